@@ -1,0 +1,3 @@
+//! The framepipe-attribute process.
+
+fn main() {}

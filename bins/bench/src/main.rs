@@ -1,0 +1,3 @@
+//! The framepipe-bench process.
+
+fn main() {}

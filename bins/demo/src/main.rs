@@ -1,0 +1,3 @@
+//! The framepipe-demo process.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The framepipe-detect process.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The launcher and command line of framepipe.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The framepipe-gateway process.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The framepipe-ingest process.
+
+fn main() {}

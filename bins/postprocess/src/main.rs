@@ -1,0 +1,3 @@
+//! The framepipe-postprocess process.
+
+fn main() {}

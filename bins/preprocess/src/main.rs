@@ -1,0 +1,3 @@
+//! The framepipe-preprocess process.
+
+fn main() {}

@@ -1,0 +1,106 @@
+//! What a frame is so far: the small facts that go from stage to stage beside the slots.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{ErrorCode, FrameError, Text};
+
+/// Most stages that a descriptor has times for.
+pub const STAGE_COUNT_MAX: usize = 8;
+
+/// Maps a point of the tensor to the source image: `source = (tensor - pad) * scale`, in pixels.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+pub struct TensorMap {
+    /// Source pixels to one tensor pixel, horizontally.
+    pub scale_x: f32,
+    /// Source pixels to one tensor pixel, vertically.
+    pub scale_y: f32,
+    /// Columns of padding at the tensor's left.
+    pub pad_x: f32,
+    /// Rows of padding at the tensor's top.
+    pub pad_y: f32,
+}
+
+impl TensorMap {
+    /// The source point of a tensor point.
+    pub fn to_source(&self, x: f32, y: f32) -> (f32, f32) {
+        ((x - self.pad_x) * self.scale_x, (y - self.pad_y) * self.scale_y)
+    }
+}
+
+/// When a stage had the frame, CLOCK_MONOTONIC, nanoseconds; 0: it never had.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct StageTimes {
+    /// When the stage claimed the frame.
+    pub claimed_ns: u64,
+    /// When the stage published it.
+    pub published_ns: u64,
+}
+
+/// The small facts of a frame.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Descriptor {
+    /// Times by stage, in the order of the stage table.
+    pub times: [StageTimes; STAGE_COUNT_MAX],
+    /// An [`ErrorCode`], or 0.
+    pub error_code: u32,
+    /// The error's words.
+    pub error_text: Text<256>,
+    /// Width of the source image in pixels, EXIF orientation applied.
+    pub source_width: u32,
+    /// Height of the source image in pixels, EXIF orientation applied.
+    pub source_height: u32,
+    /// Width of the frame kept in the image slot (0: none is kept).
+    pub kept_width: u32,
+    /// Height of the frame kept in the image slot (0: none is kept).
+    pub kept_height: u32,
+    /// From the tensor's pixels to the source's.
+    pub tensor_map: TensorMap,
+    /// EXIF orientation of the encoded image, 1 to 8 (0: not known yet).
+    pub orientation: u32,
+    /// Detections above the score threshold that `detections_max` cut off.
+    pub detections_dropped: u32,
+    /// Detections whose crops `crops_max` cut off.
+    pub crops_dropped: u32,
+}
+
+impl Descriptor {
+    /// The frame's error, if it has one.
+    pub fn error(&self) -> Option<FrameError> {
+        if self.error_code == 0 {
+            return None;
+        }
+        let code = ErrorCode::from_number(self.error_code).unwrap_or(ErrorCode::Internal);
+        Some(FrameError::new(code, self.error_text.as_str()))
+    }
+
+    /// Makes the frame an error.
+    pub fn set_error(&mut self, error: &FrameError) {
+        self.error_code = error.code as u32;
+        self.error_text = Text::truncated(&error.message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_survives_the_record() {
+        let mut descriptor = Descriptor::zeroed();
+        assert_eq!(descriptor.error(), None);
+        let error = FrameError::new(ErrorCode::CorruptImage, "x".repeat(400));
+        descriptor.set_error(&error);
+        let read = descriptor.error().expect("it was set");
+        assert_eq!(read.code, ErrorCode::CorruptImage);
+        assert_eq!(read.message, "x".repeat(256));
+    }
+
+    #[test]
+    fn a_tensor_point_maps_to_its_source_point() {
+        let map = TensorMap { scale_x: 2.0, scale_y: 4.0, pad_x: 8.0, pad_y: 0.0 };
+        assert_eq!(map.to_source(9.0, 3.0), (2.0, 12.0));
+    }
+}

@@ -1,0 +1,1 @@
+//! The result journal: one append-only log a stream.

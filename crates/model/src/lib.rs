@@ -1,0 +1,1 @@
+//! Model manifests and families: from raw outputs to detections and attributes.

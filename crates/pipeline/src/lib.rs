@@ -1,0 +1,1 @@
+//! The stage table, the stage loop and the configuration.

@@ -1,0 +1,1 @@
+//! Decode, orient, resize, crop and non-maximum suppression.

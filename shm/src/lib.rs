@@ -1,0 +1,1 @@
+//! Shared memory for framepipe: segment, jobs, slots, hint rings, events, recovery.
