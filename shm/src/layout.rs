@@ -1,0 +1,119 @@
+//! Where everything lies in the control file: offsets computed from the geometry alone, by every process alike.
+
+use crate::{
+    event::EventWords,
+    geometry::{CLASS_COUNT_MAX, Geometry, PAGE_BYTES, POOL_COUNT_MAX},
+    job::JobHead,
+    process::ProcessEntry,
+    ring::RingEnds,
+    segment::Header,
+};
+
+/// Alignment of every table: two cache lines, as the prefetcher fetches them in pairs.
+const TABLE_ALIGN: u64 = 128;
+
+/// Place of a ring: its ends and event, then its cells.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RingPlace {
+    pub ends: usize,
+    pub cells: usize,
+    pub capacity: usize,
+}
+
+/// Place of a size class: its slot words in the control file, its slots in the pool's file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ClassPlace {
+    pub words: usize,
+    pub slots: usize,
+    pub data: usize,
+    pub slot_bytes: usize,
+    pub free: RingPlace,
+}
+
+/// Place of a pool.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PoolPlace {
+    pub event: usize,
+    pub classes: [ClassPlace; CLASS_COUNT_MAX],
+    pub bytes: usize,
+}
+
+/// Places of everything.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub processes: usize,
+    pub free_jobs: RingPlace,
+    pub queues: Vec<(RingPlace, usize)>,
+    pub pools: [PoolPlace; POOL_COUNT_MAX],
+    pub jobs: usize,
+    pub job_stride: usize,
+    pub request: usize,
+    pub descriptor: usize,
+    pub bank_stride: usize,
+    pub banks: usize,
+    pub bytes: usize,
+}
+
+struct Cursor(u64);
+
+impl Cursor {
+    fn take(&mut self, bytes: u64) -> usize {
+        let at = self.0.next_multiple_of(TABLE_ALIGN);
+        self.0 = at + bytes;
+        at as usize
+    }
+
+    /// A ring that holds every hint twice over, so that a repeated hint seldom finds it full.
+    fn ring(&mut self, hints: u64) -> RingPlace {
+        let capacity = (hints.max(1) * 2).next_power_of_two();
+        let ends = self.take(size_of::<RingEnds>() as u64);
+        RingPlace { ends, cells: self.take(capacity * 8), capacity: capacity as usize }
+    }
+
+    fn event(&mut self) -> usize {
+        self.take(size_of::<EventWords>() as u64)
+    }
+}
+
+impl Layout {
+    /// The layout of a geometry that passed its check.
+    pub fn of(geometry: &Geometry) -> Self {
+        let mut cursor = Cursor((size_of::<Header>() as u64).next_multiple_of(PAGE_BYTES));
+        let processes = cursor.take(geometry.processes * size_of::<ProcessEntry>() as u64);
+        let free_jobs = cursor.ring(geometry.jobs);
+        let queues = (0..geometry.queues).map(|_| (cursor.ring(geometry.jobs), cursor.event())).collect();
+        let mut pools = [PoolPlace::default(); POOL_COUNT_MAX];
+        for (place, pool) in pools.iter_mut().zip(&geometry.pools) {
+            place.event = cursor.event();
+            for (class_place, class) in place.classes.iter_mut().zip(&pool.classes).filter(|(_, class)| class.slots > 0)
+            {
+                *class_place = ClassPlace {
+                    words: cursor.take(class.slots * 8),
+                    slots: class.slots as usize,
+                    data: place.bytes,
+                    slot_bytes: class.slot_bytes as usize,
+                    free: cursor.ring(class.slots),
+                };
+                place.bytes += (class.slots * class.slot_bytes) as usize;
+            }
+        }
+        let bank_head = (POOL_COUNT_MAX * 16) as u64;
+        let bank_stride = (bank_head + geometry.descriptor_bytes).next_multiple_of(8);
+        let request = size_of::<JobHead>() as u64 + 2 * bank_stride;
+        let job_stride = (request + geometry.request_bytes).next_multiple_of(TABLE_ALIGN);
+        let jobs = cursor.take(geometry.jobs * job_stride);
+        Self {
+            processes,
+            free_jobs,
+            queues,
+            pools,
+            jobs,
+            job_stride: job_stride as usize,
+            request: request as usize,
+            descriptor: bank_head as usize,
+            bank_stride: bank_stride as usize,
+            banks: size_of::<JobHead>(),
+            bytes: cursor.0.next_multiple_of(PAGE_BYTES) as usize,
+        }
+    }
+}

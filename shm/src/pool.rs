@@ -1,0 +1,163 @@
+//! Slot pools: where frames' bytes lie. A pool belongs to one writing stage and has size classes; a slot belongs to a
+//! job, and lives if and only if the current bank of its job lists it, or a live worker that has claimed the job took
+//! it to write into.
+
+use crate::{
+    event::Event,
+    geometry::{CLASS_COUNT_MAX, POOL_COUNT_MAX},
+    ring::HintRing,
+    segment::Segment,
+    sync::{AtomicU64, Ordering},
+    word::{Owner, SlotWord},
+};
+
+/// One slot in one of its lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotRef {
+    /// The pool's number.
+    pub pool: usize,
+    /// The class's number.
+    pub class: usize,
+    /// The slot's number in its class.
+    pub index: usize,
+    /// The slot word's generation in that life; odd, as a slot's first life is 1 and each taking and freeing adds 1.
+    pub generation: u32,
+}
+
+impl SlotRef {
+    /// `generation:31 | index:20 | class:4 | pool:4 | 1`; never 0.
+    pub(crate) fn pack(self) -> u64 {
+        u64::from(self.generation) << 33
+            | (self.index as u64) << 13
+            | (self.class as u64) << 5
+            | (self.pool as u64) << 1
+            | 1
+    }
+
+    /// The slot of these bits; `None` for 0 and for what no pack made.
+    pub(crate) fn unpack(bits: u64) -> Option<Self> {
+        let slot = Self {
+            pool: (bits >> 1 & 15) as usize,
+            class: (bits >> 5 & 15) as usize,
+            index: (bits >> 13 & 0xf_ffff) as usize,
+            generation: (bits >> 33) as u32,
+        };
+        (bits & 1 == 1 && slot.pool < POOL_COUNT_MAX && slot.class < CLASS_COUNT_MAX).then_some(slot)
+    }
+}
+
+/// A view of one size class.
+#[derive(Clone, Copy)]
+pub(crate) struct Class<'s> {
+    words: &'s [AtomicU64],
+    free: HintRing<'s>,
+    pool: usize,
+    class: usize,
+    /// Bytes of a slot.
+    pub slot_bytes: usize,
+}
+
+impl<'s> Class<'s> {
+    /// The class; `None` where the geometry has none.
+    pub fn new(segment: &'s Segment, pool: usize, class: usize) -> Option<Self> {
+        let place = segment.layout().pools[pool].classes[class];
+        if place.slots == 0 {
+            return None;
+        }
+        // SAFETY: the layout places the class's slot words, atomics, there.
+        let words = unsafe { segment.control().table(place.words, place.slots) };
+        Some(Self { words, free: segment.ring(place.free), pool, class, slot_bytes: place.slot_bytes })
+    }
+
+    fn word(&self, index: usize) -> SlotWord {
+        SlotWord(self.words[index].load(Ordering::Acquire))
+    }
+
+    fn swap(&self, index: usize, from: SlotWord, to: SlotWord) -> bool {
+        self.words[index].compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Takes a free slot for a job.
+    pub fn take(&self, owner: Owner, job: u32) -> Option<SlotRef> {
+        while let Some(hint) = self.free.pop() {
+            let index = hint as usize;
+            if index >= self.words.len() {
+                continue; // no hint of ours: drop it
+            }
+            let seen = self.word(index);
+            let taken = seen.taken(owner, job);
+            if !seen.is_used() && self.swap(index, seen, taken) {
+                return Some(SlotRef { pool: self.pool, class: self.class, index, generation: taken.generation() });
+            } // else a stale hint: drop it
+        }
+        None
+    }
+
+    /// Frees a slot if it still is in this life; whoever comes second does nothing.
+    pub fn free(&self, slot: SlotRef) {
+        let Some(word) = self.words.get(slot.index) else { return };
+        let seen = SlotWord(word.load(Ordering::Acquire));
+        if seen.is_used() && seen.generation() == slot.generation && self.swap(slot.index, seen, seen.freed()) {
+            self.free.push(slot.index as u32);
+        }
+    }
+
+    /// True when a take would find nothing, as far as the hints say.
+    pub fn is_exhausted(&self) -> bool {
+        self.free.is_empty()
+    }
+
+    /// The slots in use, with their words.
+    pub fn used(&self) -> impl Iterator<Item = (SlotRef, SlotWord)> + '_ {
+        (0..self.words.len()).filter_map(|index| {
+            let word = self.word(index);
+            let slot = SlotRef { pool: self.pool, class: self.class, index, generation: word.generation() };
+            word.is_used().then_some((slot, word))
+        })
+    }
+
+    /// Pushes the hints of free slots that the ring does not hold.
+    pub fn repair_hints(&self) -> usize {
+        let mut hinted = vec![false; self.words.len()];
+        self.free.for_each(|hint| {
+            if let Some(hinted) = hinted.get_mut(hint as usize) {
+                *hinted = true;
+            }
+        });
+        let missing = |index: &usize| !hinted[*index] && !self.word(*index).is_used();
+        (0..self.words.len()).filter(missing).filter(|index| self.free.push(*index as u32)).count()
+    }
+}
+
+impl Segment {
+    /// The classes of a pool, smallest first.
+    pub(crate) fn classes(&self, pool: usize) -> impl Iterator<Item = Class<'_>> {
+        (0..CLASS_COUNT_MAX).filter_map(move |class| Class::new(self, pool, class))
+    }
+
+    /// The event on which workers wait for a slot of a pool.
+    pub(crate) fn pool_event(&self, pool: usize) -> Event<'_> {
+        self.event(self.layout().pools[pool].event)
+    }
+
+    /// Frees a slot and wakes those who wait for one: all, as they may wait for different classes.
+    pub(crate) fn free_slot(&self, slot: SlotRef) {
+        if let Some(class) = Class::new(self, slot.pool, slot.class) {
+            class.free(slot);
+            self.pool_event(slot.pool).notify(i32::MAX as u32);
+        }
+    }
+
+    /// Bytes of a slot; `None` where the geometry has no such slot.
+    pub(crate) fn slot_bytes(&self, slot: SlotRef) -> Option<usize> {
+        let place = self.layout().pools.get(slot.pool)?.classes.get(slot.class)?;
+        (slot.index < place.slots).then_some(place.slot_bytes)
+    }
+
+    /// How many slots of a pool are in use, and how many there are.
+    pub fn pool_use(&self, pool: usize) -> (usize, usize) {
+        let used = self.classes(pool).map(|class| class.used().count()).sum();
+        let total = self.layout().pools[pool].classes.iter().map(|class| class.slots).sum();
+        (used, total)
+    }
+}

@@ -1,0 +1,188 @@
+//! Recovery: puts back what the dead had. The launcher's step, after `waitpid`, while the living work on; idempotent.
+//!
+//! Who is dead is one question: an owner id that no entry of the process table bears. The launcher enters a process
+//! before it starts it and vacates the entry only after it has waited for its death.
+
+use crate::{
+    geometry::POOL_COUNT_MAX,
+    job::{Job, JobState, NO_TICKET},
+    segment::Segment,
+    sync::{Ordering, fence},
+    word::{JobWord, Owner, SlotWord},
+};
+
+/// What a death says of the frames that the dead process had claimed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Blame {
+    /// It may have been a frame's fault: claimed among others they become suspects, and run alone from then on; claimed
+    /// as a suspect, alone, it was that frame's attempt.
+    Frames,
+    /// Nothing: the operator or the launcher's own end killed it.
+    Nobody,
+}
+
+/// What a recovery did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Repair {
+    /// Jobs put back from CLAIMED.
+    pub reclaimed: usize,
+    /// Jobs that a dead gateway was writing: accepted ones made READY.
+    pub accepted: usize,
+    /// Jobs that a dead gateway was writing: others freed.
+    pub freed: usize,
+    /// Slots that no job listed, freed.
+    pub slots: usize,
+    /// Hints pushed again.
+    pub hints: usize,
+}
+
+impl Segment {
+    /// Puts back what the dead had: jobs, slots and hints; then wakes all sleepers, since the dead may have swallowed
+    /// a wake-up that was another's.
+    pub fn recover(&self, blame: Blame) -> Repair {
+        let live = Living::of(self);
+        let mut repair = Repair::default();
+        for index in 0..self.geometry().jobs as u32 {
+            self.recover_job(Job::new(self, index), &live, blame, &mut repair);
+        }
+        repair.slots = self.sweep_slots(&live);
+        repair.hints = self.repair_hints();
+        self.wake_all();
+        repair
+    }
+
+    fn recover_job(&self, job: Job<'_>, live: &Living, blame: Blame, repair: &mut Repair) {
+        let word = job.word();
+        if !live.is_dead(word.owner()) {
+            return; // nobody's, or a living process's, who alone changes it
+        }
+        match word.state() {
+            JobState::Claimed => repair.reclaimed += usize::from(job.swap(word, after_death(word, blame))),
+            JobState::Writing => {
+                // Pairs with `Gate::accept`: the ticket was stored before `accepted` was raised.
+                let accepted = job.head().ticket.load(Ordering::Acquire) < self.accepted();
+                let to = if accepted { word.ready_at(0, word.bank()) } else { word.freed() };
+                if !accepted {
+                    job.head().ticket.store(NO_TICKET, Ordering::Release); // or a later life would bear it
+                }
+                let swapped = usize::from(job.swap(word, to));
+                if accepted { repair.accepted += swapped } else { repair.freed += swapped }
+            }
+            JobState::Free | JobState::Ready => {}
+        }
+    }
+
+    /// Frees each slot that is neither listed by its job nor being written by a living worker that has it claimed.
+    fn sweep_slots(&self, live: &Living) -> usize {
+        let mut freed = 0;
+        for pool in 0..POOL_COUNT_MAX {
+            for class in self.classes(pool) {
+                for (slot, slot_word) in class.used() {
+                    if u64::from(slot_word.job()) < self.geometry().jobs && self.is_in_use(pool, slot, slot_word, live)
+                    {
+                        continue;
+                    }
+                    self.free_slot(slot);
+                    freed += 1;
+                }
+            }
+        }
+        freed
+    }
+
+    fn is_in_use(&self, pool: usize, slot: crate::SlotRef, slot_word: SlotWord, live: &Living) -> bool {
+        let job = Job::new(self, slot_word.job());
+        loop {
+            // The slot's word was read before the job's: a worker claims before it takes a slot, so its claim is seen.
+            let word = job.word();
+            let banks_stand = matches!(word.state(), JobState::Ready | JobState::Claimed);
+            let listed = banks_stand && job.banked(word.bank(), pool).is_some_and(|banked| banked.slot == slot);
+            let being_written = word.state() == JobState::Claimed
+                && word.owner() == slot_word.owner()
+                && !live.is_dead(slot_word.owner());
+            fence(Ordering::Acquire);
+            if job.word() == word {
+                return listed || being_written;
+            } // else the job moved on while its bank was read: look again
+        }
+    }
+
+    /// Pushes every hint that its ring does not hold. A hint that is on its way is doubled, which is harmless.
+    pub fn repair_hints(&self) -> usize {
+        let jobs = self.geometry().jobs as usize;
+        let mut pushed = self.repair_ring(self.free_jobs(), jobs, |word| word.state() == JobState::Free);
+        for queue in 0..self.geometry().queues as usize {
+            let waits = |word: JobWord| word.state() == JobState::Ready && word.queue() == queue;
+            pushed += self.repair_ring(self.queue(queue), jobs, waits);
+        }
+        for pool in 0..POOL_COUNT_MAX {
+            pushed += self.classes(pool).map(|class| class.repair_hints()).sum::<usize>();
+        }
+        pushed
+    }
+
+    fn repair_ring(&self, ring: crate::HintRing<'_>, jobs: usize, belongs: impl Fn(JobWord) -> bool) -> usize {
+        let mut hinted = vec![false; jobs];
+        ring.for_each(|hint| {
+            if let Some(hinted) = hinted.get_mut(hint as usize) {
+                *hinted = true;
+            }
+        });
+        let missing = |index: &u32| !hinted[*index as usize] && belongs(Job::new(self, *index).word());
+        (0..jobs as u32).filter(missing).filter(|index| ring.push(*index)).count()
+    }
+
+    /// Wakes every sleeper of every event.
+    pub fn wake_all(&self) {
+        (0..self.geometry().queues as usize).for_each(|queue| self.queue_event(queue).wake_all());
+        (0..POOL_COUNT_MAX).for_each(|pool| self.pool_event(pool).wake_all());
+    }
+
+    /// How many jobs are in each state: free, writing, ready, claimed.
+    pub fn job_census(&self) -> [usize; 4] {
+        let mut census = [0; 4];
+        for index in 0..self.geometry().jobs as u32 {
+            census[Job::new(self, index).word().state() as usize] += 1;
+        }
+        census
+    }
+}
+
+fn after_death(word: JobWord, blame: Blame) -> JobWord {
+    match blame {
+        Blame::Nobody => word.back(word.attempts(), word.is_suspect()),
+        Blame::Frames if word.is_suspect() => word.back(word.attempts() + 1, true),
+        Blame::Frames => word.back(word.attempts(), true),
+    }
+}
+
+/// The owner ids of the living.
+struct Living(Vec<Owner>);
+
+impl Living {
+    fn of(segment: &Segment) -> Self {
+        Self(segment.processes().iter().map(|entry| entry.owner()).filter(|owner| *owner != 0).collect())
+    }
+
+    fn is_dead(&self, owner: Owner) -> bool {
+        owner != 0 && !self.0.contains(&owner)
+    }
+}
+
+/// The periodic sweep: what a push into a full ring, or a wake-up lost with its sleeper, left behind. It acts on what
+/// has stood still between two looks, so that it does not double the hints of a busy pipeline.
+#[derive(Default)]
+pub struct Sweeper {
+    last: Vec<JobWord>,
+}
+
+impl Sweeper {
+    /// Looks again; repairs when some job that waits for a worker has not moved since the last look.
+    pub fn sweep(&mut self, segment: &Segment) -> usize {
+        let now: Vec<JobWord> = (0..segment.geometry().jobs as u32).map(|job| Job::new(segment, job).word()).collect();
+        let stands = |(then, now): (&JobWord, &JobWord)| then == now && now.state() == JobState::Ready;
+        let stuck = self.last.len() == now.len() && self.last.iter().zip(&now).any(stands);
+        self.last = now;
+        if stuck { segment.repair_hints() } else { 0 }
+    }
+}

@@ -1,0 +1,390 @@
+//! The segment: a folder in /dev/shm with a control file (header, tables, rings) and one file a slot pool. Made by the
+//! launcher, opened by every process, kept when a launcher dies, removed when it ends.
+
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    event::{Event, EventWords},
+    geometry::{Geometry, GeometryError, POOL_COUNT_MAX},
+    job::{Job, NO_TICKET},
+    layout::{Layout, RingPlace},
+    memory::Mapping,
+    process::ProcessEntry,
+    ring::{HintRing, RingEnds},
+    sync::{AtomicU32, AtomicU64, Ordering},
+    word::{JobWord, Owner},
+};
+
+const MAGIC: u64 = u64::from_le_bytes(*b"framepip");
+/// Changes with every change of what the bytes of a segment mean.
+const ABI: u32 = 1;
+const CONTROL_FILE: &str = "control";
+
+/// Head of the control file.
+#[repr(C)]
+pub(crate) struct Header {
+    magic: AtomicU64,
+    abi: AtomicU32,
+    /// Stored last: 1 once the segment is whole.
+    ready: AtomicU32,
+    hash: AtomicU64,
+    run: AtomicU64,
+    supervisor_pid: AtomicU32,
+    last_owner: AtomicU32,
+    supervisor_start: AtomicU64,
+    /// Frames accepted: the store that raises it is what accepts them.
+    accepted: AtomicU64,
+    geometry: [AtomicU64; size_of::<Geometry>() / 8],
+}
+
+/// Why a segment could not be made or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    /// The geometry cannot be.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// /dev/shm has not the room.
+    #[error(
+        "the segment needs {needed} bytes ({} MiB) and {folder} has {free} bytes free ({} MiB): raise it \
+         (`docker run --shm-size={}m …`, or `mount -o remount,size={}m /dev/shm`) or lower [pools] and `jobs` in the \
+         configuration",
+        .needed >> 20, .free >> 20, (.needed >> 20) + 64, (.needed >> 20) + 64
+    )]
+    NoRoom {
+        /// Bytes that the segment takes.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+        /// Where.
+        folder: String,
+    },
+    /// The segment is there already.
+    #[error("{0} exists already: a server of this name runs, or one has died and left it")]
+    Exists(String),
+    /// There is no segment.
+    #[error("there is no segment at {0}")]
+    Absent(String),
+    /// The files are no segment that this binary understands.
+    #[error("{folder} is no segment that this binary can use: {why}")]
+    Foreign {
+        /// Where.
+        folder: String,
+        /// What differs.
+        why: String,
+    },
+    /// The operating system refused.
+    #[error("{path}: {error}")]
+    Io {
+        /// Which file.
+        path: String,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> SegmentError + '_ {
+    |error| SegmentError::Io { path: path.display().to_string(), error }
+}
+
+/// Which pools a process maps: only those that it uses, because a mapping's teardown delays the notice of its death.
+#[derive(Clone, Copy, Debug)]
+pub enum Access {
+    /// All of them.
+    All,
+    /// Those whose bit is set.
+    Pools(u32),
+}
+
+impl Access {
+    /// The pools of these numbers.
+    pub fn pools(pools: &[usize]) -> Self {
+        Self::Pools(pools.iter().fold(0, |bits, pool| bits | 1 << pool))
+    }
+
+    fn includes(self, pool: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::Pools(bits) => bits >> pool & 1 == 1,
+        }
+    }
+}
+
+/// A mapped segment.
+pub struct Segment {
+    folder: PathBuf,
+    geometry: Geometry,
+    layout: Layout,
+    control: Mapping,
+    pools: [Option<Mapping>; POOL_COUNT_MAX],
+}
+
+impl Segment {
+    /// Makes a segment: reserves all its memory, fills its tables, and stores `ready` last.
+    ///
+    /// # Errors
+    /// When the geometry cannot be, the folder exists, or there is no room (what was made is removed again).
+    pub fn create(folder: &Path, geometry: Geometry, run: u64) -> Result<Self, SegmentError> {
+        geometry.check()?;
+        let layout = Layout::of(&geometry);
+        Self::check_room(folder, &layout)?;
+        match fs::DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(SegmentError::Exists(folder.display().to_string()));
+            }
+            made => made.map_err(io_error(folder))?,
+        }
+        let made = Self::create_files(folder, geometry, layout, run);
+        if made.is_err() {
+            let _ = Self::remove(folder);
+        }
+        made
+    }
+
+    fn check_room(folder: &Path, layout: &Layout) -> Result<(), SegmentError> {
+        let parent = folder.parent().unwrap_or(Path::new("/"));
+        let room = rustix::fs::statvfs(parent).map_err(|error| io_error(parent)(error.into()))?;
+        let needed = (layout.bytes + layout.pools.iter().map(|pool| pool.bytes).sum::<usize>()) as u64;
+        let free = room.f_bavail * room.f_frsize;
+        if needed > free {
+            return Err(SegmentError::NoRoom { needed, free, folder: parent.display().to_string() });
+        }
+        Ok(())
+    }
+
+    fn create_files(folder: &Path, geometry: Geometry, layout: Layout, run: u64) -> Result<Self, SegmentError> {
+        let make = |name: &str, bytes: usize| {
+            let path = folder.join(name);
+            Mapping::create(&path, bytes).map_err(|error| match error.raw_os_error() {
+                Some(code) if code == nix::errno::Errno::ENOSPC as i32 => {
+                    let free = rustix::fs::statvfs(folder).map_or(0, |room| room.f_bavail * room.f_frsize);
+                    SegmentError::NoRoom { needed: bytes as u64, free, folder: folder.display().to_string() }
+                }
+                _ => io_error(&path)(error),
+            })
+        };
+        let mut pools: [Option<Mapping>; POOL_COUNT_MAX] = Default::default();
+        for (number, pool) in pools.iter_mut().enumerate().filter(|(number, _)| layout.pools[*number].bytes > 0) {
+            *pool = Some(make(&pool_file(number), layout.pools[number].bytes)?);
+        }
+        let control = make(CONTROL_FILE, layout.bytes)?;
+        let segment = Self { folder: folder.to_owned(), geometry, layout, control, pools };
+        segment.fill(run);
+        Ok(segment)
+    }
+
+    fn fill(&self, run: u64) {
+        let header = self.header();
+        for index in 0..self.geometry.jobs as u32 {
+            let job = Job::new(self, index);
+            job.head().word.store(JobWord::FREE.0, Ordering::Relaxed);
+            job.head().ticket.store(NO_TICKET, Ordering::Relaxed);
+        }
+        self.repair_hints();
+        let words: &[u64] = bytemuck::cast_slice(std::slice::from_ref(&self.geometry));
+        for (to, from) in header.geometry.iter().zip(words) {
+            to.store(*from, Ordering::Relaxed);
+        }
+        header.run.store(run, Ordering::Relaxed);
+        header.hash.store(self.geometry.hash(ABI), Ordering::Relaxed);
+        header.abi.store(ABI, Ordering::Relaxed);
+        header.magic.store(MAGIC, Ordering::Relaxed);
+        header.ready.store(1, Ordering::Release);
+    }
+
+    /// Opens a segment that another process made.
+    ///
+    /// # Errors
+    /// When there is none, or it is not whole, or of another ABI: it is left untouched.
+    pub fn open(folder: &Path, access: Access) -> Result<Self, SegmentError> {
+        let foreign = |why: String| SegmentError::Foreign { folder: folder.display().to_string(), why };
+        let path = folder.join(CONTROL_FILE);
+        let control = Mapping::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => SegmentError::Absent(folder.display().to_string()),
+            io::ErrorKind::UnexpectedEof => foreign("its control file is empty".into()),
+            _ => io_error(&path)(error),
+        })?;
+        if control.len() < size_of::<Header>() {
+            return Err(foreign(format!("its control file has {} bytes", control.len())));
+        }
+        let header = header_of(&control);
+        if header.magic.load(Ordering::Relaxed) != MAGIC || header.ready.load(Ordering::Acquire) != 1 {
+            return Err(foreign("it was not finished, or is none".into()));
+        }
+        let abi = header.abi.load(Ordering::Relaxed);
+        if abi != ABI {
+            return Err(foreign(format!("its ABI is {abi}, this binary's is {ABI}")));
+        }
+        let words: Vec<u64> = header.geometry.iter().map(|word| word.load(Ordering::Relaxed)).collect();
+        let geometry: Geometry = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&words));
+        geometry.check().map_err(|error| foreign(error.to_string()))?;
+        if header.hash.load(Ordering::Relaxed) != geometry.hash(ABI) {
+            return Err(foreign("its geometry does not match its hash".into()));
+        }
+        let layout = Layout::of(&geometry);
+        if control.len() != layout.bytes {
+            return Err(foreign(format!("its control file has {} bytes, not {}", control.len(), layout.bytes)));
+        }
+        let mut pools: [Option<Mapping>; POOL_COUNT_MAX] = Default::default();
+        for (number, pool) in pools.iter_mut().enumerate() {
+            let bytes = layout.pools[number].bytes;
+            if bytes > 0 && access.includes(number) {
+                let path = folder.join(pool_file(number));
+                let mapping = Mapping::open(&path).map_err(io_error(&path))?;
+                if mapping.len() != bytes {
+                    return Err(foreign(format!("{} has {} bytes, not {bytes}", path.display(), mapping.len())));
+                }
+                *pool = Some(mapping);
+            }
+        }
+        Ok(Self { folder: folder.to_owned(), geometry, layout, control, pools })
+    }
+
+    /// Removes a segment's files. Processes that have it mapped keep their mappings.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn remove(folder: &Path) -> io::Result<()> {
+        fs::remove_dir_all(folder)
+    }
+
+    /// Where the segment lies.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What all its processes agree on.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Bytes of /dev/shm that a segment of this geometry takes.
+    ///
+    /// # Errors
+    /// When the geometry cannot be.
+    pub fn bytes_needed(geometry: &Geometry) -> Result<u64, GeometryError> {
+        geometry.check()?;
+        let layout = Layout::of(geometry);
+        Ok((layout.bytes + layout.pools.iter().map(|pool| pool.bytes).sum::<usize>()) as u64)
+    }
+
+    /// The run's id: frame numbers are unique within it.
+    pub fn run(&self) -> u64 {
+        self.header().run.load(Ordering::Relaxed)
+    }
+
+    /// Frames accepted since the segment was made.
+    pub fn accepted(&self) -> u64 {
+        self.header().accepted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn accept(&self, accepted: u64) {
+        self.header().accepted.store(accepted, Ordering::Release);
+    }
+
+    /// Pid and start time of the launcher that has the segment.
+    pub fn supervisor(&self) -> (u32, u64) {
+        let header = self.header();
+        (header.supervisor_pid.load(Ordering::Relaxed), header.supervisor_start.load(Ordering::Relaxed))
+    }
+
+    /// Records the launcher that has the segment.
+    pub fn set_supervisor(&self, pid: u32, start_time: u64) {
+        self.header().supervisor_start.store(start_time, Ordering::Relaxed);
+        self.header().supervisor_pid.store(pid, Ordering::Relaxed);
+    }
+
+    /// Device and inode of each of the segment's mapped files, so that nobody passes one of them in as an image.
+    pub fn file_ids(&self) -> Vec<(u64, u64)> {
+        self.pools.iter().flatten().chain([&self.control]).map(Mapping::file_id).collect()
+    }
+
+    /// The process table.
+    pub fn processes(&self) -> &[ProcessEntry] {
+        // SAFETY: the layout places the entries, atomics alone, there.
+        unsafe { self.control.table(self.layout.processes, self.geometry.processes as usize) }
+    }
+
+    /// A new owner id: one that no process, job or slot bears.
+    pub fn new_owner(&self) -> Owner {
+        let header = self.header();
+        let mut borne = vec![false; usize::from(Owner::MAX) + 1];
+        borne[0] = true;
+        self.processes().iter().for_each(|entry| borne[usize::from(entry.owner())] = true);
+        (0..self.geometry.jobs as u32).for_each(|job| borne[usize::from(Job::new(self, job).word().owner())] = true);
+        for pool in 0..POOL_COUNT_MAX {
+            for class in self.classes(pool) {
+                class.used().for_each(|(_, word)| borne[usize::from(word.owner())] = true);
+            }
+        }
+        let mut owner = header.last_owner.load(Ordering::Relaxed) as Owner;
+        loop {
+            owner = owner.wrapping_add(1);
+            if !borne[usize::from(owner)] {
+                header.last_owner.store(u32::from(owner), Ordering::Relaxed);
+                return owner;
+            }
+        }
+    }
+
+    /// How many hints a queue holds.
+    pub fn queue_depth(&self, queue: usize) -> usize {
+        self.queue(queue).len()
+    }
+
+    /// The event on which a queue's workers wait.
+    pub fn queue_event(&self, queue: usize) -> Event<'_> {
+        self.event(self.layout.queues[queue].1)
+    }
+
+    pub(crate) fn queue(&self, queue: usize) -> HintRing<'_> {
+        self.ring(self.layout.queues[queue].0)
+    }
+
+    pub(crate) fn free_jobs(&self) -> HintRing<'_> {
+        self.ring(self.layout.free_jobs)
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(crate) fn control(&self) -> &Mapping {
+        &self.control
+    }
+
+    pub(crate) fn pool(&self, pool: usize) -> Option<&Mapping> {
+        self.pools[pool].as_ref()
+    }
+
+    pub(crate) fn ring(&self, place: RingPlace) -> HintRing<'_> {
+        // SAFETY: the layout places a ring's ends and cells, atomics alone, there.
+        let (ends, cells) = unsafe {
+            (&self.control.table::<RingEnds>(place.ends, 1)[0], self.control.table(place.cells, place.capacity))
+        };
+        HintRing::new(ends, cells)
+    }
+
+    pub(crate) fn event(&self, offset: usize) -> Event<'_> {
+        // SAFETY: the layout places an event's words, atomics alone, there.
+        let words = unsafe { self.control.table::<EventWords>(offset, 1) };
+        Event::new(&words[0])
+    }
+
+    fn header(&self) -> &Header {
+        header_of(&self.control)
+    }
+}
+
+fn header_of(control: &Mapping) -> &Header {
+    // SAFETY: the control file begins with its header, atomics alone; its length was checked (`open`) or made so.
+    let headers = unsafe { control.table::<Header>(0, 1) };
+    &headers[0]
+}
+
+fn pool_file(pool: usize) -> String {
+    format!("pool-{pool}")
+}

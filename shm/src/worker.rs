@@ -1,0 +1,275 @@
+//! A stage's steps on a job: claim it, take slots for its outputs, publish it to the next queue, or put it back.
+//!
+//! Killed at any instruction of these, a worker leaves words from which recovery puts everything back: the job is
+//! CLAIMED with its old bank (it runs again), or READY with its new one (it goes on); a slot that neither bank lists
+//! is freed by the sweep; a hint that was not pushed is pushed by the repair.
+
+use std::time::Duration;
+
+use crate::{
+    geometry::POOL_COUNT_MAX,
+    job::{Banked, Job, JobState},
+    pool::SlotRef,
+    segment::Segment,
+    word::{JobWord, Owner},
+};
+
+/// Work was taken from this process: the launcher holds it for dead. It must end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("job {job} is no longer this process's: its owner was declared dead")]
+pub struct Lost {
+    /// The job.
+    pub job: u32,
+}
+
+/// Why no slot could be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Shortage {
+    /// All slots that are large enough are in use: put the job back and wait for the pool.
+    #[error("every slot of pool {pool} that is large enough is in use")]
+    InUse {
+        /// The pool to wait for.
+        pool: usize,
+    },
+    /// No slot is ever large enough.
+    #[error("{bytes} bytes exceed the largest slot of pool {pool}, {most} bytes")]
+    TooLarge {
+        /// The pool.
+        pool: usize,
+        /// Bytes asked for.
+        bytes: usize,
+        /// Bytes of its largest slot.
+        most: usize,
+    },
+}
+
+/// A slot that a worker writes into.
+pub struct Output<'s> {
+    slot: SlotRef,
+    /// The slot's bytes.
+    pub bytes: &'s mut [u8],
+    /// How many of them are in use; 0 gives the slot back at publish.
+    pub used: usize,
+}
+
+/// A claimed job: its inputs, and the outputs taken for it. It ends with `publish`, `put_back` or the gateway's
+/// `free`; dropped otherwise, it stays claimed until its process dies.
+#[must_use = "a claimed job is published, put back or freed"]
+pub struct Work<'s> {
+    pub(crate) segment: &'s Segment,
+    pub(crate) job: Job<'s>,
+    pub(crate) word: JobWord,
+    listed: [Option<Banked>; POOL_COUNT_MAX],
+    outputs: [Option<Output<'s>>; POOL_COUNT_MAX],
+}
+
+/// Where a published job goes, and what it takes along.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome<'d> {
+    /// The next queue.
+    pub queue: usize,
+    /// Bits of the pools whose slots are carried on; the job's other slots are freed.
+    pub carry: u32,
+    /// The frame's new descriptor.
+    pub descriptor: &'d [u8],
+}
+
+/// A worker: a process that claims jobs from one queue.
+#[derive(Clone, Copy)]
+pub struct Worker<'s> {
+    segment: &'s Segment,
+    owner: Owner,
+    queue: usize,
+}
+
+impl<'s> Worker<'s> {
+    /// The worker of this owner id at this queue.
+    pub fn new(segment: &'s Segment, owner: Owner, queue: usize) -> Self {
+        Self { segment, owner, queue }
+    }
+
+    /// Claims the oldest job of the queue. Stale hints are dropped on the way.
+    pub fn claim(&self) -> Option<Work<'s>> {
+        let ring = self.segment.queue(self.queue);
+        while let Some(hint) = ring.pop() {
+            if u64::from(hint) >= self.segment.geometry().jobs {
+                continue; // no hint of ours
+            }
+            let job = Job::new(self.segment, hint);
+            let seen = job.word();
+            let claimed = seen.claimed_by(self.owner);
+            if seen.state() == JobState::Ready && seen.queue() == self.queue && job.swap(seen, claimed) {
+                return Some(Work::new(self.segment, job, claimed));
+            }
+        }
+        None
+    }
+
+    /// Waits until the queue holds a hint, or `timeout`; true when it does.
+    pub fn wait(&self, timeout: Duration, mut stop: impl FnMut() -> bool) -> bool {
+        let ring = self.segment.queue(self.queue);
+        let ready = || (!ring.is_empty() || stop()).then_some(());
+        self.segment.queue_event(self.queue).wait(timeout, ready).is_some()
+    }
+
+    /// Waits until a slot of the pool may be free, or `timeout`. `bytes` is what the slot must hold.
+    pub fn wait_for_slot(&self, pool: usize, bytes: usize, timeout: Duration, mut stop: impl FnMut() -> bool) {
+        let fitting = || self.segment.classes(pool).any(|class| class.slot_bytes >= bytes && !class.is_exhausted());
+        let _ = self.segment.pool_event(pool).wait(timeout, || (fitting() || stop()).then_some(()));
+    }
+
+    /// Takes a slot of `pool` for at least `bytes` bytes, from the smallest class that has one.
+    ///
+    /// # Errors
+    /// [`Shortage`].
+    pub fn acquire(&self, work: &mut Work<'s>, pool: usize, bytes: usize) -> Result<(), Shortage> {
+        let most = self.segment.geometry().pools[pool].slot_bytes_max() as usize;
+        if bytes > most {
+            return Err(Shortage::TooLarge { pool, bytes, most });
+        }
+        let mut fitting = self.segment.classes(pool).filter(|class| class.slot_bytes >= bytes);
+        let taken = fitting.find_map(|class| class.take(self.owner, work.job.index));
+        let slot = taken.ok_or(Shortage::InUse { pool })?;
+        let (start, length) = self.segment.slot_memory(slot).expect("a worker maps the pools that it writes");
+        // SAFETY: the slot word says that this worker has the slot; until the job is published nobody else touches
+        // its bytes, and `Work` hands them out once.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), length) };
+        work.outputs[pool] = Some(Output { slot, bytes, used: 0 });
+        Ok(())
+    }
+
+    /// Hands the job on: lists its slots and descriptor in the other bank, makes that bank current and the job READY
+    /// at the next queue, all with one swap; then frees what the new bank does not list, and wakes a worker.
+    ///
+    /// # Errors
+    /// [`Lost`]: this process was declared dead and must end.
+    pub fn publish(&self, work: Work<'s>, outcome: Outcome<'_>) -> Result<(), Lost> {
+        let queue = outcome.queue;
+        self.publish_quietly(work, outcome)?;
+        self.segment.queue_event(queue).notify(1);
+        Ok(())
+    }
+
+    /// [`Worker::publish`] without the wake-up: for a batch, which wakes once ([`Worker::notify`]).
+    ///
+    /// # Errors
+    /// [`Lost`].
+    pub fn publish_quietly(&self, work: Work<'s>, outcome: Outcome<'_>) -> Result<(), Lost> {
+        let bank = 1 - work.word.bank();
+        let mut dropped = [None; POOL_COUNT_MAX * 2];
+        for pool in 0..POOL_COUNT_MAX {
+            let written = work.outputs[pool].as_ref();
+            let output = written.filter(|output| output.used > 0);
+            let fresh = output.map(|output| Banked { slot: output.slot, bytes: output.used });
+            let carried = work.listed[pool].filter(|_| outcome.carry >> pool & 1 == 1 && fresh.is_none());
+            work.job.set_banked(bank, pool, fresh.or(carried));
+            dropped[pool] = written.filter(|output| output.used == 0).map(|output| output.slot);
+            dropped[POOL_COUNT_MAX + pool] = work.listed[pool].filter(|_| carried.is_none()).map(|banked| banked.slot);
+        }
+        work.job.write_descriptor(bank, outcome.descriptor);
+        if !work.job.swap(work.word, work.word.ready_at(outcome.queue, bank)) {
+            return Err(Lost { job: work.job.index });
+        }
+        self.segment.queue(outcome.queue).push(work.job.index);
+        dropped.into_iter().flatten().for_each(|slot| self.segment.free_slot(slot));
+        Ok(())
+    }
+
+    /// Wakes up to `count` workers of a queue.
+    pub fn notify(&self, queue: usize, count: u32) {
+        self.segment.queue_event(queue).notify(count);
+    }
+
+    /// Puts a job back as it was claimed: no attempt is counted, its outputs are freed.
+    ///
+    /// # Errors
+    /// [`Lost`].
+    pub fn put_back(&self, mut work: Work<'s>) -> Result<(), Lost> {
+        work.release_outputs();
+        if !work.job.swap(work.word, work.word.back(work.word.attempts(), work.word.is_suspect())) {
+            return Err(Lost { job: work.job.index });
+        }
+        self.segment.queue(self.queue).push(work.job.index);
+        self.segment.queue_event(self.queue).notify(1);
+        Ok(())
+    }
+}
+
+impl<'s> Work<'s> {
+    fn new(segment: &'s Segment, job: Job<'s>, word: JobWord) -> Self {
+        let listed = std::array::from_fn(|pool| job.banked(word.bank(), pool));
+        Self { segment, job, word, listed, outputs: Default::default() }
+    }
+
+    /// The job's number.
+    pub fn job(&self) -> u32 {
+        self.job.index
+    }
+
+    /// Deaths of processes that had claimed this job alone, at this stage.
+    pub fn attempts(&self) -> u8 {
+        self.word.attempts()
+    }
+
+    /// True when the job must be processed alone.
+    pub fn is_suspect(&self) -> bool {
+        self.word.is_suspect()
+    }
+
+    /// The frame's request.
+    pub fn request(&self) -> &'s [u8] {
+        self.job.request()
+    }
+
+    /// Copies the frame's descriptor out.
+    pub fn read_descriptor(&self, into: &mut [u8]) {
+        self.job.read_descriptor(self.word.bank(), into);
+    }
+
+    /// The bytes in the job's slot of `pool`; `None` when it has none, or its generation is not the one listed.
+    pub fn input(&self, pool: usize) -> Option<&'s [u8]> {
+        let banked = self.listed[pool]?;
+        let (start, length) = self.segment.slot_memory(banked.slot)?;
+        debug_assert!(banked.bytes <= length);
+        // SAFETY: the current bank of a job that this process has claimed lists the slot, so that nobody writes it or
+        // frees it; `banked` checked that the bytes lie within it.
+        Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), banked.bytes) })
+    }
+
+    /// The slot of `pool` that was taken for this job's output.
+    pub fn output(&mut self, pool: usize) -> Option<&mut Output<'s>> {
+        self.outputs[pool].as_mut()
+    }
+
+    /// Takes an output out of the work, to write several at once; give it back with [`Work::return_output`].
+    pub fn take_output(&mut self, pool: usize) -> Option<Output<'s>> {
+        self.outputs[pool].take()
+    }
+
+    /// Gives back what [`Work::take_output`] took.
+    pub fn return_output(&mut self, output: Output<'s>) {
+        let pool = output.slot.pool;
+        self.outputs[pool] = Some(output);
+    }
+
+    /// Frees the outputs taken so far.
+    pub fn release_outputs(&mut self) {
+        for output in self.outputs.iter_mut().filter_map(Option::take) {
+            self.segment.free_slot(output.slot);
+        }
+    }
+
+    /// The slots that the current bank lists.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = SlotRef> + '_ {
+        self.listed.iter().flatten().map(|banked| banked.slot)
+    }
+}
+
+impl Segment {
+    /// Address and size of a slot; `None` where this process has not mapped its pool.
+    fn slot_memory(&self, slot: SlotRef) -> Option<(std::ptr::NonNull<u8>, usize)> {
+        let bytes = self.slot_bytes(slot)?;
+        let place = self.layout().pools[slot.pool].classes[slot.class];
+        Some((self.pool(slot.pool)?.at(place.data + slot.index * bytes, bytes), bytes))
+    }
+}

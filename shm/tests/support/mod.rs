@@ -1,0 +1,184 @@
+//! A small pipeline over a real segment, for the tests: stage A (queue 0) writes pool 0, stage B (queue 1) reads it and
+//! writes pool 1 and carries pool 0, the gateway (queue 2) reads both, notes the frame in a ledger and frees the job.
+#![allow(dead_code, reason = "each test uses its part")]
+#![allow(unsafe_code, reason = "a ledger shared with forked children")]
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use framepipe_shm::{Access, Gate, Geometry, Outcome, PoolGeometry, Segment, Shortage, Work, Worker};
+
+/// Queues of the test pipeline.
+pub const A: usize = 0;
+/// See [`A`].
+pub const B: usize = 1;
+/// See [`A`].
+pub const GATEWAY: usize = 2;
+
+/// What of a frame lies in pool 0, and in pool 1.
+pub fn expected(frame: u64) -> (u64, u64) {
+    let a = frame.wrapping_mul(3).wrapping_add(1);
+    (a, a.wrapping_mul(3).wrapping_add(2))
+}
+
+/// A geometry of so many jobs and slots.
+pub fn geometry(jobs: u64, slots: u64) -> Geometry {
+    let mut pools = [PoolGeometry::default(); framepipe_shm::POOL_COUNT_MAX];
+    pools[0] = PoolGeometry::new(&[(4096, slots)]);
+    pools[1] = PoolGeometry::new(&[(4096, slots)]);
+    Geometry { jobs, queues: 3, processes: 32, request_bytes: 8, descriptor_bytes: 8, pools }
+}
+
+/// A segment of its own that goes when it is dropped, and a ledger of frames delivered.
+pub struct Bench {
+    pub segment: Segment,
+    pub ledger: Ledger,
+}
+
+impl Bench {
+    /// With owner 1 entered as a living process: the test itself.
+    pub fn new(jobs: u64, slots: u64) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("framepipe-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = PathBuf::from("/dev/shm").join(name);
+        let segment = Segment::create(&folder, geometry(jobs, slots), 1).expect("a small segment fits");
+        segment.processes()[0].occupy(1, 0, 0);
+        Self { segment, ledger: Ledger::new() }
+    }
+
+    /// The same bench in a forked child: mappings of its own (a segment's are not inherited), the same ledger.
+    pub fn in_child(&self) -> std::mem::ManuallyDrop<Self> {
+        let segment = Segment::open(self.segment.folder(), Access::All).expect("the segment was made");
+        std::mem::ManuallyDrop::new(Self { segment, ledger: Ledger(self.ledger.0) })
+    }
+
+    /// Accepts frames with these numbers; false when there are too few jobs.
+    pub fn accept(&self, owner: u16, count: usize) -> bool {
+        let gate = Gate::new(&self.segment, owner);
+        let Some(mut draft) = gate.draft(count) else { return false };
+        for place in 0..count {
+            let frame = draft.first_frame() + place as u64;
+            draft.write(place, &frame.to_ne_bytes(), &[0; 8]);
+        }
+        gate.accept(draft).expect("the gateway lives");
+        true
+    }
+
+    /// One step of stage A or B: claims a job and hands it on, or puts it back for want of a slot.
+    pub fn work(&self, owner: u16, queue: usize) -> bool {
+        let worker = Worker::new(&self.segment, owner, queue);
+        let Some(work) = worker.claim() else { return false };
+        self.finish(&worker, work, queue)
+    }
+
+    pub fn finish<'s>(&'s self, worker: &Worker<'s>, mut work: Work<'s>, queue: usize) -> bool {
+        match worker.acquire(&mut work, queue, 8) {
+            Err(Shortage::InUse { .. }) => {
+                worker.put_back(work).expect("the worker lives");
+                return false;
+            }
+            taken => taken.expect("8 bytes fit"),
+        }
+        let value = match queue {
+            A => expected(frame_of(&work)).0,
+            _ => number(work.input(0).expect("pool 0 is carried to B")).wrapping_mul(3).wrapping_add(2),
+        };
+        let mut output = work.take_output(queue).expect("it was acquired");
+        output.bytes[..8].copy_from_slice(&value.to_ne_bytes());
+        output.used = 8;
+        work.return_output(output);
+        let mut descriptor = [0; 8];
+        work.read_descriptor(&mut descriptor);
+        let hops = u64::from_ne_bytes(descriptor) + 1;
+        let outcome = Outcome { queue: queue + 1, carry: 1, descriptor: &hops.to_ne_bytes() };
+        worker.publish(work, outcome).expect("the worker lives");
+        true
+    }
+
+    /// One step of the gateway: claims a finished job, notes it in the ledger unless it stands there, frees it.
+    pub fn deliver(&self, owner: u16) -> bool {
+        let Some(work) = Worker::new(&self.segment, owner, GATEWAY).claim() else { return false };
+        let frame = frame_of(&work);
+        let (a, b) = expected(frame);
+        assert_eq!(number(work.input(0).expect("pool 0 is carried")), a, "frame {frame}, pool 0");
+        assert_eq!(number(work.input(1).expect("pool 1 is written")), b, "frame {frame}, pool 1");
+        let mut hops = [0; 8];
+        work.read_descriptor(&mut hops);
+        assert_eq!(u64::from_ne_bytes(hops), 2, "frame {frame} took two hops");
+        self.ledger.note(frame);
+        Gate::new(&self.segment, owner).free(work).expect("the gateway lives");
+        true
+    }
+
+    /// Works all there is, as owner 1.
+    pub fn drain(&self) {
+        while self.work(1, A) | self.work(1, B) | self.deliver(1) {}
+    }
+
+    /// Everything free, every hint where it belongs.
+    pub fn assert_clean(&self, context: &str) {
+        let jobs = self.segment.geometry().jobs as usize;
+        assert_eq!(self.segment.job_census(), [jobs, 0, 0, 0], "{context}: jobs [free, writing, ready, claimed]");
+        for pool in 0..2 {
+            assert_eq!(self.segment.pool_use(pool).0, 0, "{context}: pool {pool} leaks");
+        }
+        assert_eq!(self.segment.repair_hints(), 0, "{context}: no hint is missing");
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = Segment::remove(self.segment.folder());
+    }
+}
+
+/// The frame's number, from its request.
+pub fn frame_of(work: &Work<'_>) -> u64 {
+    number(work.request())
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    u64::from_ne_bytes(bytes[..8].try_into().expect("8 bytes"))
+}
+
+/// How often each frame was delivered: a page shared with forked children, as a journal would be.
+pub struct Ledger(std::ptr::NonNull<AtomicU32>);
+
+/// Frames that a ledger has room for.
+pub const LEDGER_FRAMES: usize = 1 << 22;
+
+impl Ledger {
+    fn new() -> Self {
+        use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+        let bytes = std::num::NonZeroUsize::new(LEDGER_FRAMES * 4).expect("not zero");
+        // SAFETY: a new anonymous mapping; it is never unmapped before the ledger goes.
+        let start =
+            unsafe { mmap_anonymous(None, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED) };
+        Self(start.expect("the pages can be had").cast())
+    }
+
+    fn cell(&self, frame: u64) -> &AtomicU32 {
+        assert!((frame as usize) < LEDGER_FRAMES, "frame {frame} exceeds the ledger");
+        // SAFETY: in bounds; the mapping lives as long as the ledger.
+        unsafe { self.0.add(frame as usize).as_ref() }
+    }
+
+    /// Notes a frame once, however often it is delivered again after a death (the journal's own deduplication).
+    pub fn note(&self, frame: u64) {
+        let _ = self.cell(frame).compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// True when the frame was delivered.
+    pub fn has(&self, frame: u64) -> bool {
+        self.cell(frame).load(Ordering::Acquire) == 1
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new` with this length.
+        let _ = unsafe { nix::sys::mman::munmap(self.0.cast(), LEDGER_FRAMES * 4) };
+    }
+}
