@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io,
     num::NonZeroUsize,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     ptr::NonNull,
 };
@@ -15,7 +15,6 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 pub(crate) struct Mapping {
     start: NonNull<u8>,
     bytes: usize,
-    file_id: (u64, u64),
 }
 
 // SAFETY: the mapping is plain memory that any thread may reach; what lies in it is reached through atomics or under
@@ -44,7 +43,6 @@ impl Mapping {
 
     fn map(file: &File, bytes: usize) -> io::Result<Self> {
         let length = NonZeroUsize::new(bytes).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        let metadata = file.metadata()?;
         // Not populated: a mapping's teardown delays the notice of its process's death.
         // SAFETY: a new mapping at an address that the kernel chooses aliases nothing of this process.
         let start =
@@ -52,17 +50,12 @@ impl Mapping {
         // A grandchild must not keep the slots mapped past their owner's death.
         // SAFETY: the range was mapped just now.
         unsafe { madvise(start, bytes, MmapAdvise::MADV_DONTFORK)? };
-        Ok(Self { start: start.cast(), bytes, file_id: (metadata.dev(), metadata.ino()) })
+        Ok(Self { start: start.cast(), bytes })
     }
 
     /// Bytes of the mapping.
     pub fn len(&self) -> usize {
         self.bytes
-    }
-
-    /// Device and inode of the file.
-    pub fn file_id(&self) -> (u64, u64) {
-        self.file_id
     }
 
     /// The address `offset` bytes in, of which `bytes` must lie in the mapping.

@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -297,9 +297,13 @@ impl Segment {
         self.header().supervisor_pid.store(pid, Ordering::Relaxed);
     }
 
-    /// Device and inode of each of the segment's mapped files, so that nobody passes one of them in as an image.
-    pub fn file_ids(&self) -> Vec<(u64, u64)> {
-        self.pools.iter().flatten().chain([&self.control]).map(Mapping::file_id).collect()
+    /// Device and inode of each of the segment's files, so that nobody passes one of them in as an image.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn file_ids(&self) -> io::Result<Vec<(u64, u64)>> {
+        let id = |file: io::Result<fs::DirEntry>| file?.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
+        fs::read_dir(&self.folder)?.map(id).collect()
     }
 
     /// The process table.

@@ -1,3 +1,24 @@
-//! The framepipe-attribute process.
+//! The framepipe-attribute process: crops each object and runs the attribute models.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `crops.rs` | which detections are cropped for which models, and where their entries go |
+//! | `model.rs` | one attribute model with the crops that wait for its next run |
+//! | `pixels.rs` | where a frame's pixels lie |
+//! | `retry.rs` | a failed run, crop by crop |
+//! | `stage.rs` | its step in the stage loop |
 
-fn main() {}
+mod crops;
+mod model;
+mod pixels;
+mod retry;
+mod stage;
+
+use std::process::ExitCode;
+
+use framepipe_pipeline::{STAGES, run_stage, stage_index};
+
+fn main() -> ExitCode {
+    let row = &STAGES[stage_index("attribute").expect("the stage table has this stage")];
+    run_stage(row.about, stage::Attribute::open)
+}

@@ -1,3 +1,20 @@
-//! The framepipe-detect process.
+//! The framepipe-detect process: runs the detector on batches of tensors.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `gather.rs` | several tensors as one batch |
+//! | `retry.rs` | a failed batch, one by one |
+//! | `stage.rs` | its step in the stage loop |
 
-fn main() {}
+mod gather;
+mod retry;
+mod stage;
+
+use std::process::ExitCode;
+
+use framepipe_pipeline::{STAGES, run_stage, stage_index};
+
+fn main() -> ExitCode {
+    let row = &STAGES[stage_index("detect").expect("the stage table has this stage")];
+    run_stage(row.about, stage::Detect::open)
+}

@@ -1,3 +1,65 @@
-//! The framepipe-gateway process.
+//! The gateway: the one process that speaks gRPC, takes frames in and hands results out. It alone allocates and frees
+//! jobs, and it alone has the journal.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `checks.rs` | what can be known of a PushData call from its words alone |
+//! | `source.rs` | the files that it names: opened beneath the roots, checked, not read |
+//! | `hub.rs` | what all calls share: journals, streams, idempotency keys |
+//! | `accept.rs` | PushData: checks, reserves, drafts, accepts |
+//! | `deliver.rs`, `encode.rs` | finished jobs become records of the journal, then are freed, then are shown |
+//! | `pull.rs` | PullResult: one reader a stream |
+//! | `service.rs` | the gRPC service and its listeners |
 
-fn main() {}
+mod accept;
+mod checks;
+mod deliver;
+mod encode;
+mod hub;
+mod idempotency;
+mod pull;
+mod service;
+mod source;
+
+use std::{process::ExitCode, sync::Arc, thread};
+
+use framepipe_pipeline::{Command, Exit, Plan, Process};
+
+use crate::{deliver::Deliverer, hub::Hub};
+
+const ABOUT: &str = "framepipe-gateway: the gRPC server of a pipeline.";
+
+fn main() -> ExitCode {
+    let process = match Process::start(ABOUT) {
+        Ok(process) => process,
+        Err(exit) => return exit.into(),
+    };
+    let process: &'static Process = Box::leak(Box::new(process));
+    match run(process) {
+        Ok(exit) => exit.into(),
+        Err(error) => process.failed(&format!("{error:#}")).into(),
+    }
+}
+
+fn run(process: &'static Process) -> anyhow::Result<Exit> {
+    let plan = Plan::of(&process.order.config)?;
+    let hub = Arc::new(Hub::open(process, &plan)?);
+    let for_commands = hub.clone();
+    process.hear_commands(move |command| match command {
+        Command::Drain => for_commands.drain(),
+        Command::Stop => for_commands.stop(),
+        Command::Start(_) => {}
+    });
+    let mut deliverer = Deliverer::new(process, hub.clone(), encode::Encoder::new(&plan)?);
+    deliverer.take_stock()?;
+    let delivery = thread::Builder::new().name("deliver".into()).spawn(move || deliverer.run())?;
+    service::serve(process, hub)?;
+    Ok(match delivery.join() {
+        Ok(Ok(())) => Exit::Done,
+        Ok(Err(lost)) => {
+            eprintln!("{lost}");
+            Exit::Lost
+        }
+        Err(_) => anyhow::bail!("the delivery thread panicked"),
+    })
+}

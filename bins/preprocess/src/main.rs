@@ -1,3 +1,16 @@
-//! The framepipe-preprocess process.
+//! The framepipe-preprocess process: decodes, resizes, normalises.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `stage.rs` | its step in the stage loop |
 
-fn main() {}
+mod stage;
+
+use std::process::ExitCode;
+
+use framepipe_pipeline::{STAGES, run_stage, stage_index};
+
+fn main() -> ExitCode {
+    let row = &STAGES[stage_index("preprocess").expect("the stage table has this stage")];
+    run_stage(row.about, stage::Preprocess::open)
+}

@@ -1,1 +1,21 @@
-//! Inference backends.
+//! Inference backends: a model file, tensors in, tensors out.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `runtime` | the ONNX Runtime library, loaded once a process |
+//! | `contract` | what a caller expects of a model, compared with the model when it is opened |
+//! | `cpu` | [`CpuModel`]: a model on CPU threads |
+//! | `outputs` | what a run put out, lent without a copy |
+//!
+//! Nothing here panics on what a model file or the engine does: every fault is an [`InferError`].
+
+mod contract;
+mod cpu;
+mod error;
+mod outputs;
+mod runtime;
+
+pub use cpu::{CpuModel, Options, Samples};
+pub use error::InferError;
+pub use outputs::Outputs;
+pub use runtime::Runtime;

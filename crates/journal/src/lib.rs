@@ -1,1 +1,54 @@
-//! The result journal: one append-only log a stream.
+//! The result journal: one append-only, checksummed log a stream.
+//!
+//! A result belongs to (run, frame) and gets the next sequence of its stream, from 1, without gaps. It passes
+//! through four steps, and a process that is killed between any two of them loses and repeats nothing:
+//! 1. [`Journals::reserve`] at acceptance: from then on the result has room, whatever happens;
+//! 2. [`Journals::append`]: the record is in the page cache, so that it outlives the process;
+//! 3. the gateway frees the job, and then calls [`Journals::publish`]: readers see the record. A record can only
+//!    be acknowledged, and so forgotten, once its job is free: whoever opens the journal after a death finds the
+//!    record of every finished job that was appended and not freed by [`Journals::contains`];
+//! 4. [`Journals::acknowledge`]: the record is forgotten.
+//!
+//! After [`Journals::open`] nothing is visible: the new gateway first frees the jobs whose results are here, takes
+//! [`Journals::reserve_accepted`] for those in flight, and then publishes every stream.
+//!
+//! It holds for the death of the process at any instruction, not for power loss: nothing calls fsync. Exactly one
+//! process opens a journal (a lock says so). In it, [`Journals`] wants `&mut self` and belongs behind one mutex: an
+//! append is one write, a read one read a record, both from the page cache, so that no one waits long for it.
+//!
+//! Where things are:
+//! - `journals.rs`: the directory, the table of streams, and which frames are kept;
+//! - `lock.rs`: one process a journal;
+//! - `stream.rs`: one stream: append, publish, read, acknowledge, reserve;
+//! - `recover.rs`: a stream's folder as a dead process left it;
+//! - `segment.rs`, `record.rs`, `acknowledged.rs`: the format on disk, each at its top;
+//! - `id.rs`, `options.rs`, `report.rs`, `error.rs`: the types at the edge.
+//!
+//! ```text
+//! DIR/lock                                    held by the process that has the journal open; names its pid
+//! DIR/streams/ID/00000000000000000001.log     segments, named by the first sequence that they may hold
+//! DIR/streams/ID/acknowledged                 the sequence up to which readers have acknowledged
+//! DIR/streams/.partial-ID/                    a stream half made or half removed; gone after the next open
+//! ```
+//!
+//! Bounds: [`Options`]. On disk a stream holds at most its kept records and two segments' bytes of acknowledged
+//! ones. In memory it holds about 100 bytes a kept record. One file descriptor a stream stays open.
+
+mod acknowledged;
+mod error;
+mod id;
+mod journals;
+mod lock;
+mod options;
+mod record;
+mod recover;
+mod report;
+mod segment;
+mod stream;
+
+pub use error::JournalError;
+pub use id::{STREAM_ID_BYTES_MAX, StreamId, StreamIdError};
+pub use journals::Journals;
+pub use options::{Options, RESULT_BYTES_LIMIT, SEGMENT_BYTES_LIMIT};
+pub use report::{Cut, Damage, OpenReport};
+pub use stream::{Kept, Record};

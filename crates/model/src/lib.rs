@@ -1,1 +1,17 @@
-//! Model manifests and families: from raw outputs to detections and attributes.
+//! Model manifests and families: what a model file is, and what its raw numbers mean. No inference engine here.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `manifest` | `manifest.toml`, read, checked and compared with its model file |
+//! | `detector` | from raw outputs to candidate boxes, one file a head, one table that names them |
+//! | `attributes` | from raw outputs to classes, numbers and embeddings |
+//!
+//! A new detector family is one file in `detector/` and one row in [`detector::HeadSpec`].
+
+mod attributes;
+pub mod detector;
+mod manifest;
+
+pub use attributes::{Activation, AttributeHead, AttributesSpec, OutputKind, OutputSpec};
+pub use detector::{Detector, DetectorSpec};
+pub use manifest::{MANIFEST_FILE, Manifest, ManifestError, Task};

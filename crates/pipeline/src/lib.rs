@@ -1,1 +1,25 @@
-//! The stage table, the stage loop and the configuration.
+//! What makes a pipeline of processes: the stage table, the one loop that every stage runs, the configuration, and the
+//! start of a process under its launcher.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `stages.rs` | **the table**: stages, their binaries, queues and pools |
+//! | `stage_loop.rs` | **the loop**: claim up to B, acquire, process, publish, free, heartbeat |
+//! | `config.rs`, `config/` | the configuration file: as typed, then checked |
+//! | `plan.rs` | from the configuration and the manifests to the segment's geometry |
+//! | `control.rs` | what launcher and processes say to each other |
+//! | `process.rs` | a process's start: its order from the launcher, its segment, its end |
+
+mod config;
+mod control;
+mod plan;
+mod process;
+mod stage_loop;
+mod stages;
+
+pub use config::{Config, ConfigError, JournalConfig, Overrides, PoolConfig, ServerConfig, StageConfig};
+pub use control::{Command, Report, StartOrder};
+pub use plan::{Plan, PlanError};
+pub use process::{Exit, Process, run_stage};
+pub use stage_loop::{Frame, Item, Needs, Stage};
+pub use stages::{GATEWAY, GATEWAY_BINARY, Pool, STAGES, StageRow, gateway_access, stage_index};

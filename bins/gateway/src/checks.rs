@@ -1,0 +1,208 @@
+//! What can be known of a PushData call from its words alone: no file is touched here.
+
+use framepipe_frame::{NAME_BYTES_MAX, PATH_BYTES_MAX, RawFormat, RawFrame};
+use framepipe_proto::v1::{PixelFormat, PushDataRequest, RawFrameFormat};
+use tonic::Status;
+
+/// Longest idempotency key, in bytes.
+pub const KEY_BYTES_MAX: usize = 128;
+
+/// A call whose words make sense.
+#[derive(Debug, PartialEq)]
+pub struct Checked {
+    /// The frames, in order.
+    pub frames: Vec<CheckedFrame>,
+    /// The files that they lie in.
+    pub files: Vec<String>,
+    /// Geometry of raw frames; zeroed: encoded images.
+    pub raw: RawFrame,
+}
+
+/// One frame of the call.
+#[derive(Debug, PartialEq)]
+pub struct CheckedFrame {
+    /// Index into the call's files.
+    pub file: usize,
+    /// First byte in the file.
+    pub offset: u64,
+    /// Bytes; `None`: the whole file.
+    pub bytes: Option<u64>,
+    /// The name that the result bears.
+    pub name: String,
+}
+
+fn invalid(message: impl Into<String>) -> Status {
+    Status::invalid_argument(message)
+}
+
+/// Checks a call of at most `frames_max` frames.
+pub fn check(request: &PushDataRequest, frames_max: usize) -> Result<Checked, Status> {
+    let count = request.sizes.len().max(request.files.len());
+    if !request.sizes.is_empty() && !request.files.is_empty() {
+        return Err(invalid("both `sizes` and `files` are given: give `location` and `sizes`, or `files`"));
+    }
+    if count == 0 {
+        return Err(invalid("the batch is empty: give `location` and `sizes`, or `files`"));
+    }
+    if count > frames_max {
+        return Err(invalid(format!(
+            "a batch of {count} images exceeds the {frames_max} frames that may be in flight: split it (server.frames_max)"
+        )));
+    }
+    if request.idempotency_key.len() > KEY_BYTES_MAX {
+        let length = request.idempotency_key.len();
+        return Err(invalid(format!("the idempotency key has {length} bytes; at most {KEY_BYTES_MAX} are allowed")));
+    }
+    let raw = raw_frame(request.raw.as_ref())?;
+    let files = if request.files.is_empty() { vec![request.location.clone()] } else { request.files.clone() };
+    files.iter().try_for_each(|path| check_path(path))?;
+    let mut frames = if request.files.is_empty() { blob_frames(request)? } else { file_frames(&request.files) };
+    name_frames(&mut frames, request)?;
+    if let Some(frame_bytes) = raw.as_ref().and_then(RawFrame::bytes) {
+        let short = frames.iter().position(|frame| frame.bytes.is_some_and(|bytes| bytes < frame_bytes));
+        if let Some(place) = short {
+            let bytes = frames[place].bytes.unwrap_or(0);
+            return Err(invalid(format!("sizes[{place}] = {bytes}: the raw geometry needs {frame_bytes} bytes")));
+        }
+    }
+    Ok(Checked { frames, files, raw: raw.unwrap_or_default() })
+}
+
+fn blob_frames(request: &PushDataRequest) -> Result<Vec<CheckedFrame>, Status> {
+    let mut offset = 0u64;
+    let mut frames = Vec::with_capacity(request.sizes.len());
+    for (place, bytes) in request.sizes.iter().enumerate() {
+        frames.push(CheckedFrame { file: 0, offset, bytes: Some(*bytes), name: String::new() });
+        offset = offset
+            .checked_add(*bytes)
+            .ok_or_else(|| invalid(format!("the sum of `sizes` overflows at sizes[{place}] = {bytes}")))?;
+    }
+    Ok(frames)
+}
+
+fn file_frames(files: &[String]) -> Vec<CheckedFrame> {
+    let frame = |file| CheckedFrame { file, offset: 0, bytes: None, name: String::new() };
+    (0..files.len()).map(frame).collect()
+}
+
+fn check_path(path: &str) -> Result<(), Status> {
+    if path.is_empty() {
+        return Err(invalid("`location` is empty: give the absolute path of the batch in tmpfs"));
+    }
+    if path.len() > PATH_BYTES_MAX {
+        return Err(invalid(format!("a path of {} bytes; at most {PATH_BYTES_MAX} are allowed", path.len())));
+    }
+    if path.contains('\0') || !path.starts_with('/') {
+        return Err(invalid(format!("{path:?} is no absolute path")));
+    }
+    Ok(())
+}
+
+fn name_frames(frames: &mut [CheckedFrame], request: &PushDataRequest) -> Result<(), Status> {
+    if !request.names.is_empty() && request.names.len() != frames.len() {
+        let (names, images) = (request.names.len(), frames.len());
+        return Err(invalid(format!("{names} names for {images} images: give one each, or none")));
+    }
+    let single = frames.len() == 1;
+    for (place, frame) in frames.iter_mut().enumerate() {
+        frame.name = match request.names.get(place) {
+            Some(name) => name.clone(),
+            None => default_name(request, frame.file, place, single),
+        };
+        if frame.name.is_empty() || frame.name.len() > NAME_BYTES_MAX || frame.name.contains('\0') {
+            let (name, length) = (&frame.name, frame.name.len());
+            return Err(invalid(format!(
+                "names[{place}] = {name:?} ({length} bytes): a name has 1 to {NAME_BYTES_MAX} bytes and no NUL"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The file's own name; with its place where a file holds several.
+fn default_name(request: &PushDataRequest, file: usize, place: usize, single: bool) -> String {
+    let path = request.files.get(file).unwrap_or(&request.location);
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let suffix = if request.files.is_empty() && !single { format!("#{place}") } else { String::new() };
+    let mut end = name.len().min(NAME_BYTES_MAX - suffix.len());
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{suffix}", &name[..end])
+}
+
+fn raw_frame(format: Option<&RawFrameFormat>) -> Result<Option<RawFrame>, Status> {
+    let Some(format) = format else { return Ok(None) };
+    let pixels = match PixelFormat::try_from(format.format) {
+        Ok(PixelFormat::Rgb24) => RawFormat::Rgb24,
+        Ok(PixelFormat::Bgr24) => RawFormat::Bgr24,
+        Ok(PixelFormat::Gray8) => RawFormat::Gray8,
+        Ok(PixelFormat::Unspecified) | Err(_) => {
+            return Err(invalid(format!("raw.format = {}: give RGB24, BGR24 or GRAY8", format.format)));
+        }
+    };
+    let row = u64::from(format.width) * pixels.pixel_bytes() as u64;
+    let stride = if format.stride == 0 { u32::try_from(row).unwrap_or(0) } else { format.stride };
+    let frame = RawFrame { format: pixels as u32, width: format.width, height: format.height, stride };
+    if frame.bytes().is_none() {
+        return Err(invalid(format!(
+            "raw geometry {}x{} with rows of {stride} bytes: sides are 1 at least and a row has {row} bytes at least",
+            format.width, format.height
+        )));
+    }
+    Ok(Some(frame))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob(sizes: &[u64]) -> PushDataRequest {
+        PushDataRequest { location: "/dev/shm/in/a.bin".into(), sizes: sizes.into(), ..PushDataRequest::default() }
+    }
+
+    fn refusal(request: &PushDataRequest) -> String {
+        check(request, 100).expect_err("it must be refused").message().to_owned()
+    }
+
+    #[test]
+    fn a_blob_is_cut_by_its_sizes_and_named_by_its_places() {
+        let checked = check(&blob(&[10, 0, 20]), 100).expect("it is good");
+        let places: Vec<_> = checked.frames.iter().map(|frame| (frame.offset, frame.bytes, &frame.name[..])).collect();
+        assert_eq!(places, [(0, Some(10), "a.bin#0"), (10, Some(0), "a.bin#1"), (10, Some(20), "a.bin#2")]);
+    }
+
+    #[test]
+    fn files_are_named_after_themselves() {
+        let request = PushDataRequest { files: vec!["/x/a.jpg".into(), "/x/b.jpg".into()], ..Default::default() };
+        let checked = check(&request, 100).expect("it is good");
+        assert_eq!(checked.frames[1], CheckedFrame { file: 1, offset: 0, bytes: None, name: "b.jpg".into() });
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_value() {
+        assert!(refusal(&PushDataRequest::default()).contains("empty"));
+        assert!(refusal(&blob(&vec![1; 101])).contains("101 images exceeds the 100"));
+        assert!(check(&blob(&vec![1; 1_000_000]), 4096).is_err());
+        assert!(refusal(&blob(&[u64::MAX, 1])).contains("overflows at sizes[1]"));
+        assert!(refusal(&PushDataRequest { location: "a.bin".into(), ..blob(&[1]) }).contains("no absolute path"));
+        assert!(
+            refusal(&PushDataRequest { names: vec!["x".into()], ..blob(&[1, 2]) }).contains("1 names for 2 images")
+        );
+        assert!(refusal(&PushDataRequest { names: vec!["a\0b".into()], ..blob(&[1]) }).contains("names[0]"));
+        assert!(refusal(&PushDataRequest { names: vec!["x".repeat(256)], ..blob(&[1]) }).contains("256 bytes"));
+        assert!(refusal(&PushDataRequest { files: vec!["/x".into()], ..blob(&[1]) }).contains("both"));
+        assert!(refusal(&PushDataRequest { idempotency_key: "k".repeat(129), ..blob(&[1]) }).contains("129 bytes"));
+    }
+
+    #[test]
+    fn raw_frames_must_fit_their_geometry() {
+        let raw = RawFrameFormat { format: PixelFormat::Rgb24 as i32, width: 4, height: 2, stride: 0 };
+        let request = |raw, bytes| PushDataRequest { raw: Some(raw), ..blob(&[bytes]) };
+        assert_eq!(check(&request(raw, 24), 100).expect("it is good").raw.stride, 12);
+        assert!(refusal(&request(raw, 23)).contains("needs 24 bytes"));
+        assert!(refusal(&request(RawFrameFormat { stride: 11, ..raw }, 24)).contains("rows of 11 bytes"));
+        assert!(refusal(&request(RawFrameFormat { format: 7, ..raw }, 24)).contains("raw.format = 7"));
+        assert!(refusal(&request(RawFrameFormat { width: u32::MAX, ..raw }, 24)).contains("raw geometry"));
+    }
+}

@@ -1,0 +1,135 @@
+//! Delivery: finished jobs become records of the journal, **then** their jobs are freed, **then** the records are shown.
+//!
+//! Killed between the first two steps, the next gateway finds the job finished and its record in the journal, and frees
+//! it; killed between the last two, it shows the record. So a result is in the journal exactly once, and nobody can have
+//! acknowledged (and so removed) the record of a job that is not free yet.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use framepipe_frame::{ErrorCode, FrameError, Request};
+use framepipe_journal::{JournalError, StreamId};
+use framepipe_pipeline::{GATEWAY, Process};
+use framepipe_shm::{Counter, Lost, Work, Worker, monotonic_ns};
+use prost::Message as _;
+
+use crate::{
+    encode::{Encoder, error_result},
+    hub::Hub,
+};
+
+/// Most results of one append.
+const BATCH_MAX: usize = 64;
+/// Longest sleep between two heartbeats.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+
+/// The delivery thread.
+pub struct Deliverer {
+    process: &'static Process,
+    worker: Worker<'static>,
+    hub: Arc<Hub>,
+    encoder: Encoder,
+}
+
+struct Finished {
+    work: Work<'static>,
+    request: Request,
+    stream: StreamId,
+    payload: Vec<u8>,
+}
+
+impl Deliverer {
+    /// A deliverer of this process.
+    pub fn new(process: &'static Process, hub: Arc<Hub>, encoder: Encoder) -> Self {
+        Self { process, worker: process.worker(GATEWAY), hub, encoder }
+    }
+
+    /// What a new gateway does first: counts what is in flight, frees the finished jobs whose records its predecessor
+    /// had written, and shows all records.
+    pub fn take_stock(&mut self) -> anyhow::Result<()> {
+        self.hub.count_accepted()?;
+        while self.deliver()? > 0 {}
+        self.hub.lock().publish_all()?;
+        Ok(())
+    }
+
+    /// Delivers until the process must stop.
+    pub fn run(mut self) -> Result<(), Lost> {
+        while !self.process.stop.load(Ordering::Acquire) {
+            self.process.entry().beat();
+            if self.deliver()? == 0 {
+                self.worker.wait(IDLE_WAIT, || self.process.stop.load(Ordering::Acquire));
+            }
+        }
+        Ok(())
+    }
+
+    /// One batch: append, free, show. Returns how many frames were delivered.
+    fn deliver(&mut self) -> Result<usize, Lost> {
+        let start = Instant::now();
+        let finished: Vec<Finished> =
+            std::iter::from_fn(|| self.worker.claim()).take(BATCH_MAX).map(|work| self.finish(work)).collect();
+        if finished.is_empty() {
+            return Ok(0);
+        }
+        let mut state = self.hub.lock();
+        let mut touched = BTreeSet::new();
+        let mut delivered = 0;
+        for one in finished {
+            match append(&mut state.journals, self.hub.run, &one) {
+                Ok(()) => {}
+                Err(error) => {
+                    // The disk is full, say: the job keeps the result until there is room.
+                    eprintln!("gateway: frame {} waits: {error}", one.request.frame);
+                    self.worker.put_back(one.work)?;
+                    continue;
+                }
+            }
+            self.hub.gate.free(one.work)?;
+            state.frame_done(&one.stream);
+            touched.insert(one.stream);
+            delivered += 1;
+        }
+        for stream in &touched {
+            if let Err(error) = state.publish(stream) {
+                eprintln!("gateway: stream {stream}: {error}");
+            }
+        }
+        self.hub.report_drained(&mut state);
+        drop(state);
+        if delivered == 0 {
+            std::thread::park_timeout(IDLE_WAIT); // nothing could be written: try again, but not at once
+        }
+        let entry = self.process.entry();
+        entry.count(Counter::Frames, delivered as u64);
+        entry.count(Counter::Batches, 1);
+        entry.count(Counter::BusyNs, start.elapsed().as_nanos() as u64);
+        Ok(delivered)
+    }
+
+    fn finish(&self, work: Work<'static>) -> Finished {
+        let claimed_ns = monotonic_ns();
+        let request: Request = bytemuck::pod_read_unaligned(work.request());
+        let stream =
+            StreamId::new(&request.stream.as_str()).expect("this gateway, or its predecessor, wrote the request");
+        let mut payload = self.encoder.encode(&work, &request, claimed_ns).encode_to_vec();
+        if payload.len() > self.hub.result_bytes_max {
+            let (bytes, most) = (payload.len(), self.hub.result_bytes_max);
+            let message =
+                format!("the result has {bytes} bytes, at most {most} are allowed: raise journal.result_bytes_max");
+            payload = error_result(&request, &FrameError::new(ErrorCode::ResultTooLarge, message)).encode_to_vec();
+        }
+        Finished { work, request, stream, payload }
+    }
+}
+
+/// Writes a record, unless a gateway that died before it could free the job has written it.
+fn append(journals: &mut framepipe_journal::Journals, run: u64, one: &Finished) -> Result<(), JournalError> {
+    if journals.contains(run, one.request.frame) {
+        return Ok(());
+    }
+    journals.append(&one.stream, run, one.request.frame, &one.payload).map(drop)
+}

@@ -1,0 +1,169 @@
+//! From a finished job to its result on the wire. The sequence is left out: the journal gives it, the reader fills it in.
+
+use framepipe_frame::{
+    Descriptor, ErrorCode, FrameError, Request,
+    attributes::{self, Kind},
+    detections,
+};
+use framepipe_model::{Detector, Manifest, OutputKind, OutputSpec};
+use framepipe_pipeline::{GATEWAY, Plan, Pool, STAGES};
+use framepipe_proto::v1::{self, attribute::Value, frame_result::Outcome};
+use framepipe_shm::{Work, monotonic_ns};
+
+/// What results are made with: the names that the models' manifests give.
+pub struct Encoder {
+    labels: Vec<String>,
+    models: Vec<Model>,
+}
+
+struct Model {
+    name: String,
+    outputs: Vec<OutputSpec>,
+}
+
+impl Encoder {
+    /// The encoder of a pipeline's models.
+    pub fn new(plan: &Plan) -> anyhow::Result<Self> {
+        Detector::new(&plan.detector)?;
+        let model = |manifest: &Manifest| {
+            anyhow::Ok(Model { name: manifest.name.clone(), outputs: manifest.attributes()?.outputs.clone() })
+        };
+        Ok(Self {
+            labels: plan.detector.detector()?.labels.clone(),
+            models: plan.attributes.iter().map(model).collect::<anyhow::Result<_>>()?,
+        })
+    }
+
+    /// The result of a claimed job that `claimed_ns` reached the gateway.
+    pub fn encode(&self, work: &Work<'_>, request: &Request, claimed_ns: u64) -> v1::FrameResult {
+        let mut descriptor: Descriptor = bytemuck::Zeroable::zeroed();
+        work.read_descriptor(bytemuck::bytes_of_mut(&mut descriptor));
+        let outcome = match descriptor.error() {
+            Some(error) => failure(&error),
+            None => self.detections(work, &descriptor).map_or_else(|error| failure(&error), Outcome::Detections),
+        };
+        v1::FrameResult {
+            name: request.name.as_str().into_owned(),
+            sequence: 0,
+            frame: request.frame,
+            batch_index: request.batch_index,
+            outcome: Some(outcome),
+            times: times(request, &descriptor, claimed_ns),
+        }
+    }
+
+    fn detections(&self, work: &Work<'_>, descriptor: &Descriptor) -> Result<v1::Detections, FrameError> {
+        let missing = || FrameError::new(ErrorCode::Internal, "the frame has no detections slot");
+        let found = detections::read(work.input(Pool::Detections as usize).ok_or_else(missing)?)?;
+        let mut detections: Vec<v1::Detection> = found.iter().map(|one| self.detection(one)).collect();
+        for entry in attributes::entries(work.input(Pool::Attributes as usize).unwrap_or(&[])) {
+            let (entry, numbers) = entry?;
+            let broken = || FrameError::new(ErrorCode::Internal, format!("an attribute of nothing: {entry:?}"));
+            let attribute = self.attribute(&entry, numbers).ok_or_else(broken)?;
+            detections.get_mut(entry.detection as usize).ok_or_else(broken)?.attributes.push(attribute);
+        }
+        Ok(v1::Detections {
+            detections,
+            image_width: descriptor.source_width,
+            image_height: descriptor.source_height,
+            detections_dropped: descriptor.detections_dropped,
+            crops_dropped: descriptor.crops_dropped,
+        })
+    }
+
+    fn detection(&self, one: &detections::Detection) -> v1::Detection {
+        v1::Detection {
+            class_index: one.class,
+            label: self.labels.get(one.class as usize).cloned().unwrap_or_default(),
+            score: one.score,
+            r#box: Some(v1::Box { x0: one.x0, y0: one.y0, x1: one.x1, y1: one.y1 }),
+            attributes: Vec::new(),
+        }
+    }
+
+    /// `None` where the entry names no model, output or label of the pipeline.
+    fn attribute(&self, entry: &attributes::Entry, numbers: Vec<f32>) -> Option<v1::Attribute> {
+        let model = self.models.get(entry.model as usize)?;
+        let output = model.outputs.get(entry.output as usize)?;
+        let value = match (Kind::from_number(entry.kind)?, numbers.as_slice()) {
+            (Kind::Class, [class, score]) => {
+                let class_index = *class as u32;
+                let label = labels(&output.kind)?.get(class_index as usize)?.clone();
+                Value::Classification(v1::Classification { label, score: *score, class_index })
+            }
+            (Kind::Number, [number]) => Value::Number(*number),
+            (Kind::Vector, _) => Value::Embedding(v1::Embedding { values: numbers }),
+            _ => return None,
+        };
+        Some(v1::Attribute { name: output.name.clone(), model: model.name.clone(), value: Some(value) })
+    }
+}
+
+fn labels(kind: &OutputKind) -> Option<&Vec<String>> {
+    match kind {
+        OutputKind::Class { labels, .. } | OutputKind::Binary { labels } => Some(labels),
+        _ => None,
+    }
+}
+
+fn failure(error: &FrameError) -> Outcome {
+    Outcome::Error(v1::FrameError { code: error.code as i32, message: error.message.clone() })
+}
+
+/// A result that says why there is none.
+pub fn error_result(request: &Request, error: &FrameError) -> v1::FrameResult {
+    v1::FrameResult {
+        name: request.name.as_str().into_owned(),
+        frame: request.frame,
+        batch_index: request.batch_index,
+        outcome: Some(failure(error)),
+        ..v1::FrameResult::default()
+    }
+}
+
+/// Where the time went: each stage's wait since the one before published, and its own share. They add up to the time
+/// from acceptance to now.
+fn times(request: &Request, descriptor: &Descriptor, claimed_ns: u64) -> Vec<v1::StageTime> {
+    let mut before_ns = request.accepted_ns;
+    let mut share = |stage: &str, claimed_ns: u64, published_ns: u64| {
+        let queued_us = claimed_ns.saturating_sub(before_ns) / 1000;
+        before_ns = published_ns;
+        v1::StageTime { stage: stage.into(), queued_us, busy_us: published_ns.saturating_sub(claimed_ns) / 1000 }
+    };
+    let passed = STAGES.iter().zip(&descriptor.times[..GATEWAY]).filter(|(_, times)| times.published_ns > 0);
+    let mut times: Vec<_> = passed.map(|(row, times)| share(row.name, times.claimed_ns, times.published_ns)).collect();
+    times.push(share("gateway", claimed_ns, monotonic_ns()));
+    times
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stage_times_add_up() {
+        let mut request: Request = bytemuck::Zeroable::zeroed();
+        let mut descriptor: Descriptor = bytemuck::Zeroable::zeroed();
+        request.accepted_ns = 1_000_000;
+        for (stage, times) in descriptor.times[..GATEWAY].iter_mut().enumerate() {
+            let start = 2_000_000 + stage as u64 * 3_000_000;
+            (times.claimed_ns, times.published_ns) = (start, start + 2_000_000);
+        }
+        let claimed_ns = monotonic_ns();
+        let times = times(&request, &descriptor, claimed_ns);
+        assert_eq!(times.len(), GATEWAY + 1);
+        assert_eq!((times[1].queued_us, times[1].busy_us), (1000, 2000));
+        let sum: u64 = times.iter().map(|time| time.queued_us + time.busy_us).sum();
+        let whole = (monotonic_ns() - request.accepted_ns) / 1000;
+        assert!(whole - sum < 100_000, "{sum} of {whole} µs");
+    }
+
+    #[test]
+    fn the_error_codes_of_the_record_are_those_of_the_protocol() {
+        for code in ErrorCode::ALL {
+            let wire = v1::ErrorCode::try_from(code as i32).expect("the protocol has the number");
+            let name = wire.as_str_name().trim_start_matches("ERROR_CODE_").replace('_', "").to_lowercase();
+            assert_eq!(name, format!("{code:?}").to_lowercase());
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! What all calls share, under one lock: the journals, the streams and the idempotency keys. No step under the lock
+//! waits for anything but the page cache.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use framepipe_frame::Request;
+use framepipe_journal::{JournalError, Journals, OpenReport, Options, StreamId};
+use framepipe_pipeline::{Plan, Process, Report};
+use framepipe_shm::Gate;
+use tokio::sync::watch;
+use tonic::Status;
+
+use crate::{idempotency::Answers, source::Roots};
+
+/// Bytes of one segment of a journal, at least: small enough that acknowledged results soon give their space back.
+const SEGMENT_BYTES: u64 = 4 << 20;
+
+/// What all calls share.
+pub struct Hub {
+    state: Mutex<State>,
+    /// The allowed roots.
+    pub roots: Roots,
+    /// The gateway's side of the job table.
+    pub gate: Gate<'static>,
+    /// Most frames in flight.
+    pub frames_max: usize,
+    /// Most bytes of one result.
+    pub result_bytes_max: usize,
+    /// The segment's run.
+    pub run: u64,
+    draining: AtomicBool,
+    stopping: watch::Sender<bool>,
+    process: &'static Process,
+}
+
+/// What the lock guards.
+pub struct State {
+    /// One log a stream.
+    pub journals: Journals,
+    /// Answers to recent calls with a key.
+    pub answers: Answers,
+    streams: HashMap<StreamId, Stream>,
+    in_flight: u64,
+    drained: bool,
+    made: u64,
+}
+
+/// What is known of a stream beside its journal.
+struct Stream {
+    /// Frames accepted whose results are not visible yet.
+    in_flight: u32,
+    /// Changes with each new reader, which ends the former one.
+    reader: u64,
+    /// Changes whenever there may be something to read, or a reason to end.
+    news: watch::Sender<u64>,
+}
+
+impl Stream {
+    fn new() -> Self {
+        Self { in_flight: 0, reader: 0, news: watch::Sender::new(0) }
+    }
+
+    fn tell(&self) {
+        self.news.send_modify(|news| *news = news.wrapping_add(1));
+    }
+}
+
+/// A reader's place at a stream.
+pub struct Reader {
+    /// The stream.
+    pub stream: StreamId,
+    epoch: u64,
+    /// Changes whenever there may be something to read, or a reason to end.
+    pub news: watch::Receiver<u64>,
+}
+
+/// What a reader finds at a look.
+pub enum Look {
+    /// Another reader took its place.
+    Replaced,
+    /// Nothing is in flight, and all that is visible was read.
+    Drained,
+    /// There may be more.
+    Open,
+}
+
+impl Hub {
+    /// Opens the roots and the journals.
+    pub fn open(process: &'static Process, plan: &Plan) -> anyhow::Result<Self> {
+        let config = &process.order.config;
+        let segment = process.segment();
+        let result_bytes_max = u32::try_from(plan.result_bytes_max).context("journal.result_bytes_max")?;
+        let segment_bytes = SEGMENT_BYTES.max(4 * plan.result_bytes_max).min(u64::from(u32::MAX)) as u32;
+        let options = Options {
+            stream_bytes_max: config.journal.stream_bytes_max,
+            streams_max: config.journal.streams_max as usize,
+            segment_bytes,
+            result_bytes_max,
+        };
+        let folder = config.state.join("journal");
+        let (journals, report) = Journals::open(&folder, options)
+            .with_context(|| format!("the journals in {} cannot be opened (paths.state)", folder.display()))?;
+        log(&report);
+        let window = Duration::from_secs(config.server.idempotency_window_s);
+        let state = State {
+            streams: journals.stream_ids().map(|id| (id.clone(), Stream::new())).collect(),
+            answers: Answers::new(window, config.server.idempotency_keys_max as usize),
+            journals,
+            in_flight: 0,
+            drained: false,
+            made: 0,
+        };
+        Ok(Self {
+            state: Mutex::new(state),
+            roots: Roots::open(&config.server.inbox, segment.file_ids()?)?,
+            gate: Gate::new(segment, process.order.owner),
+            frames_max: config.frames_max as usize,
+            result_bytes_max: result_bytes_max as usize,
+            run: segment.run(),
+            draining: AtomicBool::new(false),
+            stopping: watch::Sender::new(false),
+            process,
+        })
+    }
+
+    /// Locks the state.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no step under the hub's lock panics")
+    }
+
+    /// Refuses new frames from now on, and reports when the accepted ones are done.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.report_drained(&mut self.lock());
+    }
+
+    /// True once new frames are refused.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Ends every reader and the server.
+    pub fn stop(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.stopping.send_replace(true);
+    }
+
+    /// Changes once, when the server must end.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// Says once, while draining, that nothing is in flight any more.
+    pub fn report_drained(&self, state: &mut State) {
+        if self.is_draining() && state.in_flight == 0 && !state.drained {
+            state.drained = true;
+            self.process.report(Report::Drained);
+        }
+    }
+
+    /// Counts the accepted frames that a former gateway left, and reserves their results' room, but for those whose
+    /// records it had written.
+    pub fn count_accepted(&self) -> Result<(), JournalError> {
+        let mut state = self.lock();
+        let mut result = Ok(());
+        self.gate.for_each_accepted(|request| {
+            let request: Request = bytemuck::pod_read_unaligned(request);
+            let stream = StreamId::new(&request.stream.as_str()).expect("a gateway wrote the request");
+            result = std::mem::replace(&mut result, Ok(())).and_then(|()| {
+                state.enter_stream(&stream)?;
+                state.add_in_flight(&stream, 1);
+                if state.journals.contains(self.run, request.frame) {
+                    return Ok(());
+                }
+                state.journals.reserve_accepted(&stream, 1)
+            });
+        });
+        result
+    }
+}
+
+impl State {
+    /// Makes a stream known; an idle one makes room where there are too many.
+    pub fn enter_stream(&mut self, stream: &StreamId) -> Result<(), JournalError> {
+        let streams = &self.streams;
+        let held = |id: &StreamId| {
+            streams.get(id).is_some_and(|stream| stream.in_flight > 0 || stream.news.receiver_count() > 0)
+        };
+        for dropped in self.journals.create_stream(stream, held)? {
+            self.streams.remove(&dropped);
+        }
+        self.streams.entry(stream.clone()).or_insert_with(Stream::new);
+        Ok(())
+    }
+
+    /// A stream id that nobody has.
+    pub fn new_stream(&mut self, run: u64) -> StreamId {
+        loop {
+            self.made += 1;
+            let id = StreamId::new(&format!("s{run:016x}-{}", self.made)).expect("it is made of allowed characters");
+            if !self.streams.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// True when the stream is known.
+    pub fn has_stream(&self, stream: &StreamId) -> bool {
+        self.streams.contains_key(stream)
+    }
+
+    /// Counts frames accepted to a stream.
+    pub fn add_in_flight(&mut self, stream: &StreamId, frames: u32) {
+        self.in_flight += u64::from(frames);
+        if let Some(stream) = self.streams.get_mut(stream) {
+            stream.in_flight += frames;
+        }
+    }
+
+    /// A frame of the stream is done: its record is in the journal and its job is free.
+    pub fn frame_done(&mut self, stream: &StreamId) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if let Some(stream) = self.streams.get_mut(stream) {
+            stream.in_flight = stream.in_flight.saturating_sub(1);
+        }
+    }
+
+    /// Makes all appended records of the stream visible.
+    pub fn publish(&mut self, stream: &StreamId) -> Result<(), JournalError> {
+        self.journals.publish(stream)?;
+        if let Some(stream) = self.streams.get(stream) {
+            stream.tell();
+        }
+        Ok(())
+    }
+
+    /// Makes all appended records of every stream visible.
+    pub fn publish_all(&mut self) -> Result<(), JournalError> {
+        let streams: Vec<StreamId> = self.journals.stream_ids().cloned().collect();
+        streams.iter().try_for_each(|stream| self.publish(stream))
+    }
+
+    /// Seats a reader at a stream; the former one ends.
+    pub fn seat(&mut self, id: &StreamId) -> Option<Reader> {
+        let stream = self.streams.get_mut(id)?;
+        stream.reader += 1;
+        stream.tell();
+        Some(Reader { stream: id.clone(), epoch: stream.reader, news: stream.news.subscribe() })
+    }
+
+    /// How things stand for a reader that has read up to `sequence`.
+    pub fn look(&self, reader: &Reader, sequence: u64) -> Look {
+        let Some(stream) = self.streams.get(&reader.stream).filter(|stream| stream.reader == reader.epoch) else {
+            return Look::Replaced;
+        };
+        let visible = self.journals.visible_until(&reader.stream).unwrap_or(0);
+        if stream.in_flight == 0 && sequence >= visible { Look::Drained } else { Look::Open }
+    }
+}
+
+/// What a client is told of a journal's error.
+pub fn status(error: JournalError) -> Status {
+    match error {
+        JournalError::NoSuchStream { .. } => Status::not_found(error.to_string()),
+        JournalError::NoRoom { .. } | JournalError::StreamsFull { .. } => Status::resource_exhausted(error.to_string()),
+        JournalError::NotPublished { .. } => Status::out_of_range(error.to_string()),
+        _ => Status::internal(error.to_string()),
+    }
+}
+
+fn log(report: &OpenReport) {
+    if report.records > 0 {
+        eprintln!("gateway: {} unread results in {} streams", report.records, report.streams);
+    }
+    for cut in &report.cut {
+        eprintln!("gateway: journal {cut:?}: an append was interrupted; its frames' results are written anew");
+    }
+    for damage in &report.damage {
+        eprintln!("gateway: journal {damage:?}: these bytes are damaged and are skipped");
+    }
+}

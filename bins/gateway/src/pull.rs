@@ -1,0 +1,143 @@
+//! PullResult: reads a stream's journal and sends it, until the client, a new reader, the server or (where asked) the
+//! end of all that was accepted ends it.
+
+use std::sync::Arc;
+
+use framepipe_journal::{JournalError, Record, StreamId};
+use framepipe_proto::v1::{
+    AckResultsRequest, AckResultsResponse, ErrorCode, FrameError, FrameResult, PullResultRequest, frame_result::Outcome,
+};
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use crate::hub::{Hub, Look, Reader, status};
+
+/// Results read from the journal at a time.
+const READ_RECORDS_MAX: usize = 64;
+/// Bytes read from the journal at a time, beyond the first record.
+const READ_BYTES_MAX: usize = 1 << 20;
+/// Results that wait for a slow client, per reader.
+const SEND_QUEUE: usize = 64;
+
+/// The results of a stream.
+pub type Results = ReceiverStream<Result<FrameResult, Status>>;
+
+/// Seats a reader and starts to send.
+pub fn pull(hub: &Arc<Hub>, request: &PullResultRequest) -> Result<Results, Status> {
+    let stream = known_stream(hub, &request.stream)?;
+    let reader = {
+        let mut state = hub.lock();
+        if request.after_sequence > 0 {
+            state.journals.acknowledge(&stream, request.after_sequence).map_err(status)?;
+        }
+        state.seat(&stream).ok_or_else(|| unknown(&request.stream))?
+    };
+    let (sender, results) = mpsc::channel(SEND_QUEUE);
+    let task = Sending { hub: hub.clone(), reader, sender, sent: request.after_sequence };
+    tokio::spawn(task.run(request.until_drained));
+    Ok(ReceiverStream::new(results))
+}
+
+/// Acknowledges in mid-stream.
+pub fn acknowledge(hub: &Hub, request: &AckResultsRequest) -> Result<AckResultsResponse, Status> {
+    let stream = known_stream(hub, &request.stream)?;
+    let mut state = hub.lock();
+    state.journals.acknowledge(&stream, request.sequence).map_err(status)?;
+    let kept = state.journals.kept(&stream).map_err(status)?;
+    Ok(AckResultsResponse { kept: kept.records as u64 })
+}
+
+fn known_stream(hub: &Hub, id: &str) -> Result<StreamId, Status> {
+    let stream = StreamId::new(id).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    if hub.lock().has_stream(&stream) { Ok(stream) } else { Err(unknown(id)) }
+}
+
+fn unknown(id: &str) -> Status {
+    Status::not_found(format!("there is no stream {id:?}: PushData makes one"))
+}
+
+struct Sending {
+    hub: Arc<Hub>,
+    reader: Reader,
+    sender: mpsc::Sender<Result<FrameResult, Status>>,
+    sent: u64,
+}
+
+impl Sending {
+    async fn run(mut self, until_drained: bool) {
+        let mut stopping = self.hub.stopping();
+        loop {
+            self.reader.news.borrow_and_update();
+            match self.send_visible().await {
+                Ok(true) => {}
+                Ok(false) => return, // the client is gone
+                Err(error) => return self.end(error).await,
+            }
+            match self.look() {
+                Look::Replaced => {
+                    let words = format!("another reader took over the stream {}", self.reader.stream);
+                    return self.end(Status::aborted(words)).await;
+                }
+                Look::Drained if until_drained => return,
+                Look::Drained | Look::Open => {}
+            }
+            if *stopping.borrow() {
+                let words = "the server is stopping; unread results are kept: pull again from the last sequence";
+                return self.end(Status::unavailable(words)).await;
+            }
+            tokio::select! {
+                _ = self.reader.news.changed() => {}
+                _ = stopping.changed() => {}
+                () = self.sender.closed() => return,
+            }
+        }
+    }
+
+    fn look(&self) -> Look {
+        self.hub.lock().look(&self.reader, self.sent)
+    }
+
+    /// Sends all that is visible; false when the client is gone.
+    async fn send_visible(&mut self) -> Result<bool, Status> {
+        loop {
+            let read = self.hub.lock().journals.read(&self.reader.stream, self.sent, READ_RECORDS_MAX, READ_BYTES_MAX);
+            let results = match read {
+                Ok(records) if records.is_empty() => return Ok(true),
+                Ok(records) => records.into_iter().map(result).collect(),
+                Err(JournalError::Damaged { sequence, frame, file, offset, .. }) => {
+                    vec![damaged(sequence, frame, &file.display().to_string(), offset)]
+                }
+                Err(error) => return Err(status(error)),
+            };
+            for result in results {
+                let sequence = result.sequence;
+                if matches!(self.look(), Look::Replaced) || self.sender.send(Ok(result)).await.is_err() {
+                    return Ok(!self.sender.is_closed());
+                }
+                self.sent = sequence;
+            }
+        }
+    }
+
+    async fn end(&self, status: Status) {
+        let _ = self.sender.send(Err(status)).await; // a client that is gone needs no reason
+    }
+}
+
+fn result(record: Record) -> FrameResult {
+    match FrameResult::decode(record.payload.as_slice()) {
+        Ok(result) => FrameResult { sequence: record.sequence, ..result },
+        Err(error) => failure(record.sequence, record.frame, format!("the journal's record is no result: {error}")),
+    }
+}
+
+fn damaged(sequence: u64, frame: u64, file: &str, offset: u64) -> FrameResult {
+    failure(sequence, frame, format!("the result was damaged on disk ({file} at byte {offset})"))
+}
+
+fn failure(sequence: u64, frame: u64, message: String) -> FrameResult {
+    let error = FrameError { code: ErrorCode::Internal as i32, message };
+    FrameResult { sequence, frame, outcome: Some(Outcome::Error(error)), ..FrameResult::default() }
+}

@@ -1,0 +1,105 @@
+//! The gRPC service on its listeners: framepipe.v1, health and reflection.
+
+use std::{net::TcpListener, os::fd::OwnedFd, os::unix::net::UnixListener, sync::Arc};
+
+use anyhow::Context as _;
+use framepipe_pipeline::Process;
+use framepipe_proto::{
+    DESCRIPTORS,
+    v1::{
+        AckResultsRequest, AckResultsResponse, PullResultRequest, PushDataRequest, PushDataResponse,
+        framepipe_server::{Framepipe, FramepipeServer},
+    },
+};
+use tokio::sync::watch;
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::{Request, Response, Status, service::Routes, transport::Server};
+
+use crate::{accept, hub::Hub, pull};
+
+/// Threads that serve calls: they check and copy words, never images.
+const SERVICE_THREADS: usize = 2;
+/// Largest call: 10^6 sizes still get a clear answer.
+const CALL_BYTES_MAX: usize = 16 << 20;
+
+struct Service {
+    hub: Arc<Hub>,
+}
+
+#[tonic::async_trait]
+impl Framepipe for Service {
+    async fn push_data(&self, request: Request<PushDataRequest>) -> Result<Response<PushDataResponse>, Status> {
+        accept::push(self.hub.clone(), request.into_inner()).await.map(Response::new)
+    }
+
+    type PullResultStream = pull::Results;
+
+    async fn pull_result(&self, request: Request<PullResultRequest>) -> Result<Response<pull::Results>, Status> {
+        pull::pull(&self.hub, request.get_ref()).map(Response::new)
+    }
+
+    async fn ack_results(&self, request: Request<AckResultsRequest>) -> Result<Response<AckResultsResponse>, Status> {
+        pull::acknowledge(&self.hub, request.get_ref()).map(Response::new)
+    }
+}
+
+/// Serves until the hub stops.
+pub fn serve(process: &'static Process, hub: Arc<Hub>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(SERVICE_THREADS)
+        .thread_name("grpc")
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve_listeners(process, hub))
+}
+
+async fn serve_listeners(process: &'static Process, hub: Arc<Hub>) -> anyhow::Result<()> {
+    let service = FramepipeServer::new(Service { hub: hub.clone() }).max_decoding_message_size(CALL_BYTES_MAX);
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let mut routes = Routes::builder();
+    routes.add_service(service).add_service(health).add_service(reflection);
+    let routes = routes.routes();
+
+    let mut servers = tokio::task::JoinSet::new();
+    for listener in &process.order.listeners {
+        let server = Server::builder().tcp_nodelay(true).add_routes(routes.clone());
+        let stopped = stopped(hub.stopping());
+        let listener = inherited(*listener);
+        if is_unix(&listener)? {
+            let listener = UnixListener::from(listener);
+            listener.set_nonblocking(true)?;
+            let incoming = UnixListenerStream::new(tokio::net::UnixListener::from_std(listener)?);
+            servers.spawn(server.serve_with_incoming_shutdown(incoming, stopped));
+        } else {
+            let listener = TcpListener::from(listener);
+            listener.set_nonblocking(true)?;
+            let incoming = TcpListenerStream::new(tokio::net::TcpListener::from_std(listener)?);
+            servers.spawn(server.serve_with_incoming_shutdown(incoming, stopped));
+        }
+    }
+    reporter.set_serving::<FramepipeServer<Service>>().await;
+    process.ready();
+    while let Some(ended) = servers.join_next().await {
+        ended?.context("a listener failed")?;
+    }
+    Ok(())
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stopping| *stopping).await; // an error: the hub is gone, which is a stop too
+}
+
+fn is_unix(listener: &OwnedFd) -> anyhow::Result<bool> {
+    Ok(rustix::net::sockopt::socket_domain(listener)? == rustix::net::AddressFamily::UNIX)
+}
+
+#[allow(unsafe_code, reason = "a file descriptor passed by number")]
+fn inherited(number: i32) -> OwnedFd {
+    use std::os::fd::FromRawFd as _;
+    // SAFETY: the launcher passed this descriptor to this process for this use, and named it once.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}

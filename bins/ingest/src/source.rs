@@ -1,0 +1,112 @@
+//! A client's file. It may be anything by now: gone, rewritten, a FIFO, a link out of the inbox. It is opened below
+//! its root without following a link, read once, and compared before and after with what was accepted. It is never
+//! mapped: truncating it would kill this process.
+
+use std::{
+    borrow::Cow,
+    os::fd::{BorrowedFd, OwnedFd},
+};
+
+use framepipe_frame::{ErrorCode, FrameError, Request};
+use rustix::{
+    fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2},
+    io::{Errno, pread},
+};
+
+/// No way out of the root, and no link on the way: not even one that stays inside.
+pub const BENEATH: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+
+/// An opened source, which was what the request says.
+#[derive(Debug)]
+pub struct Source<'r> {
+    request: &'r Request,
+    file: OwnedFd,
+}
+
+impl<'r> Source<'r> {
+    /// Opens the request's file below `root`. Never waits, whatever the path leads to.
+    ///
+    /// # Errors
+    /// `SourceGone`, or `SourceChanged` with what changed.
+    pub fn open(root: BorrowedFd<'_>, request: &'r Request) -> Result<Self, FrameError> {
+        // NONBLOCK: opening a FIFO that nobody writes would wait for ever.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let path = request.path.as_str();
+        let file = openat2(root, &*path, flags, Mode::empty(), BENEATH).map_err(|errno| refused(&path, errno))?;
+        let source = Self { request, file };
+        source.check()?;
+        Ok(source)
+    }
+
+    /// Copies the request's bytes to `into`, which has their length.
+    ///
+    /// # Errors
+    /// `SourceChanged`, also where the file changed while it was read.
+    pub fn read(&self, into: &mut [u8]) -> Result<(), FrameError> {
+        let mut done = 0;
+        while done < into.len() {
+            match pread(&self.file, &mut into[done..], self.request.offset.saturating_add(done as u64)) {
+                Ok(0) => {
+                    let what = format!("it ended {done} bytes into the image's {}", into.len());
+                    return Err(changed(&self.path(), what));
+                }
+                Ok(count) => done += count,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(changed(&self.path(), format!("it cannot be read: {errno}"))),
+            }
+        }
+        self.check()
+    }
+
+    fn path(&self) -> Cow<'_, str> {
+        self.request.path.as_str()
+    }
+
+    fn check(&self) -> Result<(), FrameError> {
+        let stat = fstat(&self.file).map_err(|errno| refused(&self.path(), errno))?;
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        if !file_type.is_file() {
+            return Err(changed(&self.path(), format!("it is a {file_type:?} now, not a regular file")));
+        }
+        let request = self.request;
+        for (what, accepted, now) in [
+            ("device", i128::from(request.source_device), i128::from(stat.st_dev)),
+            ("inode", request.source_inode.into(), stat.st_ino.into()),
+            ("size in bytes", request.source_bytes.into(), stat.st_size.into()),
+            ("modification time in ns", request.source_mtime_ns.into(), mtime_ns(&stat).into()),
+        ] {
+            if accepted != now {
+                return Err(changed(&self.path(), format!("its {what} was {accepted} when accepted, and is {now}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Nanoseconds since 1970 of the last write.
+fn mtime_ns(stat: &Stat) -> i64 {
+    stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec as i64)
+}
+
+/// The frame's error for what the kernel said to a path that was good when it was accepted.
+fn refused(path: &str, errno: Errno) -> FrameError {
+    match errno {
+        Errno::NOENT => FrameError::new(
+            ErrorCode::SourceGone,
+            format!("{path} was removed after it was accepted: keep a source until its result is there"),
+        ),
+        Errno::LOOP | Errno::XDEV => changed(path, "the path has a symbolic link now, or leads out of its root"),
+        Errno::NOTDIR | Errno::ACCESS | Errno::PERM | Errno::NXIO | Errno::NODEV => {
+            changed(path, format!("it can no longer be opened: {errno}"))
+        }
+        errno => FrameError::new(ErrorCode::Internal, format!("cannot open {path}: {errno}")),
+    }
+}
+
+fn changed(path: &str, what: impl std::fmt::Display) -> FrameError {
+    FrameError::new(ErrorCode::SourceChanged, format!("{path} changed after it was accepted: {what}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! One copy of a client's bytes into a slot of the server's, after which nothing that the client does can change them.
+//! What is no image that can be decoded is told at once.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
+
+use anyhow::{Result, anyhow};
+use framepipe_frame::{ErrorCode, FrameError, RawFrame, Request};
+use framepipe_pipeline::{Frame, Item, Needs, Pool, Process, Stage};
+use framepipe_vision::{Limits, probe};
+use rustix::fs::{Mode, OFlags, open, openat2};
+
+use crate::source::{BENEATH, Source};
+
+/// The stage: the inbox folders, and what images may be.
+pub struct Ingest {
+    roots: Vec<OwnedFd>,
+    limits: Limits,
+}
+
+impl Ingest {
+    /// Opens the inbox folders.
+    pub fn open(process: &Process) -> Result<Self> {
+        let config = &process.order.config;
+        let roots = config.server.inbox.iter().map(|root| open_root(root)).collect::<Result<_>>()?;
+        Ok(Self { roots, limits: config.limits })
+    }
+
+    fn ingest(&self, frame: &mut Frame<'_>) -> Result<(), FrameError> {
+        let request = frame.request();
+        let no_root = || FrameError::new(ErrorCode::Internal, format!("there is no root {}", request.root));
+        let root = self.roots.get(request.root as usize).ok_or_else(no_root)?;
+        let bytes = request.bytes as usize;
+        frame.write_output(Pool::Encoded, |slot| {
+            let image = &mut slot[..bytes];
+            Source::open(root.as_fd(), &request)?.read(image)?;
+            if request.raw.format == 0 {
+                probe(image, &self.limits)?;
+            }
+            Ok((bytes, ()))
+        })?;
+        frame.bytes_copied += request.bytes;
+        Ok(())
+    }
+}
+
+impl Stage for Ingest {
+    type Plan = ();
+
+    fn plan(&mut self, frame: &mut Frame<'_>) -> Result<(Needs, ()), FrameError> {
+        let request = frame.request();
+        check_request(&request, &self.limits)?;
+        Ok((Needs::NONE.and(Pool::Encoded, request.bytes as usize), ()))
+    }
+
+    fn process(&mut self, batch: &mut [Item<'_, ()>]) {
+        for item in batch {
+            item.frame.error = self.ingest(&mut item.frame).err();
+        }
+    }
+}
+
+fn open_root(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = open(path, flags, Mode::empty()).map_err(|errno| {
+        anyhow!("cannot open the inbox folder {}: {errno}; create it, or correct server.inbox", path.display())
+    })?;
+    // Old sandboxes refuse openat2 altogether: better told now than by every frame.
+    openat2(&root, ".", flags, Mode::empty(), BENEATH).map_err(|errno| {
+        anyhow!("openat2(2) below {} fails: {errno}; it needs Linux 5.6, and a sandbox that allows it", path.display())
+    })?;
+    Ok(root)
+}
+
+/// What can be said without reading the source.
+fn check_request(request: &Request, limits: &Limits) -> Result<(), FrameError> {
+    if request.raw.format != 0 {
+        return check_raw(&request.raw, request.bytes, limits);
+    }
+    if request.bytes == 0 {
+        return Err(FrameError::new(ErrorCode::UnsupportedFormat, "an image of 0 bytes"));
+    }
+    Ok(())
+}
+
+fn check_raw(raw: &RawFrame, bytes: u64, limits: &Limits) -> Result<(), FrameError> {
+    let RawFrame { format, width, height, stride } = *raw;
+    let corrupt = |what: String| FrameError::new(ErrorCode::CorruptImage, what);
+    let needed = raw.bytes().ok_or_else(|| {
+        corrupt(format!("a raw frame of format {format}, {width}x{height} pixels and a stride of {stride} bytes cannot be"))
+    })?;
+    if needed > bytes {
+        return Err(corrupt(format!("a raw frame of {width}x{height} pixels has {needed} bytes, and {bytes} were sent")));
+    }
+    limits.check_size(width, height)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable;
+
+    use super::*;
+
+    fn check(bytes: u64, raw: RawFrame) -> Option<ErrorCode> {
+        check_request(&Request { bytes, raw, ..Request::zeroed() }, &Limits::default()).err().map(|error| error.code)
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_an_image_is_refused_before_its_source_is_opened() {
+        assert_eq!(check(1, RawFrame::default()), None);
+        assert_eq!(check(0, RawFrame::default()), Some(ErrorCode::UnsupportedFormat));
+        let raw = RawFrame { format: 1, width: 4, height: 2, stride: 16 };
+        assert_eq!(check(28, raw), None, "the last row needs no stride behind it");
+        assert_eq!(check(27, raw), Some(ErrorCode::CorruptImage));
+        assert_eq!(check(28, RawFrame { stride: 11, ..raw }), Some(ErrorCode::CorruptImage));
+        assert_eq!(check(0, RawFrame { width: 0, ..raw }), Some(ErrorCode::CorruptImage));
+        let long = RawFrame { format: 3, width: 65_500, height: 1, stride: 65_500 };
+        assert_eq!(check(65_500, long), Some(ErrorCode::ImageTooLarge));
+    }
+
+    #[test]
+    fn a_root_that_is_not_there_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(open_root(folder.path()).is_ok());
+        let message = open_root(&folder.path().join("absent")).unwrap_err().to_string();
+        assert!(message.contains("/absent: ") && message.contains("server.inbox"), "{message}");
+        std::fs::write(folder.path().join("file"), b"").unwrap();
+        assert!(open_root(&folder.path().join("file")).is_err(), "a file is no root");
+    }
+}

@@ -1,0 +1,145 @@
+//! An image's bytes become the detector's tensor, and where crops will be taken, a decoded frame that is kept for
+//! them. A raw frame is sampled where it lies: its encoded slot serves the crops too.
+
+use anyhow::Result;
+use framepipe_frame::{FrameError, RawFrame, TensorMap};
+use framepipe_pipeline::{Frame, Item, Needs, Plan, Pool, Process, Stage};
+use framepipe_vision::{DataType, Decoder, FrameView, Header, InputSpec, Limits, Preprocessor, probe};
+
+/// The stage: the decoder, and the detector's input.
+pub struct Preprocess {
+    limits: Limits,
+    decoder: Decoder,
+    tensor: TensorWriter,
+    /// Largest decoded frame that is kept for the crops; 0: none is.
+    kept_bytes_max: usize,
+    /// Pixels of a frame that is not kept: grows to the largest, at most 3 times `limits.pixels_max`.
+    scratch: Vec<u8>,
+}
+
+/// Where a frame's pixels come from.
+pub enum Pixels {
+    /// They lie in the encoded slot.
+    Raw(RawFrame),
+    /// They are decoded into an image slot, which is kept.
+    Kept(Header),
+    /// They are decoded into the scratch buffer, and forgotten.
+    Forgotten(Header),
+}
+
+impl Preprocess {
+    /// Prepares for the detector's input.
+    pub fn open(process: &Process) -> Result<Self> {
+        let config = &process.order.config;
+        let plan = Plan::of(config)?;
+        let image_slot_bytes = process.segment().geometry().pools[Pool::Image as usize].slot_bytes_max() as usize;
+        Ok(Self {
+            limits: config.limits,
+            decoder: Decoder::new(config.limits)?,
+            tensor: TensorWriter::new(&plan.detector.input)?,
+            kept_bytes_max: if plan.attributes.is_empty() { 0 } else { image_slot_bytes },
+            scratch: Vec::new(),
+        })
+    }
+
+    fn preprocess(&mut self, frame: &mut Frame<'_>, pixels: &Pixels) -> Result<(), FrameError> {
+        let encoded = frame.input(Pool::Encoded)?;
+        let Self { decoder, tensor, scratch, .. } = self;
+        let tensor_map = match pixels {
+            Pixels::Raw(raw) => {
+                let view = FrameView::raw(encoded, raw)?;
+                frame.write_output(Pool::Tensor, |slot| Ok((tensor.bytes, tensor.write(&view, slot))))?
+            }
+            Pixels::Kept(header) => frame.write_outputs([Pool::Image, Pool::Tensor], |[image, slot]| {
+                let image_bytes = rgb_bytes(header);
+                let view = decode(decoder, encoded, header, &mut image[..image_bytes])?;
+                Ok(([image_bytes, tensor.bytes], tensor.write(&view, slot)))
+            })?,
+            Pixels::Forgotten(header) => {
+                let image_bytes = rgb_bytes(header);
+                scratch.resize(scratch.len().max(image_bytes), 0);
+                let view = decode(decoder, encoded, header, &mut scratch[..image_bytes])?;
+                frame.write_output(Pool::Tensor, |slot| Ok((tensor.bytes, tensor.write(&view, slot))))?
+            }
+        };
+        describe(frame, pixels, tensor_map);
+        Ok(())
+    }
+}
+
+impl Stage for Preprocess {
+    type Plan = Pixels;
+
+    fn plan(&mut self, frame: &mut Frame<'_>) -> Result<(Needs, Pixels), FrameError> {
+        let needs = Needs::NONE.and(Pool::Tensor, self.tensor.bytes);
+        let raw = frame.request().raw;
+        if raw.format != 0 {
+            return Ok((needs, Pixels::Raw(raw)));
+        }
+        let header = probe(frame.input(Pool::Encoded)?, &self.limits)?;
+        let image_bytes = rgb_bytes(&header);
+        if image_bytes > self.kept_bytes_max {
+            return Ok((needs, Pixels::Forgotten(header)));
+        }
+        Ok((needs.and(Pool::Image, image_bytes), Pixels::Kept(header)))
+    }
+
+    fn process(&mut self, batch: &mut [Item<'_, Pixels>]) {
+        for item in batch {
+            item.frame.error = self.preprocess(&mut item.frame, &item.plan).err();
+        }
+    }
+}
+
+/// The detector's tensors.
+struct TensorWriter {
+    preprocessor: Preprocessor,
+    dtype: DataType,
+    /// Bytes of one tensor.
+    bytes: usize,
+}
+
+impl TensorWriter {
+    fn new(spec: &InputSpec) -> Result<Self> {
+        Ok(Self { preprocessor: Preprocessor::new(spec)?, dtype: spec.dtype, bytes: spec.tensor_bytes() })
+    }
+
+    /// Writes the tensor of `view` at the start of `slot`, which begins at a page and holds it.
+    fn write(&mut self, view: &FrameView<'_>, slot: &mut [u8]) -> TensorMap {
+        let tensor = &mut slot[..self.bytes];
+        match self.dtype {
+            DataType::F32 => self.preprocessor.run_f32(view, bytemuck::cast_slice_mut(tensor)),
+            DataType::U8 => self.preprocessor.run_u8(view, tensor),
+        }
+    }
+}
+
+/// Bytes of the decoded image. `probe` held it to `limits.pixels_max`.
+fn rgb_bytes(header: &Header) -> usize {
+    3 * header.width as usize * header.height as usize
+}
+
+fn decode<'i>(
+    decoder: &mut Decoder,
+    encoded: &[u8],
+    header: &Header,
+    image: &'i mut [u8],
+) -> Result<FrameView<'i>, FrameError> {
+    decoder.decode_rgb(encoded, header, image)?;
+    let (width, height) = header.oriented_size();
+    Ok(FrameView::rgb(image, width, height)?)
+}
+
+/// Notes in the descriptor what the later stages need to know.
+fn describe(frame: &mut Frame<'_>, pixels: &Pixels, tensor_map: TensorMap) {
+    let (source, kept, orientation) = match pixels {
+        Pixels::Raw(raw) => ((raw.width, raw.height), (0, 0), 1),
+        Pixels::Kept(header) => (header.oriented_size(), header.oriented_size(), header.orientation),
+        Pixels::Forgotten(header) => (header.oriented_size(), (0, 0), header.orientation),
+    };
+    let descriptor = &mut frame.descriptor;
+    (descriptor.source_width, descriptor.source_height) = source;
+    (descriptor.kept_width, descriptor.kept_height) = kept;
+    descriptor.orientation = orientation.into();
+    descriptor.tensor_map = tensor_map;
+}

@@ -1,0 +1,139 @@
+"""Which frames this client pushed and has no result of yet, and when their file may go.
+
+A blob is deleted when the last result of its batch has been received: the server reads a frame's bytes before it
+answers. The blobs of unread frames stay, also when the client is closed or dies: the server reads them later.
+
+Pushes and results may run in different threads, so a result can come before its push has returned.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from .inbox import Blob
+
+
+@dataclass(frozen=True)
+class Batch:
+    """An accepted push: its frames are numbered first_frame, first_frame + 1, … in the order of the images.
+
+    `blob` is the path of the file that holds them, None where the server reads the caller's own files.
+    """
+
+    stream: str
+    first_frame: int
+    accepted: int
+    names: list[str]
+    blob: str | None
+
+
+@dataclass
+class _Out:
+    """A batch with frames whose results are still out."""
+
+    blob: Blob | None
+    age: int
+    frames: set[int] = field(default_factory=set)
+
+
+class Batches:
+    """The frames of this client that are out. All methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._out: dict[int, _Out] = {}
+        self._by_age: list[int] = []
+        self._pushing = 0
+        self._early: set[int] = set()
+        self._unconfirmed: dict[str, Blob] = {}
+        self._age = 0
+
+    @contextmanager
+    def pushing(self) -> Iterator[None]:
+        """Around a call of PushData: results of its frames may come before it returns."""
+        with self._changed:
+            self._pushing += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._pushing -= 1
+                if self._pushing == 0:
+                    self._early.clear()
+                self._changed.notify_all()
+
+    def accepted(self, first_frame: int, count: int, blob: Blob | None) -> None:
+        """The server accepted frames first_frame … first_frame + count - 1; `blob` holds them."""
+        with self._changed:
+            self._age += 1
+            out = _Out(blob, self._age, set(range(first_frame, first_frame + count)) - self._early)
+            for frame in out.frames:
+                self._out[frame] = out
+                heapq.heappush(self._by_age, frame)
+            if not out.frames:
+                self._forget(out)
+
+    def received(self, frame: int) -> None:
+        """The result of a frame is here; the last one of a batch deletes the blob. Repeats change nothing."""
+        with self._changed:
+            out = self._out.pop(frame, None)
+            if out is None:
+                if self._pushing:
+                    self._early.add(frame)
+                return
+            out.frames.discard(frame)
+            if not out.frames:
+                self._forget(out)
+
+    def awaits_before(self, frame: int) -> bool:
+        """Whether the result of an earlier frame of this client is still out."""
+        with self._changed:
+            while self._by_age and self._by_age[0] not in self._out:
+                heapq.heappop(self._by_age)
+            return bool(self._by_age) and self._by_age[0] < frame
+
+    def has_pushed(self) -> bool:
+        """Whether this client has pushed anything; waits for a call that is under way, so that it counts."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._pushing == 0)
+            return self._age > 0
+
+    def now(self) -> int:
+        """The moment for `drained`: batches accepted up to here."""
+        with self._changed:
+            return self._age
+
+    def drained(self, until: int) -> None:
+        """No result of the batches accepted up to `until` can come any more: forgets them and their blobs."""
+        with self._changed:
+            for out in list(self._out.values()):
+                if out.age <= until:
+                    self._forget(out)
+
+    def release(self, batch: Batch) -> None:
+        """Forgets a batch whose results another reader has received, and deletes its blob."""
+        with self._changed:
+            for frame in range(batch.first_frame, batch.first_frame + batch.accepted):
+                if frame in self._out:
+                    self._forget(self._out[frame])
+
+    def _forget(self, out: _Out) -> None:
+        """Takes a batch off the books. Several frames may lead here: the second time changes nothing."""
+        while out.frames:
+            del self._out[out.frames.pop()]
+        if out.blob:
+            out.blob.delete()
+
+    def keep_unconfirmed(self, key: str, blob: Blob) -> None:
+        """A push failed in a way that leaves open whether it was accepted: its blob waits for the retry."""
+        with self._changed:
+            self._unconfirmed[key] = blob
+
+    def take_unconfirmed(self, key: str) -> Blob | None:
+        """The blob of an earlier push with this key, to be pushed again."""
+        with self._changed:
+            return self._unconfirmed.pop(key, None)

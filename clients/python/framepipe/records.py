@@ -1,0 +1,128 @@
+"""The results, as plain dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ._generated import framepipe_pb2 as pb
+
+Box = tuple[float, float, float, float]
+"""(x0, y0, x1, y1) in pixels of the source image: top left and bottom right corner."""
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """What an attribute model says of one detection.
+
+    `value` is a label (str), a quantity (float), or a vector (tuple of floats); `score` is the confidence of a
+    label, and None for the others.
+    """
+
+    value: str | float | tuple[float, ...]
+    score: float | None
+    model: str
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object. `attributes` goes by the attribute's name: `detection.attributes["age"].value`.
+
+    Where several models give an attribute of the same name, the first in the server's order has the plain name
+    and each further one is under "name@model", so that no model added later changes what a name means.
+    """
+
+    label: str
+    class_index: int
+    score: float
+    box: Box
+    attributes: dict[str, Attribute]
+
+
+@dataclass(frozen=True)
+class FrameError:
+    """Why a frame has no detections. `code` is the name in the service definition: "SOURCE_GONE", "POISON", …"""
+
+    code: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """One stage's share of a frame's time, in microseconds: waiting for the stage, and in it."""
+
+    stage: str
+    queued_us: int
+    busy_us: int
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """The result of one frame: `error` is None, or `detections` is empty and `image_size` None.
+
+    `sequence` is the result's place in the stream, `frame` the number that push answered, `batch_index` the
+    place in that push. `image_size` is (width, height), the frame of all boxes. `detections_dropped` counts the
+    objects and `crops_dropped` the objects' attributes that the server's limits cut off.
+    """
+
+    name: str
+    sequence: int
+    frame: int
+    batch_index: int
+    detections: tuple[Detection, ...]
+    error: FrameError | None
+    image_size: tuple[int, int] | None
+    times: tuple[StageTime, ...]
+    detections_dropped: int = 0
+    crops_dropped: int = 0
+
+
+def frame_result(message: pb.FrameResult) -> FrameResult:
+    """A result from its message. A result with neither outcome is an error of code UNSPECIFIED."""
+    found = message.detections if message.WhichOneof("outcome") == "detections" else None
+    return FrameResult(
+        name=message.name,
+        sequence=message.sequence,
+        frame=message.frame,
+        batch_index=message.batch_index,
+        detections=tuple(_detection(d) for d in found.detections) if found else (),
+        error=None if found else FrameError(_error_code(message.error.code), message.error.message),
+        image_size=(found.image_width, found.image_height) if found else None,
+        times=tuple(StageTime(t.stage, t.queued_us, t.busy_us) for t in message.times),
+        detections_dropped=found.detections_dropped if found else 0,
+        crops_dropped=found.crops_dropped if found else 0,
+    )
+
+
+def _detection(message: pb.Detection) -> Detection:
+    box = message.box
+    attributes: dict[str, Attribute] = {}
+    for attribute in message.attributes:
+        key = attribute.name if attribute.name not in attributes else f"{attribute.name}@{attribute.model}"
+        attributes[key] = _attribute(attribute)
+    return Detection(
+        label=message.label,
+        class_index=message.class_index,
+        score=message.score,
+        box=(box.x0, box.y0, box.x1, box.y1),
+        attributes=attributes,
+    )
+
+
+def _attribute(message: pb.Attribute) -> Attribute:
+    kind = message.WhichOneof("value")
+    if kind == "number":
+        return Attribute(message.number, None, message.model)
+    if kind == "embedding":
+        return Attribute(tuple(message.embedding.values), None, message.model)
+    return Attribute(message.classification.label, message.classification.score, message.model)
+
+
+def _error_code(code: int) -> str:
+    """A newer server may send a code that this client has no name for: it is given as its number."""
+    try:
+        return pb.ErrorCode.Name(code).replace("ERROR_CODE_", "")
+    except ValueError:
+        return str(code)

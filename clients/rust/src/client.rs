@@ -1,0 +1,216 @@
+//! The client: one server, any number of streams.
+
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+
+use framepipe_proto::v1::{AckResultsRequest, PushDataRequest, PushDataResponse, framepipe_client::FramepipeClient};
+use tokio::time::{sleep, timeout};
+use tonic::{
+    Response, Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use crate::{
+    Batch, Error, PushRequest, Results, ResultsOptions,
+    backoff::{Backoff, random},
+    batches::Batches,
+    error::is_broken_connection,
+    inbox::{Blob, default_path},
+};
+
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const RECONNECT: Duration = Duration::from_secs(60);
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+const SERVICE: &str = "framepipe.v1.Framepipe";
+
+/// A connection to framepipe. Clones share it, and may push and read at once.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub(crate) grpc: FramepipeClient<Channel>,
+    pub(crate) batches: Arc<Batches>,
+    pub(crate) reconnect: Duration,
+    channel: Channel,
+    address: String,
+    inbox: PathBuf,
+}
+
+impl Client {
+    /// Connects to "http://host:port", "host:port" or "unix:/path"; fails if nobody listens there.
+    pub async fn connect(address: &str) -> Result<Self, Error> {
+        let channel = endpoint(address)?.connect().await;
+        let channel = channel.map_err(|error| Error::Unavailable(format!("{address}: {}", with_causes(&error))))?;
+        Ok(Self::new(address, channel))
+    }
+
+    /// As [`connect`](Self::connect), but connects at the first call, such as [`wait_ready`](Self::wait_ready) for a
+    /// server that is about to start. Call it within a tokio runtime.
+    pub fn connect_lazy(address: &str) -> Result<Self, Error> {
+        Ok(Self::new(address, endpoint(address)?.connect_lazy()))
+    }
+
+    fn new(address: &str, channel: Channel) -> Self {
+        Self {
+            grpc: FramepipeClient::new(channel.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            batches: Arc::default(),
+            reconnect: RECONNECT,
+            channel,
+            address: address.to_owned(),
+            inbox: default_path(),
+        }
+    }
+
+    /// Writes images into this directory, instead of `$FRAMEPIPE_INBOX` or `/dev/shm/framepipe-inbox`.
+    pub fn with_inbox(mut self, inbox: impl Into<PathBuf>) -> Self {
+        self.inbox = inbox.into();
+        self
+    }
+
+    /// Tries calls that fail because the server is away again for so long, instead of 60 s.
+    pub fn with_reconnect(mut self, reconnect: Duration) -> Self {
+        self.reconnect = reconnect;
+        self
+    }
+
+    /// Returns once the server says that it serves; [`Error::Unavailable`] after `limit`.
+    pub async fn wait_ready(&self, limit: Duration) -> Result<(), Error> {
+        let mut health = HealthClient::new(self.channel.clone());
+        let mut backoff = Backoff::new(limit);
+        loop {
+            let request = HealthCheckRequest { service: SERVICE.to_owned() };
+            let why = match timeout(limit.min(HEALTH_TIMEOUT), health.check(request)).await {
+                Ok(Ok(answer)) if answer.get_ref().status() == ServingStatus::Serving => return Ok(()),
+                Ok(Ok(answer)) => format!("it says {}", answer.get_ref().status().as_str_name()),
+                Ok(Err(status)) => with_causes(&status),
+                Err(_) => "no answer".to_owned(),
+            };
+            let Some(pause) = backoff.pause() else {
+                return Err(Error::Unavailable(format!("{} is not ready after {limit:?}: {why}", self.address)));
+            };
+            sleep(pause).await;
+        }
+    }
+
+    /// Pushes a batch, which the server accepts whole or not at all.
+    ///
+    /// Images go into one file of the inbox, written before the first await. The file is deleted when the last of
+    /// the batch's results has been received by this client, or when a [`Results`] with `until_drained` has come to
+    /// the stream's end; the file of a batch with unread results stays when the client is dropped or the process
+    /// dies, for the server has yet to read it. A push that fails deletes its file at once, with one exception: after
+    /// [`Error::Unavailable`] the server may have accepted the batch all the same, so with an idempotency key of the
+    /// caller's own the file is kept for a push with the same key, which then sends the same batch again. A push
+    /// whose future is dropped leaves its file.
+    pub async fn push(&self, request: PushRequest<'_>) -> Result<Batch, Error> {
+        let PushRequest { mut message, images, wait } = request;
+        let own_key = !message.idempotency_key.is_empty();
+        if !own_key {
+            message.idempotency_key = format!("{:016x}{:016x}", random(), random());
+        }
+        let mut blob = None;
+        if let Some(images) = images {
+            let kept = self.batches.take_unconfirmed(&message.idempotency_key);
+            let written = kept.map_or_else(|| Blob::write(&self.inbox, &message.stream, &images), Ok)?;
+            message.location = written.path.to_string_lossy().into_owned();
+            message.sizes.clone_from(&written.sizes);
+            if message.names.is_empty() {
+                message.names = (0..images.len()).map(|index| format!("image-{index}")).collect();
+            }
+            blob = Some(written);
+        }
+        let key = message.idempotency_key.clone();
+        let batch = self.enqueue(message, blob.as_ref(), wait).await;
+        if let (Err(error), Some(blob)) = (&batch, blob) {
+            if own_key && !error.is_refusal() {
+                self.batches.keep_unconfirmed(key, blob);
+            } else {
+                // The push's error says more than the failure to delete would.
+                let _ = blob.delete();
+            }
+        }
+        batch
+    }
+
+    async fn enqueue(&self, message: PushDataRequest, blob: Option<&Blob>, wait: Duration) -> Result<Batch, Error> {
+        let mut overload = Backoff::new(wait);
+        loop {
+            let pushing = self.batches.pushing();
+            let answer = self.call(|mut grpc| {
+                let message = message.clone();
+                async move { grpc.push_data(message).await }
+            });
+            let error = match answer.await {
+                Ok(PushDataResponse { stream, first_frame, accepted }) => {
+                    let batch = Batch { stream, first_frame, accepted, blob: blob.map(|blob| blob.path.clone()) };
+                    if let Some(blob) = blob {
+                        self.batches.accepted(&batch, blob.clone());
+                    }
+                    return Ok(batch);
+                }
+                Err(error) => error,
+            };
+            drop(pushing);
+            match overload.pause() {
+                Some(pause) if matches!(error, Error::Overloaded(_)) => sleep(pause).await,
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// The results of a stream, from the first one that is not acknowledged.
+    pub fn results(&self, stream: &str, options: ResultsOptions) -> Results {
+        Results::new(self.clone(), stream, options)
+    }
+
+    /// Acknowledges all results up to `sequence`; returns how many the server still keeps. [`Results`] does so by
+    /// itself; call this for the result in hand before leaving the loop.
+    pub async fn ack(&self, stream: &str, sequence: u64) -> Result<u64, Error> {
+        let answer = self.call(|mut grpc| {
+            let request = AckResultsRequest { stream: stream.to_owned(), sequence };
+            async move { grpc.ack_results(request).await }
+        });
+        Ok(answer.await?.kept)
+    }
+
+    /// Deletes the file of a batch whose results another process has read.
+    pub fn release(&self, batch: &Batch) {
+        self.batches.release(batch);
+    }
+
+    /// Makes a call, again while the server is away: every request can be repeated without harm.
+    async fn call<T, F>(&self, make: impl Fn(FramepipeClient<Channel>) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut backoff = Backoff::new(self.reconnect);
+        loop {
+            let answer = timeout(CALL_TIMEOUT, make(self.grpc.clone())).await;
+            let status = match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer"))) {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => status,
+            };
+            if !is_broken_connection(&status) {
+                return Err(Error::from_status(status));
+            }
+            let Some(pause) = backoff.pause() else {
+                return Err(Error::Unavailable(format!("{}: {}", self.address, with_causes(&status))));
+            };
+            sleep(pause).await;
+        }
+    }
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, Error> {
+    let has_scheme = address.contains("://") || address.starts_with("unix:");
+    let endpoint = Endpoint::from_shared(if has_scheme { address.to_owned() } else { format!("http://{address}") });
+    let endpoint = endpoint.map_err(|error| Error::InvalidRequest(format!("address {address}: {error}")))?;
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT))
+}
+
+/// An error and what lies behind it: tonic's own words are often only "transport error".
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |words, cause| format!("{words}: {cause}"))
+}

@@ -1,0 +1,81 @@
+//! What to push: images to be written into the inbox, or files that the server reads where they are.
+
+use std::time::Duration;
+
+use framepipe_proto::v1::{PushDataRequest, RawFrameFormat};
+
+/// A batch, which the server accepts whole or not at all.
+///
+/// ```
+/// # use framepipe_client::PushRequest;
+/// # use std::time::Duration;
+/// let (a, b) = (vec![0xff, 0xd8], vec![0xff, 0xd8]);
+/// PushRequest::images([&a, &b]).names(["a.jpg", "b.jpg"]).stream("cam-1").deadline(Duration::from_millis(500));
+/// PushRequest::files(["/dev/shm/framepipe-inbox/a.jpg"]);
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct PushRequest<'a> {
+    pub(crate) message: PushDataRequest,
+    pub(crate) images: Option<Vec<&'a [u8]>>,
+    pub(crate) wait: Duration,
+}
+
+impl<'a> PushRequest<'a> {
+    /// Encoded images, or raw frames together with [`raw`](Self::raw). `push` writes them as one file into the
+    /// inbox and takes care of its end. They are named "image-INDEX" unless [`names`](Self::names) says otherwise.
+    pub fn images<T: AsRef<[u8]> + ?Sized + 'a>(images: impl IntoIterator<Item = &'a T>) -> Self {
+        Self { images: Some(images.into_iter().map(AsRef::as_ref).collect()), ..Self::default() }
+    }
+
+    /// One file that holds the images one after another, and their sizes in bytes: an absolute path below one of
+    /// the server's roots. The file stays the caller's, and unchanged until the results come.
+    pub fn location(path: impl Into<String>, sizes: impl IntoIterator<Item = u64>) -> Self {
+        let sizes = sizes.into_iter().collect();
+        let message = PushDataRequest { location: path.into(), sizes, ..Default::default() };
+        Self { message, ..Self::default() }
+    }
+
+    /// One file an image: absolute paths, as for [`location`](Self::location).
+    pub fn files<T: Into<String>>(files: impl IntoIterator<Item = T>) -> Self {
+        let files = files.into_iter().map(Into::into).collect();
+        Self { message: PushDataRequest { files, ..Default::default() }, ..Self::default() }
+    }
+
+    /// Names that the results bear, one an image.
+    pub fn names<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.message.names = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The stream that takes the results. Without one the server makes a stream and names it in the answer.
+    pub fn stream(mut self, stream: impl Into<String>) -> Self {
+        self.message.stream = stream.into();
+        self
+    }
+
+    /// How long after acceptance a frame may wait for its detection before it is answered with an error instead.
+    /// Rounded up to milliseconds.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.message.deadline_ms = u64::try_from(deadline.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// The same key gets the first call's answer and enqueues nothing again. Without one each push has a key of its
+    /// own, so that the repeats which `push` makes while the server is away enqueue nothing twice.
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.message.idempotency_key = key.into();
+        self
+    }
+
+    /// The images are raw frames of this geometry.
+    pub fn raw(mut self, format: RawFrameFormat) -> Self {
+        self.message.raw = Some(format);
+        self
+    }
+
+    /// How long to try again while the server is at its limit, before [`Overloaded`](crate::Error::Overloaded).
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+}

@@ -1,0 +1,117 @@
+//! Pushing: what reaches the server, and what becomes of the file in the inbox.
+
+use std::{os::unix::fs::PermissionsExt, time::Duration};
+
+use framepipe_client::{Client, Error, PixelFormat, PushRequest, RawFrameFormat};
+use tonic::Code;
+
+mod support;
+use support::{Bench, PATIENCE, images_of};
+
+#[tokio::test]
+async fn images_become_one_blob_in_order_that_any_user_may_read() {
+    let bench = Bench::new();
+    let large = vec![7; 5_000_000];
+    let raw = RawFrameFormat { format: PixelFormat::Gray8.into(), width: 1, height: 3, stride: 0 };
+    let request = PushRequest::images([large.as_slice(), b"second"]).stream("cam-1").raw(raw);
+    let batch = bench.client.push(request.deadline(Duration::from_micros(1500))).await.unwrap();
+    let push = bench.fake.state().pushes[0].clone();
+    assert_eq!(images_of(&push), [large, b"second".to_vec()]);
+    assert_eq!(push.names, ["image-0", "image-1"]);
+    assert_eq!((push.raw, push.deadline_ms), (Some(raw), 2));
+    assert_eq!((batch.stream.as_str(), batch.first_frame, batch.accepted), ("cam-1", 100, 2));
+    let path = batch.blob.unwrap();
+    assert_eq!(path.to_str().unwrap(), push.location);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+    assert_eq!(bench.files().len(), 1, "no draft is left");
+}
+
+#[tokio::test]
+async fn an_absent_inbox_is_named_with_the_remedy() {
+    let bench = Bench::new();
+    let client = bench.client.clone().with_inbox("/nowhere");
+    let error = client.push(PushRequest::images([b"x"])).await.unwrap_err();
+    assert!(matches!(error, Error::Inbox { .. }));
+    assert!(error.to_string().contains("/nowhere") && error.to_string().contains("start framepipe"), "{error}");
+}
+
+#[tokio::test]
+async fn a_refused_push_is_typed_and_deletes_its_blob() {
+    let bench = Bench::new();
+    let codes =
+        [Code::InvalidArgument, Code::PermissionDenied, Code::NotFound, Code::ResourceExhausted, Code::DataLoss];
+    for code in codes {
+        bench.fake.change(|state| state.push_faults.push_back(code));
+        let error = bench.client.push(PushRequest::images([b"x"])).await.unwrap_err();
+        let is_right = match code {
+            Code::InvalidArgument => matches!(error, Error::InvalidRequest(_)),
+            Code::PermissionDenied => matches!(error, Error::PermissionDenied(_)),
+            Code::NotFound => matches!(error, Error::NotFound(_)),
+            Code::ResourceExhausted => matches!(error, Error::Overloaded(_)),
+            _ => matches!(error, Error::Server(_)),
+        };
+        assert!(is_right && error.to_string().contains("frame table is full"), "{code:?}: {error}");
+        assert!(bench.files().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn waiting_out_an_overload_pushes_once() {
+    let bench = Bench::new();
+    bench.fake.change(|state| state.push_faults.extend([Code::ResourceExhausted; 2]));
+    let batch = bench.client.push(PushRequest::images([b"x"]).wait(PATIENCE)).await.unwrap();
+    assert_eq!((batch.first_frame, batch.stream.as_str()), (100, "made-by-server"));
+    let state = bench.fake.state();
+    assert_eq!((state.pushes.len(), state.answers.len()), (3, 1));
+}
+
+#[tokio::test]
+async fn a_push_whose_answer_was_lost_is_repeated_under_the_same_key_and_enqueues_once() {
+    let bench = Bench::new();
+    bench.fake.change(|state| state.lose_push_answers = 2);
+    assert_eq!(bench.push(2).await.first_frame, 100);
+    let pushes = bench.fake.state().pushes.clone();
+    assert!(pushes.len() == 3 && pushes[0] == pushes[1] && pushes[1] == pushes[2]);
+    assert!(!pushes[0].idempotency_key.is_empty());
+    assert_eq!(bench.push(1).await.first_frame, 102, "each push has a key of its own");
+}
+
+#[tokio::test]
+async fn a_failed_push_with_a_key_of_the_callers_keeps_its_blob_for_the_retry() {
+    let bench = Bench::new();
+    let client = bench.client.clone().with_reconnect(Duration::ZERO);
+    bench.fake.change(|state| state.lose_push_answers = 2);
+    let error = client.push(PushRequest::images([b"x"])).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable(_)));
+    assert!(bench.files().is_empty(), "nobody can repeat a push whose key nobody knows");
+    let request = PushRequest::images([b"x"]).idempotency_key("mine");
+    client.push(request.clone()).await.unwrap_err();
+    client.push(request).await.unwrap();
+    let pushes = bench.fake.state().pushes.clone();
+    assert_eq!(pushes[1], pushes[2], "the server may have the first call's location on its books");
+    assert_eq!((images_of(&pushes[2]), bench.files().len()), (vec![b"x".to_vec()], 1));
+}
+
+#[tokio::test]
+async fn files_and_locations_pass_through_uncopied() {
+    let bench = Bench::new();
+    bench.client.push(PushRequest::files(["/srv/a.jpg", "/srv/b.jpg"])).await.unwrap();
+    let batch = bench.client.push(PushRequest::location("/srv/blob", [3, 4]).names(["a", "b"])).await.unwrap();
+    let pushes = bench.fake.state().pushes.clone();
+    assert_eq!(pushes[0].files, ["/srv/a.jpg", "/srv/b.jpg"]);
+    assert_eq!((pushes[1].location.as_str(), pushes[1].sizes.as_slice()), ("/srv/blob", [3, 4].as_slice()));
+    assert!(batch.blob.is_none() && bench.files().is_empty());
+}
+
+#[tokio::test]
+async fn ready_means_that_the_server_says_so() {
+    let mut bench = Bench::new();
+    bench.client.wait_ready(PATIENCE).await.unwrap();
+    bench.stop();
+    let error = bench.client.wait_ready(Duration::from_millis(100)).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable(_)) && error.to_string().contains("not ready"), "{error}");
+    for nobody in ["unix:/nowhere/s", "127.0.0.1:1"] {
+        assert!(matches!(Client::connect(nobody).await, Err(Error::Unavailable(_))));
+    }
+    assert!(matches!(Client::connect("http://[").await, Err(Error::InvalidRequest(_))));
+}

@@ -1,0 +1,107 @@
+//! The engine, and models whose answers are known by hand.
+
+mod onnx;
+
+use std::path::{Path, PathBuf};
+
+use framepipe_infer::{CpuModel, InferError, Options, Runtime};
+use framepipe_vision::InputSpec;
+
+pub use onnx::Size::{Fixed, Open};
+pub use onnx::{F32, Graph, I64, Size, U8};
+
+/// A batch that the model leaves open.
+pub const BATCH: Size = Open("N");
+/// Rows and columns of every image.
+pub const SIDE: usize = 4;
+/// Numbers of an image.
+pub const SAMPLE: usize = 3 * SIDE * SIDE;
+
+/// The library that `scripts/setup` fetched.
+pub fn library() -> PathBuf {
+    let path = std::env::var_os("FRAMEPIPE_ORT_LIB")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../build/lib/libonnxruntime.so"), PathBuf::from);
+    assert!(
+        path.exists(),
+        "no ONNX Runtime library at {}: run scripts/setup, or set FRAMEPIPE_ORT_LIB",
+        path.display()
+    );
+    path
+}
+
+/// The library, loaded.
+pub fn runtime() -> Runtime {
+    Runtime::load(&library()).expect("the library loads")
+}
+
+/// An image of `dtype`.
+pub fn input(dtype: &str) -> InputSpec {
+    toml::from_str(&format!(
+        r#"
+        tensor = "images"
+        width = {SIDE}
+        height = {SIDE}
+        layout = "nchw"
+        dtype = "{dtype}"
+        color = "rgb"
+        resize = "stretch"
+        mean = [0, 0, 0]
+        std = [1, 1, 1]
+        "#
+    ))
+    .expect("a valid table")
+}
+
+/// `double` = 2 * images; `sums` = the sums of all 3x3 windows over all channels; `counts` = images as integers.
+pub fn arithmetic(batch: Size) -> Vec<u8> {
+    let image = [batch, Fixed(3), Fixed(4), Fixed(4)];
+    let ones: Vec<u8> = std::iter::repeat_n(1f32.to_le_bytes(), 27).flatten().collect();
+    Graph::default()
+        .input("images", F32, &image)
+        .constant("two", F32, &[1], &2f32.to_le_bytes())
+        .constant("ones", F32, &[1, 3, 3, 3], &ones)
+        .node("Mul", &["images", "two"], "double", &[])
+        .node("Conv", &["images", "ones"], "sums", &[])
+        .node("Cast", &["images"], "counts", &[("to", I64)])
+        .output("double", F32, &image)
+        .output("sums", F32, &[batch, Fixed(1), Fixed(2), Fixed(2)])
+        .output("counts", I64, &image)
+        .file()
+}
+
+/// `flat` = images in another shape, which holds at run time only.
+pub fn reshaped(sizes: &[i64]) -> Vec<u8> {
+    let raw: Vec<u8> = sizes.iter().flat_map(|size| size.to_le_bytes()).collect();
+    let open: Vec<Size> = ["A", "B", "C"][..sizes.len()].iter().map(|name| Open(name)).collect();
+    Graph::default()
+        .input("images", F32, &[BATCH, Fixed(3), Open("H"), Open("W")])
+        .constant("shape", I64, &[sizes.len() as u64], &raw)
+        .node("Reshape", &["images", "shape"], "flat", &[])
+        .output("flat", F32, &open)
+        .file()
+}
+
+/// A model file in a folder of its own.
+pub struct File(tempfile::TempDir);
+
+impl File {
+    pub fn new(bytes: &[u8]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(dir.path().join("model.onnx"), bytes).expect("it is writable");
+        Self(dir)
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.0.path().join("model.onnx")
+    }
+
+    pub fn open(&self, input: &InputSpec, outputs: &[&str], batch_max: usize) -> Result<CpuModel, InferError> {
+        let options = Options { threads: 1, batch_max };
+        CpuModel::open(&runtime(), &self.path(), input, outputs, options)
+    }
+}
+
+/// Opens a model of f32 on one thread.
+pub fn open(bytes: &[u8], outputs: &[&str], batch_max: usize) -> Result<CpuModel, InferError> {
+    File::new(bytes).open(&input("f32"), outputs, batch_max)
+}

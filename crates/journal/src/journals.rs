@@ -1,0 +1,273 @@
+//! The journal: its directory, and the table of its streams.
+
+use crate::{
+    JournalError, Kept, OpenReport, Options, Record, StreamId,
+    lock::Lock,
+    recover::{last_written, open_stream},
+    stream::{Frames, Stream},
+};
+use std::{
+    collections::HashMap,
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+/// A folder with this prefix is a stream half made or half removed: nobody misses it. No stream id has a dot.
+const PARTIAL: &str = ".partial-";
+
+/// All streams of one journal directory. See the crate's page for the life of a record.
+#[derive(Debug)]
+pub struct Journals {
+    /// DIR/streams.
+    folder: PathBuf,
+    options: Options,
+    streams: HashMap<StreamId, Stream>,
+    frames: Frames,
+    /// Scratch space of the appends.
+    buffer: Vec<u8>,
+    /// Counts what is done to streams, to find the one that is idle longest.
+    clock: u64,
+    _lock: Lock,
+}
+
+impl Journals {
+    /// Opens the journal in `dir`, makes it where there is none, and repairs what a death left. Nothing is visible
+    /// until it is published.
+    ///
+    /// # Errors
+    /// [`JournalError::Options`], [`JournalError::Locked`], [`JournalError::Version`], [`JournalError::Io`]. Damaged
+    /// records are no error, but part of the report.
+    pub fn open(dir: &Path, options: Options) -> Result<(Self, OpenReport), JournalError> {
+        options.check()?;
+        let folder = dir.join("streams");
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(dir).map_err(JournalError::io("make", dir))?;
+        let lock = Lock::take(dir)?;
+        builder.create(&folder).map_err(JournalError::io("make", &folder))?;
+        let mut report = OpenReport::default();
+        let mut opened = Vec::new();
+        for entry in std::fs::read_dir(&folder).map_err(JournalError::io("list", &folder))? {
+            let path = entry.map_err(JournalError::io("list", &folder))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with(PARTIAL) {
+                std::fs::remove_dir_all(&path).map_err(JournalError::io("remove", &path))?;
+            } else if let Ok(id) = StreamId::new(name)
+                && path.is_dir()
+            {
+                let stream = open_stream(id, path, &mut report)?;
+                opened.push((last_written(&stream), stream));
+            }
+        }
+        opened.sort_by_key(|(written, _)| *written);
+        let (streams, frames) = (HashMap::new(), Frames::new());
+        let mut this = Self { folder, options, streams, frames, buffer: Vec::new(), clock: 0, _lock: lock };
+        for (_, mut stream) in opened {
+            this.clock += 1;
+            stream.used = this.clock;
+            this.frames.extend(stream.kept.iter().map(|entry| (entry.run, entry.frame)));
+            this.streams.insert(stream.id.clone(), stream);
+        }
+        Ok((this, report))
+    }
+
+    /// The names of all streams, in no order.
+    pub fn stream_ids(&self) -> impl Iterator<Item = &StreamId> {
+        self.streams.keys()
+    }
+
+    /// True where a kept record, visible or not, belongs to this frame.
+    pub fn contains(&self, run: u64, frame: u64) -> bool {
+        self.frames.contains(&(run, frame))
+    }
+
+    /// Makes a stream, where it does not exist. At the limit on streams, those that are idle longest give way, if
+    /// they keep no record, have no reservation and are not `held`; their names are returned, and their sequences
+    /// begin anew should they come back.
+    ///
+    /// # Errors
+    /// [`JournalError::StreamsFull`], where no stream can give way; [`JournalError::Io`].
+    pub fn create_stream(
+        &mut self,
+        stream: &StreamId,
+        held: impl Fn(&StreamId) -> bool,
+    ) -> Result<Vec<StreamId>, JournalError> {
+        if self.streams.contains_key(stream) {
+            return Ok(Vec::new());
+        }
+        let surplus = (self.streams.len() + 1).saturating_sub(self.options.streams_max);
+        let free = |one: &&Stream| one.kept.is_empty() && one.reserved_frames == 0 && !held(&one.id);
+        let mut idle: Vec<_> = self.streams.values().filter(free).map(|one| (one.used, one.id.clone())).collect();
+        if idle.len() < surplus {
+            return Err(JournalError::StreamsFull { limit: self.options.streams_max });
+        }
+        idle.sort_unstable();
+        let dropped: Vec<_> = idle.into_iter().take(surplus).map(|(_, id)| id).collect();
+        for id in &dropped {
+            self.drop_stream(id)?;
+        }
+        let mut made = self.make_stream(stream)?;
+        self.clock += 1;
+        made.used = self.clock;
+        self.streams.insert(stream.clone(), made);
+        Ok(dropped)
+    }
+
+    /// Reserves room for the results of `frames` frames that are to be accepted: all of them or none.
+    ///
+    /// # Errors
+    /// [`JournalError::NoRoom`], [`JournalError::NoSuchStream`].
+    pub fn reserve(&mut self, stream: &StreamId, frames: u32) -> Result<(), JournalError> {
+        let options = self.options;
+        self.written(stream)?.reserve(frames, &options)
+    }
+
+    /// Reserves room for frames that a former process accepted: they are owed it, whatever the limit is now.
+    ///
+    /// # Errors
+    /// [`JournalError::NoSuchStream`].
+    pub fn reserve_accepted(&mut self, stream: &StreamId, frames: u32) -> Result<(), JournalError> {
+        self.written(stream)?.reserved_frames += u64::from(frames);
+        Ok(())
+    }
+
+    /// Gives back the reservation of frames that were not accepted after all.
+    ///
+    /// # Errors
+    /// [`JournalError::NoSuchStream`].
+    pub fn release(&mut self, stream: &StreamId, frames: u32) -> Result<(), JournalError> {
+        let stream = self.written(stream)?;
+        stream.reserved_frames = stream.reserved_frames.saturating_sub(u64::from(frames));
+        Ok(())
+    }
+
+    /// Appends the result of a frame, consuming one reservation, and returns its sequence. It is not visible yet. It
+    /// is never refused for lack of room: that was settled when the frame was accepted.
+    ///
+    /// # Errors
+    /// [`JournalError::TooLarge`]; [`JournalError::Duplicate`]; [`JournalError::NoSuchStream`];
+    /// [`JournalError::Io`], on a full disk for example: nothing was appended, and the call may be repeated.
+    pub fn append(&mut self, stream: &StreamId, run: u64, frame: u64, payload: &[u8]) -> Result<u64, JournalError> {
+        let (bytes, limit) = (payload.len(), self.options.result_bytes_max);
+        if bytes > limit as usize {
+            return Err(JournalError::TooLarge { bytes, limit });
+        }
+        if self.contains(run, frame) {
+            return Err(JournalError::Duplicate { run, frame });
+        }
+        let (options, mut buffer) = (self.options, std::mem::take(&mut self.buffer));
+        let appended =
+            self.written(stream).and_then(|stream| stream.append(&mut buffer, &options, (run, frame), payload));
+        self.buffer = buffer;
+        self.frames.extend(appended.is_ok().then_some((run, frame)));
+        appended
+    }
+
+    /// Makes all appended records visible; their jobs must be free. Returns the last visible sequence.
+    ///
+    /// # Errors
+    /// [`JournalError::NoSuchStream`].
+    pub fn publish(&mut self, stream: &StreamId) -> Result<u64, JournalError> {
+        let stream = self.written(stream)?;
+        stream.publish();
+        Ok(stream.visible)
+    }
+
+    /// The last visible sequence, also when it is acknowledged; 0 for none.
+    ///
+    /// # Errors
+    /// [`JournalError::NoSuchStream`].
+    pub fn visible_until(&self, stream: &StreamId) -> Result<u64, JournalError> {
+        Ok(self.stream(stream)?.visible)
+    }
+
+    /// Reads visible, kept records behind `after`: at most `records_max`, and as many as have `bytes_max` bytes of
+    /// payload together, but at least one if there is any.
+    ///
+    /// # Errors
+    /// [`JournalError::Damaged`] for the first record of the answer: the next call can go on behind it;
+    /// [`JournalError::NoSuchStream`]; [`JournalError::Io`].
+    pub fn read(
+        &self,
+        stream: &StreamId,
+        after: u64,
+        records_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, JournalError> {
+        self.stream(stream)?.read(after, records_max, bytes_max)
+    }
+
+    /// Forgets the records up to `sequence`. What is acknowledged stays so after a death; a lower sequence than
+    /// before changes nothing.
+    ///
+    /// # Errors
+    /// [`JournalError::NotPublished`]; [`JournalError::NoSuchStream`]; [`JournalError::Io`], where the position
+    /// cannot be stored, or where it is stored but an old segment cannot be deleted: a later call tries that again.
+    pub fn acknowledge(&mut self, stream: &StreamId, sequence: u64) -> Result<(), JournalError> {
+        let mut frames = std::mem::take(&mut self.frames);
+        let acknowledged = self.written(stream).and_then(|stream| stream.acknowledge(sequence, &mut frames));
+        self.frames = frames;
+        acknowledged
+    }
+
+    /// What the stream holds.
+    ///
+    /// # Errors
+    /// [`JournalError::NoSuchStream`].
+    pub fn kept(&self, stream: &StreamId) -> Result<Kept, JournalError> {
+        Ok(self.stream(stream)?.kept())
+    }
+
+    /// Bytes that are neither kept nor reserved.
+    ///
+    /// # Errors
+    /// [`JournalError::NoSuchStream`].
+    pub fn room(&self, stream: &StreamId) -> Result<u64, JournalError> {
+        Ok(self.stream(stream)?.room(&self.options))
+    }
+
+    fn stream(&self, stream: &StreamId) -> Result<&Stream, JournalError> {
+        self.streams.get(stream).ok_or_else(|| JournalError::NoSuchStream { stream: stream.clone() })
+    }
+
+    /// The stream, as one that is not idle.
+    fn written(&mut self, stream: &StreamId) -> Result<&mut Stream, JournalError> {
+        self.clock += 1;
+        let found = self.streams.get_mut(stream);
+        let found = found.ok_or_else(|| JournalError::NoSuchStream { stream: stream.clone() })?;
+        found.used = self.clock;
+        Ok(found)
+    }
+
+    /// Makes a stream's files aside, and then puts them in their place at once: half of them would be another stream.
+    fn make_stream(&self, stream: &StreamId) -> Result<Stream, JournalError> {
+        let (aside, place) = (self.aside(stream)?, self.folder.join(stream.as_str()));
+        DirBuilder::new().mode(0o700).create(&aside).map_err(JournalError::io("make", &aside))?;
+        let made = open_stream(stream.clone(), aside.clone(), &mut OpenReport::default());
+        let moved = made.and_then(|_| std::fs::rename(&aside, &place).map_err(JournalError::io("rename", &aside)));
+        moved.inspect_err(|_| {
+            // Best effort: no client shall fill a full disk with what is left of streams that cannot be made.
+            let _ = std::fs::remove_dir_all(&aside);
+        })?;
+        open_stream(stream.clone(), place, &mut OpenReport::default())
+    }
+
+    fn drop_stream(&mut self, stream: &StreamId) -> Result<(), JournalError> {
+        let (aside, place) = (self.aside(stream)?, self.folder.join(stream.as_str()));
+        std::fs::rename(&place, &aside).map_err(JournalError::io("rename", &place))?;
+        self.streams.remove(stream);
+        // What cannot be removed now is removed when its name is wanted, or at the next opening.
+        let _ = std::fs::remove_dir_all(&aside);
+        Ok(())
+    }
+
+    /// A free place for the stream's files, where no opening takes them for a stream.
+    fn aside(&self, stream: &StreamId) -> Result<PathBuf, JournalError> {
+        let aside = self.folder.join(format!("{PARTIAL}{stream}"));
+        match std::fs::remove_dir_all(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(JournalError::io("remove", &aside)(error)),
+            _ => Ok(aside),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! From a detector's raw outputs to candidate boxes in source pixels. [`HeadSpec`] is the table of families: a row
+//! there and a file here is a new one. NMS comes after, and knows no family.
+
+mod anchor_grid;
+mod nanodet;
+mod resnet_anchor;
+#[cfg(test)]
+mod tests;
+mod yolov2;
+
+use std::fmt::Debug;
+
+use framepipe_frame::detections::Detection;
+use framepipe_frame::raw::{OUTPUT_COUNT_MAX, Output};
+use framepipe_frame::{ErrorCode, FrameError, TensorMap};
+use framepipe_vision::InputSpec;
+use serde::Deserialize;
+
+pub use nanodet::NanodetSpec;
+pub use resnet_anchor::ResnetAnchorSpec;
+pub use yolov2::Yolov2Spec;
+
+use crate::manifest::Checker;
+use crate::{Manifest, ManifestError};
+
+/// Most labels of one model.
+pub(crate) const LABEL_COUNT_MAX: usize = 10_000;
+/// Most candidates that go into NMS: its cost grows with their square.
+const CANDIDATE_COUNT_MAX: usize = 10_000;
+
+/// The `[detector]` section of a manifest.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetectorSpec {
+    /// Names of the classes, in the model's order.
+    pub labels: Vec<String>,
+    /// A candidate's score is above this, 0 to 1.
+    pub score_threshold: f32,
+    /// NMS drops a box that overlaps a better one by more than this, 0 to 1.
+    pub iou_threshold: f32,
+    /// So many candidates, the highest scores, go into NMS.
+    pub candidates_max: usize,
+    /// So many detections, the highest scores, come out.
+    pub detections_max: usize,
+    /// The family and its numbers.
+    pub head: HeadSpec,
+}
+
+/// The table of detector families.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum HeadSpec {
+    /// NanoDet: class scores, and distances to the four sides as distributions over bins.
+    Nanodet(NanodetSpec),
+    /// YOLOv2: anchors in cells, objectness, classes by softmax.
+    Yolov2(Yolov2Spec),
+    /// A ResNet with anchors at several strides, objectness, classes by sigmoid.
+    ResnetAnchor(ResnetAnchorSpec),
+}
+
+impl HeadSpec {
+    fn build(&self, context: &Context<'_>) -> Result<Box<dyn Head>, ManifestError> {
+        Ok(match self {
+            Self::Nanodet(spec) => Box::new(spec.build(context)?),
+            Self::Yolov2(spec) => Box::new(spec.build(context)?),
+            Self::ResnetAnchor(spec) => Box::new(spec.build(context)?),
+        })
+    }
+}
+
+/// A family, ready to decode.
+trait Head: Debug + Send + Sync {
+    /// Tensor names, in the order in which `decode` wants them.
+    fn outputs(&self) -> Vec<String>;
+    /// Their shapes, the batch dimension left out.
+    fn raw_shapes(&self) -> Vec<Vec<usize>>;
+    /// Gives every candidate box to `candidates`. The tensors have the shapes of `raw_shapes`.
+    fn decode(&self, tensors: &[Output<'_>], candidates: &mut Candidates<'_>);
+}
+
+/// What a head is built for.
+struct Context<'a> {
+    check: Checker<'a>,
+    input: &'a InputSpec,
+    label_count: usize,
+}
+
+impl Context<'_> {
+    /// Rows and columns of the grid that `stride` makes of the input.
+    fn grid(&self, key: &str, stride: usize) -> Result<(usize, usize), ManifestError> {
+        let (width, height) = (self.input.width as usize, self.input.height as usize);
+        let fits = stride > 0 && width.is_multiple_of(stride) && height.is_multiple_of(stride);
+        let advice = format_args!("give a number of pixels that divides the input's {width}x{height}");
+        self.check.require(fits, key, stride, advice)?;
+        Ok((height / stride, width / stride))
+    }
+
+    /// Widths and heights of anchors that can be multiplied with.
+    fn anchors(&self, key: &str, anchors: &[[f32; 2]]) -> Result<(), ManifestError> {
+        let are_sizes = anchors.iter().flatten().all(|size| size.is_finite() && *size > 0.0);
+        let advice = "give 1 to 64 pairs of width and height, finite and above 0";
+        self.check.require(are_sizes && (1..=64).contains(&anchors.len()), key, anchors, advice)
+    }
+}
+
+/// Where a head puts its boxes: only those that count go on.
+struct Candidates<'a> {
+    score_threshold: f32,
+    map: &'a TensorMap,
+    found: &'a mut Vec<Detection>,
+}
+
+impl Candidates<'_> {
+    /// Takes a box (left, top, right, bottom, in pixels of the tensor) when its score is above the threshold, its
+    /// numbers are finite and it has an area.
+    fn push(&mut self, class: usize, score: f32, [left, top, right, bottom]: [f32; 4]) {
+        let (x0, y0) = self.map.to_source(left, top);
+        let (x1, y1) = self.map.to_source(right, bottom);
+        let is_box = [x0, y0, x1, y1].iter().all(|edge| edge.is_finite()) && x0 < x1 && y0 < y1;
+        if score > self.score_threshold && score.is_finite() && is_box {
+            self.found.push(Detection { class: class as u32, score: score.min(1.0), x0, y0, x1, y1 });
+        }
+    }
+}
+
+/// A detector's head, checked against its manifest.
+#[derive(Debug)]
+pub struct Detector {
+    head: Box<dyn Head>,
+    names: Vec<String>,
+    shapes: Vec<Vec<usize>>,
+    score_threshold: f32,
+}
+
+impl Detector {
+    /// The head that `manifest` describes.
+    ///
+    /// # Errors
+    /// When the model is no detector, or a value cannot be right.
+    pub fn new(manifest: &Manifest) -> Result<Self, ManifestError> {
+        let spec = manifest.detector()?;
+        let path = manifest.path();
+        let check = Checker::new(&path);
+        check.require_names("detector.labels", spec.labels.iter().map(String::as_str), 1, LABEL_COUNT_MAX)?;
+        for (key, share) in
+            [("detector.score_threshold", spec.score_threshold), ("detector.iou_threshold", spec.iou_threshold)]
+        {
+            check.require((0.0..=1.0).contains(&share), key, share, "give a number from 0 to 1")?;
+        }
+        let advice = format_args!("give 1 to {CANDIDATE_COUNT_MAX}");
+        let candidates = spec.candidates_max;
+        check.require(
+            (1..=CANDIDATE_COUNT_MAX).contains(&candidates),
+            "detector.candidates_max",
+            candidates,
+            advice,
+        )?;
+        let advice = format_args!("give 1 to candidates_max, which is {candidates}");
+        let detections = spec.detections_max;
+        check.require((1..=candidates).contains(&detections), "detector.detections_max", detections, advice)?;
+
+        let head = spec.head.build(&Context { check, input: &manifest.input, label_count: spec.labels.len() })?;
+        let names = head.outputs();
+        check.require_names("detector.head", names.iter().map(String::as_str), 1, OUTPUT_COUNT_MAX)?;
+        Ok(Self { shapes: head.raw_shapes(), names, head, score_threshold: spec.score_threshold })
+    }
+
+    /// Tensor names, in the order in which [`Detector::decode`] wants them.
+    pub fn outputs(&self) -> Vec<&str> {
+        self.names.iter().map(String::as_str).collect()
+    }
+
+    /// The shapes that these tensors must have, the batch dimension left out.
+    pub fn raw_shapes(&self) -> &[Vec<usize>] {
+        &self.shapes
+    }
+
+    /// Appends every box whose score is above the threshold to `found`, in source pixels, unsorted, the best class
+    /// of each anchor. Boxes may reach beyond the source image; those that are not finite or have no area are left out.
+    ///
+    /// # Errors
+    /// `Inference` when the tensors are not those that the manifest describes.
+    pub fn decode(
+        &self,
+        outputs: &[Output<'_>],
+        map: &TensorMap,
+        found: &mut Vec<Detection>,
+    ) -> Result<(), FrameError> {
+        self.check_outputs(outputs)?;
+        self.head.decode(outputs, &mut Candidates { score_threshold: self.score_threshold, map, found });
+        Ok(())
+    }
+
+    fn check_outputs(&self, outputs: &[Output<'_>]) -> Result<(), FrameError> {
+        let refuse = |what: String| {
+            Err(FrameError::new(
+                ErrorCode::Inference,
+                format!("{what}: the manifest's [detector.head], labels or [input] do not fit the model"),
+            ))
+        };
+        if outputs.len() != self.shapes.len() {
+            return refuse(format!(
+                "expected {} output tensors {:?}, got {}",
+                self.shapes.len(),
+                self.names,
+                outputs.len()
+            ));
+        }
+        for ((output, expected), name) in outputs.iter().zip(&self.shapes).zip(&self.names) {
+            let length: usize = expected.iter().product();
+            if &output.shape != expected || output.numbers.len() != length {
+                return refuse(format!(
+                    "expected output {name:?} to be {expected:?}, got {:?} with {} numbers",
+                    output.shape,
+                    output.numbers.len()
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Index and value of the highest number; NaN is never the highest.
+pub(crate) fn highest(numbers: impl Iterator<Item = f32>) -> (usize, f32) {
+    numbers.enumerate().fold(
+        (0, f32::NEG_INFINITY),
+        |best, (index, number)| {
+            if number > best.1 { (index, number) } else { best }
+        },
+    )
+}

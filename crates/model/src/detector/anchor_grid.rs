@@ -1,0 +1,108 @@
+//! What the anchor families share: a tensor `[anchors * channels, rows, columns]`, the channels of an anchor being x, y,
+//! width, height, objectness and its classes.
+//!
+//! ```text
+//! x = (sigmoid(tx) + column) * stride      width = anchor_width * exp(min(tw, log_size_max))
+//! y = (sigmoid(ty) + row) * stride         height likewise; x and y are the box's centre
+//! score = sigmoid(objectness) * class score
+//! ```
+
+use super::{Candidates, highest};
+
+/// How class logits become scores.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ClassScore {
+    /// There are no class channels: the one label is the class.
+    Objectness,
+    /// Against one another.
+    Softmax,
+    /// Each by itself.
+    Sigmoid,
+}
+
+/// One output tensor of anchors.
+#[derive(Debug)]
+pub(super) struct AnchorGrid {
+    /// Pixels of the tensor a cell.
+    pub(super) stride: usize,
+    /// Rows of cells.
+    pub(super) rows: usize,
+    /// Columns of cells.
+    pub(super) columns: usize,
+    /// Widths and heights in pixels of the tensor.
+    pub(super) anchors: Vec<[f32; 2]>,
+    /// Class channels of an anchor.
+    pub(super) classes: usize,
+    /// What they mean.
+    pub(super) class_score: ClassScore,
+    /// Largest logarithm of a size against its anchor's.
+    pub(super) log_size_max: f32,
+}
+
+/// Channels of an anchor before its classes.
+const BOX_CHANNELS: usize = 5;
+/// The objectness channel.
+const OBJECTNESS: usize = 4;
+
+impl AnchorGrid {
+    pub(super) fn raw_shape(&self) -> Vec<usize> {
+        vec![self.anchors.len() * (BOX_CHANNELS + self.classes), self.rows, self.columns]
+    }
+
+    pub(super) fn decode(&self, numbers: &[f32], candidates: &mut Candidates<'_>) {
+        let plane = self.rows * self.columns;
+        let channels = BOX_CHANNELS + self.classes;
+        // A class score is at most 1, so that objectness alone decides most cells, and its logit spares their
+        // sigmoids; the slack keeps rounding from dropping a score that is just above.
+        let objectness_min = logit(candidates.score_threshold) - 0.01;
+        for (anchor, numbers) in self.anchors.iter().zip(numbers.chunks_exact(channels * plane)) {
+            let objectness = &numbers[OBJECTNESS * plane..][..plane];
+            for (cell, _) in objectness.iter().enumerate().filter(|(_, logit)| **logit > objectness_min) {
+                self.decode_cell(anchor, cell, |channel| numbers[channel * plane + cell], candidates);
+            }
+        }
+    }
+
+    fn decode_cell(
+        &self,
+        anchor: &[f32; 2],
+        cell: usize,
+        channel: impl Fn(usize) -> f32,
+        candidates: &mut Candidates<'_>,
+    ) {
+        let (class, class_score) = self.best_class(|class| channel(BOX_CHANNELS + class));
+        let score = sigmoid(channel(OBJECTNESS)) * class_score;
+        if score <= candidates.score_threshold {
+            return;
+        }
+        let stride = self.stride as f32;
+        let x = (sigmoid(channel(0)) + (cell % self.columns) as f32) * stride;
+        let y = (sigmoid(channel(1)) + (cell / self.columns) as f32) * stride;
+        let half = |size: f32, log: f32| size * capped(log, self.log_size_max).exp() / 2.0;
+        let (half_width, half_height) = (half(anchor[0], channel(2)), half(anchor[1], channel(3)));
+        candidates.push(class, score, [x - half_width, y - half_height, x + half_width, y + half_height]);
+    }
+
+    fn best_class(&self, logit: impl Fn(usize) -> f32) -> (usize, f32) {
+        let (class, best) = highest((0..self.classes).map(&logit));
+        let score = match self.class_score {
+            ClassScore::Objectness => 1.0,
+            ClassScore::Sigmoid => sigmoid(best),
+            ClassScore::Softmax => 1.0 / (0..self.classes).map(|class| (logit(class) - best).exp()).sum::<f32>(),
+        };
+        (class, score)
+    }
+}
+
+fn sigmoid(logit: f32) -> f32 {
+    1.0 / (1.0 + (-logit).exp())
+}
+
+fn logit(share: f32) -> f32 {
+    (share / (1.0 - share)).ln()
+}
+
+/// `f32::min` would turn NaN into the cap.
+fn capped(number: f32, cap: f32) -> f32 {
+    if number > cap { cap } else { number }
+}

@@ -1,0 +1,229 @@
+//! `models/<name>/<version>/manifest.toml`: what a model file is, where it came from, what goes in and comes out.
+//!
+//! Format: the top keys of [`Manifest`], `[input]` (an [`InputSpec`]), and exactly one of `[detector]`
+//! ([`DetectorSpec`]) and `[attributes]` ([`AttributesSpec`]). Unknown keys are errors. A loaded manifest is a checked
+//! one: the head it describes can be built.
+
+mod error;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use framepipe_vision::InputSpec;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::{AttributeHead, AttributesSpec, Detector, DetectorSpec};
+
+pub(crate) use error::Checker;
+pub use error::ManifestError;
+
+/// Name of a manifest in its folder.
+pub const MANIFEST_FILE: &str = "manifest.toml";
+
+/// A model, described and checked.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// The folder that it lies in.
+    pub dir: PathBuf,
+    /// The model's name, which is its folder's.
+    pub name: String,
+    /// The model's version, which is its inner folder's name.
+    pub version: u32,
+    /// The model file, in the same folder.
+    pub file: String,
+    /// The model file's sha256, 64 hex digits in lower case.
+    pub sha256: String,
+    /// Where the model came from.
+    pub source: String,
+    /// Its licence.
+    pub licence: String,
+    /// One line about it.
+    pub description: String,
+    /// What goes in.
+    pub input: InputSpec,
+    /// What comes out.
+    pub task: Task,
+}
+
+/// What a model does.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// It finds objects.
+    Detector(DetectorSpec),
+    /// It describes a crop of an object.
+    Attributes(AttributesSpec),
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    name: String,
+    version: u32,
+    file: String,
+    sha256: String,
+    source: String,
+    licence: String,
+    description: String,
+    input: InputSpec,
+    detector: Option<DetectorSpec>,
+    attributes: Option<AttributesSpec>,
+}
+
+impl Manifest {
+    /// Reads and checks `<dir>/manifest.toml`; the model file itself is left to [`Manifest::verify`].
+    ///
+    /// # Errors
+    /// Names the file, the key, the value and what to change.
+    pub fn load(dir: &Path) -> Result<Self, ManifestError> {
+        let path = dir.join(MANIFEST_FILE);
+        let text =
+            std::fs::read_to_string(&path).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+        let written: Written = toml::from_str(&text)
+            .map_err(|source| ManifestError::Toml { path: path.clone(), source: Box::new(source) })?;
+        let task = match (written.detector, written.attributes) {
+            (Some(detector), None) => Task::Detector(detector),
+            (None, Some(attributes)) => Task::Attributes(attributes),
+            (detector, _) => {
+                let there = if detector.is_some() { "both" } else { "neither" };
+                let advice = "write exactly one of [detector] and [attributes]";
+                return Err(Checker::new(&path).error("detector, attributes", there, advice));
+            }
+        };
+        let manifest = Self {
+            dir: dir.to_owned(),
+            name: written.name,
+            version: written.version,
+            file: written.file,
+            sha256: written.sha256,
+            source: written.source,
+            licence: written.licence,
+            description: written.description,
+            input: written.input,
+            task,
+        };
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// Loads the highest version of the model `name` below `models_dir`: `<models_dir>/<name>/<number>/manifest.toml`.
+    ///
+    /// # Errors
+    /// As [`Manifest::load`]; where there is no such model, the names that there are.
+    pub fn find(models_dir: &Path, name: &str) -> Result<Self, ManifestError> {
+        let newest = if is_plain_name(name) { newest_version(&models_dir.join(name)) } else { None };
+        let Some((version, dir)) = newest else {
+            return Err(ManifestError::MissingModel {
+                name: name.to_owned(),
+                models_dir: models_dir.to_owned(),
+                found: model_names(models_dir),
+            });
+        };
+        let manifest = Self::load(&dir)?;
+        let path = manifest.path();
+        let check = Checker::new(&path);
+        check.require(manifest.name == name, "name", &manifest.name, "write the name of its folder, or move it")?;
+        check.require(
+            manifest.version == version,
+            "version",
+            manifest.version,
+            "write the number of its folder, or move it",
+        )?;
+        Ok(manifest)
+    }
+
+    /// Reads the model file and compares its sha256.
+    ///
+    /// # Errors
+    /// When the file is missing, unreadable or another one.
+    pub fn verify(&self) -> Result<(), ManifestError> {
+        let path = self.model_path();
+        let mut file = File::open(&path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => ManifestError::MissingFile { manifest: self.path(), path: path.clone() },
+            _ => ManifestError::Read { path: path.clone(), source },
+        })?;
+        let mut sum = Sha256::new();
+        std::io::copy(&mut file, &mut sum).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+        let actual: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        if actual == self.sha256 {
+            return Ok(());
+        }
+        Err(ManifestError::Checksum { manifest: self.path(), path, expected: self.sha256.clone(), actual })
+    }
+
+    /// The manifest's own path.
+    pub fn path(&self) -> PathBuf {
+        self.dir.join(MANIFEST_FILE)
+    }
+
+    /// The model file's path.
+    pub fn model_path(&self) -> PathBuf {
+        self.dir.join(&self.file)
+    }
+
+    /// The `[detector]` section.
+    ///
+    /// # Errors
+    /// When the model is no detector.
+    pub fn detector(&self) -> Result<&DetectorSpec, ManifestError> {
+        match &self.task {
+            Task::Detector(spec) => Ok(spec),
+            Task::Attributes(_) => Err(ManifestError::WrongTask { path: self.path(), wanted: "detector" }),
+        }
+    }
+
+    /// The `[attributes]` section.
+    ///
+    /// # Errors
+    /// When the model is a detector.
+    pub fn attributes(&self) -> Result<&AttributesSpec, ManifestError> {
+        match &self.task {
+            Task::Attributes(spec) => Ok(spec),
+            Task::Detector(_) => Err(ManifestError::WrongTask { path: self.path(), wanted: "attributes" }),
+        }
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        let path = self.path();
+        let check = Checker::new(&path);
+        check.require(is_plain_name(&self.name), "name", &self.name, "use letters, digits, '-', '_' and '.' only")?;
+        check.require(self.version > 0, "version", self.version, "give 1 or more")?;
+        check.require(is_plain_name(&self.file), "file", &self.file, "name a file in the manifest's own folder")?;
+        let is_sum = self.sha256.len() == 64 && self.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        check.require(is_sum, "sha256", &self.sha256, "give the 64 lower-case hex digits that sha256sum prints")?;
+        check.require_names("input.tensor", [self.input.tensor.as_str()], 1, 1)?;
+        self.input.check().map_err(|source| ManifestError::Input { path: path.clone(), source })?;
+        match &self.task {
+            Task::Detector(_) => Detector::new(self).map(drop),
+            Task::Attributes(_) => AttributeHead::new(self).map(drop),
+        }
+    }
+}
+
+/// True for a name that is one folder or file, here and on every system.
+fn is_plain_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(is_plain)
+}
+
+/// The highest numeric folder below `model` that has a manifest.
+fn newest_version(model: &Path) -> Option<(u32, PathBuf)> {
+    let folders = std::fs::read_dir(model).ok()?.flatten();
+    folders
+        .filter_map(|folder| Some((folder.file_name().to_str()?.parse().ok()?, folder.path())))
+        .filter(|(_, path)| path.join(MANIFEST_FILE).is_file())
+        .max()
+}
+
+fn model_names(models_dir: &Path) -> Vec<String> {
+    let folders = std::fs::read_dir(models_dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = folders
+        .filter(|folder| newest_version(&folder.path()).is_some())
+        .filter_map(|folder| folder.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}

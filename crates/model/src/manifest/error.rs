@@ -1,0 +1,148 @@
+//! What can be wrong with a manifest: the file, the key, the value, and what to change.
+
+use std::fmt::{Debug, Display};
+use std::path::{Path, PathBuf};
+
+/// Why a model cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// A file that cannot be read.
+    #[error("cannot read {path}: {source}. Check the path and its permissions; run scripts/setup to make the models")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A manifest that is no TOML, or has a key too many, too few, or of another type.
+    #[error("{path}: {}", source.to_string().trim_end())]
+    Toml {
+        /// The manifest.
+        path: PathBuf,
+        /// Line, key and reason.
+        source: Box<toml::de::Error>,
+    },
+    /// A value that cannot be right.
+    #[error("{path}: {key} = {value}: {advice}")]
+    Value {
+        /// The manifest.
+        path: PathBuf,
+        /// The key's full name.
+        key: String,
+        /// What it says.
+        value: String,
+        /// What to change.
+        advice: String,
+    },
+    /// An `[input]` that no tensor can be made of.
+    #[error("{path}: {source}")]
+    Input {
+        /// The manifest.
+        path: PathBuf,
+        /// The key, its value and what it must be.
+        source: framepipe_vision::InputSpecError,
+    },
+    /// No folder of that name holds a model.
+    #[error(
+        "no model {name:?} in {models_dir}; there {}. Correct the name, or run scripts/setup to make the models",
+        listed(found)
+    )]
+    MissingModel {
+        /// The name asked for.
+        name: String,
+        /// Where it was looked for.
+        models_dir: PathBuf,
+        /// The names there are.
+        found: Vec<String>,
+    },
+    /// A manifest whose model file is not there.
+    #[error("{manifest} names the file {path}, which does not exist: run scripts/setup")]
+    MissingFile {
+        /// The manifest.
+        manifest: PathBuf,
+        /// The model file.
+        path: PathBuf,
+    },
+    /// A model file that is not the one the manifest describes.
+    #[error(
+        "{path} has the sha256 {actual}, its manifest says {expected}: run scripts/setup to fetch it again, or, where \
+         the file was changed on purpose, write its sum into {manifest}"
+    )]
+    Checksum {
+        /// The manifest.
+        manifest: PathBuf,
+        /// The model file.
+        path: PathBuf,
+        /// The manifest's sum.
+        expected: String,
+        /// The file's sum.
+        actual: String,
+    },
+    /// A detector where attributes are wanted, or the reverse.
+    #[error("{path}: the model has no [{wanted}] section: name a model that has one")]
+    WrongTask {
+        /// The manifest.
+        path: PathBuf,
+        /// The section that is wanted.
+        wanted: &'static str,
+    },
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "are none".into() } else { format!("are {}", names.join(", ")) }
+}
+
+/// Makes the errors of one manifest's values.
+#[derive(Clone, Copy)]
+pub(crate) struct Checker<'a> {
+    manifest: &'a Path,
+}
+
+impl<'a> Checker<'a> {
+    pub(crate) fn new(manifest: &'a Path) -> Self {
+        Self { manifest }
+    }
+
+    pub(crate) fn error(&self, key: impl Display, value: impl Debug, advice: impl Display) -> ManifestError {
+        ManifestError::Value {
+            path: self.manifest.to_owned(),
+            key: key.to_string(),
+            value: format!("{value:?}"),
+            advice: advice.to_string(),
+        }
+    }
+
+    /// `Ok` where the value `holds`.
+    pub(crate) fn require(
+        &self,
+        holds: bool,
+        key: impl Display,
+        value: impl Debug,
+        advice: impl Display,
+    ) -> Result<(), ManifestError> {
+        if holds { Ok(()) } else { Err(self.error(key, value, advice)) }
+    }
+
+    /// Names that results or tensors bear: at least `count_min`, none empty, none twice.
+    pub(crate) fn require_names<'n>(
+        &self,
+        key: impl Display,
+        names: impl IntoIterator<Item = &'n str>,
+        count_min: usize,
+        count_max: usize,
+    ) -> Result<(), ManifestError> {
+        let names: Vec<&str> = names.into_iter().collect();
+        let repeated = names.iter().enumerate().find(|(index, name)| names[..*index].contains(name));
+        self.require(
+            (count_min..=count_max).contains(&names.len()),
+            &key,
+            &names,
+            format_args!("give {count_min} to {count_max} names"),
+        )?;
+        self.require(!names.iter().any(|name| name.trim().is_empty()), &key, &names, "give every name a letter")?;
+        match repeated {
+            None => Ok(()),
+            Some((_, name)) => Err(self.error(&key, &names, format_args!("{name:?} stands there twice: drop one"))),
+        }
+    }
+}

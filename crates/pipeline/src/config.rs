@@ -1,0 +1,254 @@
+//! The configuration: what is typed (`config/raw.rs`, unknown keys are errors), parsed once into what is meant.
+
+mod raw;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
+use framepipe_vision::Limits;
+use serde::{Deserialize, Serialize};
+
+use crate::{STAGES, stage_index};
+
+/// Most processes of one stage.
+const PROCESSES_MAX: u32 = 64;
+/// Most frames of one batch.
+const BATCH_MAX: u32 = 256;
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {error}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        error: std::io::Error,
+    },
+    /// It is no TOML, or has a key that framepipe does not know, or a value of another type.
+    #[error("{path}: {error}")]
+    Toml {
+        /// Which file.
+        path: PathBuf,
+        /// Line, key and reason.
+        error: Box<toml::de::Error>,
+    },
+    /// A value that cannot be.
+    #[error("{path}: {key} = {value}: {advice}")]
+    Value {
+        /// Which file.
+        path: PathBuf,
+        /// Which key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What to write instead.
+        advice: String,
+    },
+}
+
+/// The checked configuration. Paths are absolute.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// The instance's name, which names its folders.
+    pub name: String,
+    /// The detector's name in the model repository.
+    pub detector: String,
+    /// The attribute models' names.
+    pub attributes: Vec<String>,
+    /// Most crops of one frame, highest scores first.
+    pub crops_max: u32,
+    /// Most crops in one run of an attribute model.
+    pub crop_batch_max: u32,
+    /// Deaths of a process working on one frame alone, after which the frame is given up.
+    pub attempts_max: u8,
+    /// Most frames in flight: the jobs of the segment.
+    pub frames_max: u32,
+    /// What images are accepted.
+    pub limits: Limits,
+    /// The model repository.
+    pub models: PathBuf,
+    /// ONNX Runtime's library.
+    pub onnxruntime: PathBuf,
+    /// Where the sockets and the lock lie.
+    pub run: PathBuf,
+    /// Where the journals lie.
+    pub state: PathBuf,
+    /// The tmpfs that holds the segment.
+    pub shm: PathBuf,
+    /// Listeners and roots.
+    pub server: ServerConfig,
+    /// Bounds of the journals.
+    pub journal: JournalConfig,
+    /// By stage, in the table's order.
+    pub stages: Vec<StageConfig>,
+    /// By pool, in the order of [`crate::Pool::ALL`].
+    pub pools: Vec<PoolConfig>,
+}
+
+/// Listeners and roots.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerConfig {
+    /// TCP address; `None`: no TCP listener.
+    pub tcp: Option<String>,
+    /// Unix socket.
+    pub unix: PathBuf,
+    /// Folders in which clients may store images, in which alone framepipe reads.
+    pub inbox: Vec<PathBuf>,
+    /// For how long an idempotency key is remembered.
+    pub idempotency_window_s: u64,
+    /// How many idempotency keys are remembered.
+    pub idempotency_keys_max: u32,
+}
+
+/// Bounds of the journals.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JournalConfig {
+    /// Bytes of results that a stream may keep unread.
+    pub stream_bytes_max: u64,
+    /// Streams at a time.
+    pub streams_max: u32,
+    /// Bytes of one result; 0: from the pipeline's other bounds.
+    pub result_bytes_max: u64,
+}
+
+/// One stage's tuning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageConfig {
+    /// Processes.
+    pub processes: u32,
+    /// Threads of the inference engine in each.
+    pub threads: u32,
+    /// Most frames in one batch.
+    pub batch_max: u32,
+    /// Longest wait for a batch to fill, microseconds.
+    pub batch_wait_us_max: u64,
+    /// The processes' nice value.
+    pub nice: i32,
+}
+
+/// One pool's slots.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoolConfig {
+    /// (Bytes of a slot, slots) of each class; 0 bytes: as many as the models need.
+    pub classes: Vec<(u64, u64)>,
+}
+
+/// What the command line says over the file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overrides {
+    /// Processes by stage name.
+    pub processes: Vec<(String, u32)>,
+    /// TCP address.
+    pub tcp: Option<String>,
+    /// The instance's name.
+    pub name: Option<String>,
+    /// The folder of sockets and lock.
+    pub run: Option<PathBuf>,
+    /// The folder of the journals.
+    pub state: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads, checks and completes a configuration file. Relative paths in it are relative to its folder.
+    ///
+    /// # Errors
+    /// Names the file, the key, the value and what to do about it.
+    pub fn load(path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.into(), error })?;
+        Self::parse(&text, path, overrides)
+    }
+
+    /// Like [`Config::load`], of a text that lies at `path`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let raw: raw::Raw =
+            toml::from_str(text).map_err(|error| ConfigError::Toml { path: path.into(), error: Box::new(error) })?;
+        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = std::path::absolute(folder).map_err(|error| ConfigError::Read { path: path.into(), error })?;
+        let config = raw.complete(&folder, overrides);
+        config.check(path)?;
+        Ok(config)
+    }
+
+    fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let check = Check(path);
+        check.name("name", &self.name)?;
+        check.name("pipeline.detector", &self.detector)?;
+        self.attributes.iter().try_for_each(|name| check.name("pipeline.attributes", name))?;
+        check.range("pipeline.crops_max", self.crops_max.into(), 1, 1024)?;
+        check.range("pipeline.crop_batch_max", self.crop_batch_max.into(), 1, 1024)?;
+        check.range("pipeline.attempts_max", self.attempts_max.into(), 1, 15)?;
+        check.range("server.frames_max", self.frames_max.into(), 1, 65_536)?;
+        check.range("server.idempotency_keys_max", self.server.idempotency_keys_max.into(), 1, 1 << 20)?;
+        check.range("journal.streams_max", self.journal.streams_max.into(), 1, 1 << 16)?;
+        check.range("journal.stream_bytes_max", self.journal.stream_bytes_max, 1 << 20, 1 << 40)?;
+        check.range("journal.result_bytes_max", self.journal.result_bytes_max, 0, 64 << 20)?;
+        if self.server.inbox.is_empty() {
+            return Err(check.wrong("server.inbox", "[]", "name one folder at least, in which clients store images"));
+        }
+        for (stage, row) in self.stages.iter().zip(&STAGES) {
+            let key = |name: &str| format!("stages.{}.{name}", row.name);
+            check.range(&key("processes"), stage.processes.into(), 1, PROCESSES_MAX.into())?;
+            check.range(&key("threads"), stage.threads.into(), 1, 256)?;
+            check.range(&key("batch_max"), stage.batch_max.into(), 1, BATCH_MAX.into())?;
+            check.range(&key("batch_wait_us_max"), stage.batch_wait_us_max, 0, 1_000_000)?;
+            if !(-20..=19).contains(&stage.nice) {
+                return Err(check.wrong(&key("nice"), stage.nice, "give -20 to 19"));
+            }
+        }
+        for (pool, config) in crate::Pool::ALL.iter().zip(&self.pools) {
+            let key = format!("pools.{}", pool.name());
+            check.range(&format!("{key}, the number of classes"), config.classes.len() as u64, 1, 4)?;
+            let grows = config.classes.windows(2).all(|pair| pair[0].0 < pair[1].0);
+            if !grows || config.classes.iter().any(|(_, slots)| *slots == 0) {
+                let value = format!("{:?}", config.classes);
+                return Err(check.wrong(&key, value, "give classes of growing size, each with one slot at least"));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Check<'p>(&'p Path);
+
+impl Check<'_> {
+    fn wrong(&self, key: &str, value: impl ToString, advice: impl ToString) -> ConfigError {
+        let (key, value, advice) = (key.to_owned(), value.to_string(), advice.to_string());
+        ConfigError::Value { path: self.0.into(), key, value, advice }
+    }
+
+    fn range(&self, key: &str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
+        if (least..=most).contains(&value) {
+            return Ok(());
+        }
+        Err(self.wrong(key, value, format!("give {least} to {most}")))
+    }
+
+    /// Letters, digits, `-`, `_`, `.`: what is safe as a folder's name.
+    fn name(&self, key: &str, name: &str) -> Result<(), ConfigError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if !name.is_empty() && name.len() <= 64 && !name.starts_with('.') && name.bytes().all(plain) {
+            return Ok(());
+        }
+        Err(self.wrong(key, format!("{name:?}"), "use up to 64 letters, digits, '-', '_' and '.'"))
+    }
+}
+
+/// Bytes as people write them: a number, or "1 MiB".
+fn bytes(size: ByteSize) -> u64 {
+    size.as_u64()
+}
+
+impl Overrides {
+    /// Sets the processes of a stage, which exists.
+    pub fn set_processes(&mut self, stage: &str, processes: u32) {
+        debug_assert!(stage_index(stage).is_some());
+        self.processes.push((stage.to_owned(), processes));
+    }
+}

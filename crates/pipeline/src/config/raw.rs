@@ -1,0 +1,246 @@
+//! The configuration file as it is typed. Every key is optional but those of `[pipeline]` without a default;
+//! `config/framepipe.toml` shows each with its default.
+
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
+use framepipe_vision::Limits;
+use serde::Deserialize;
+
+use super::{Config, JournalConfig, Overrides, PoolConfig, ServerConfig, StageConfig, bytes};
+use crate::{Pool, STAGES};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    name: Option<String>,
+    pipeline: RawPipeline,
+    #[serde(default)]
+    paths: RawPaths,
+    #[serde(default)]
+    server: RawServer,
+    #[serde(default)]
+    journal: RawJournal,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    stages: RawStages,
+    #[serde(default)]
+    pools: RawPools,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPipeline {
+    detector: String,
+    #[serde(default)]
+    attributes: Vec<String>,
+    #[serde(default = "defaults::crops_max")]
+    crops_max: u32,
+    #[serde(default = "defaults::crop_batch_max")]
+    crop_batch_max: u32,
+    #[serde(default = "defaults::attempts_max")]
+    attempts_max: u8,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawPaths {
+    models: Option<PathBuf>,
+    onnxruntime: Option<PathBuf>,
+    run: Option<PathBuf>,
+    state: Option<PathBuf>,
+    shm: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawServer {
+    tcp: String,
+    unix: Option<PathBuf>,
+    inbox: Vec<PathBuf>,
+    frames_max: u32,
+    idempotency_window_s: u64,
+    idempotency_keys_max: u32,
+}
+
+impl Default for RawServer {
+    fn default() -> Self {
+        Self {
+            tcp: "127.0.0.1:50051".into(),
+            unix: None,
+            inbox: vec!["/dev/shm/framepipe-inbox".into()],
+            frames_max: 4096,
+            idempotency_window_s: 600,
+            idempotency_keys_max: 65_536,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawJournal {
+    stream_bytes_max: ByteSize,
+    streams_max: u32,
+    result_bytes_max: ByteSize,
+}
+
+impl Default for RawJournal {
+    fn default() -> Self {
+        Self { stream_bytes_max: ByteSize::mib(256), streams_max: 256, result_bytes_max: ByteSize::b(0) }
+    }
+}
+
+/// One entry a row of the stage table.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawStages {
+    ingest: RawStage,
+    preprocess: RawStage,
+    detect: RawStage,
+    postprocess: RawStage,
+    attribute: RawStage,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawStage {
+    processes: Option<u32>,
+    threads: Option<u32>,
+    batch_max: Option<u32>,
+    batch_wait_us_max: Option<u64>,
+    nice: Option<i32>,
+}
+
+/// One entry a pool.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawPools {
+    encoded: Option<Vec<RawClass>>,
+    image: Option<Vec<RawClass>>,
+    tensor: Option<Vec<RawClass>>,
+    raw: Option<Vec<RawClass>>,
+    detections: Option<Vec<RawClass>>,
+    attributes: Option<Vec<RawClass>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawClass {
+    #[serde(default)]
+    bytes: ByteSize,
+    slots: u64,
+}
+
+mod defaults {
+    pub fn crops_max() -> u32 {
+        32
+    }
+    pub fn crop_batch_max() -> u32 {
+        32
+    }
+    pub fn attempts_max() -> u8 {
+        2
+    }
+    /// Slots of a pool. In flight behind ingest at once: what the stages hold in hand, and as much again waiting so
+    /// that none runs dry.
+    pub fn pool(pool: super::Pool) -> Vec<(u64, u64)> {
+        const MIB: u64 = 1 << 20;
+        match pool {
+            super::Pool::Encoded => vec![(MIB, 48), (8 * MIB, 6), (64 * MIB, 1)],
+            super::Pool::Image => vec![(MIB, 16), (8 * MIB, 8), (48 * MIB, 1)],
+            super::Pool::Tensor => vec![(0, 16)],
+            super::Pool::Raw => vec![(0, 16)],
+            super::Pool::Detections => vec![(0, 64)],
+            super::Pool::Attributes => vec![(256 << 10, 64)],
+        }
+    }
+}
+
+impl Raw {
+    pub(super) fn complete(self, folder: &Path, overrides: &Overrides) -> Config {
+        let name = overrides.name.clone().or(self.name).unwrap_or_else(|| "framepipe".into());
+        let place = |path: PathBuf| folder.join(path);
+        let tcp = overrides.tcp.clone().unwrap_or(self.server.tcp);
+        let run = overrides.run.clone().or(self.paths.run.map(place)).unwrap_or_else(|| run_folder().join(&name));
+        let state = overrides.state.clone().or(self.paths.state.map(place));
+        Config {
+            detector: self.pipeline.detector,
+            attributes: self.pipeline.attributes,
+            crops_max: self.pipeline.crops_max,
+            crop_batch_max: self.pipeline.crop_batch_max,
+            attempts_max: self.pipeline.attempts_max,
+            frames_max: self.server.frames_max,
+            limits: self.limits,
+            models: place(self.paths.models.unwrap_or_else(|| "../models".into())),
+            onnxruntime: place(self.paths.onnxruntime.unwrap_or_else(|| "../build/lib/libonnxruntime.so".into())),
+            state: state.unwrap_or_else(|| state_folder().join(&name)),
+            shm: place(self.paths.shm.unwrap_or_else(|| "/dev/shm".into())),
+            server: ServerConfig {
+                tcp: Some(tcp).filter(|address| !address.is_empty()),
+                unix: self.server.unix.map_or_else(|| run.join("grpc.sock"), place),
+                inbox: self.server.inbox.into_iter().map(place).collect(),
+                idempotency_window_s: self.server.idempotency_window_s,
+                idempotency_keys_max: self.server.idempotency_keys_max,
+            },
+            run,
+            name,
+            journal: JournalConfig {
+                stream_bytes_max: bytes(self.journal.stream_bytes_max),
+                streams_max: self.journal.streams_max,
+                result_bytes_max: bytes(self.journal.result_bytes_max),
+            },
+            stages: self.stages.complete(overrides),
+            pools: self.pools.complete(),
+        }
+    }
+}
+
+impl RawStages {
+    fn complete(self, overrides: &Overrides) -> Vec<StageConfig> {
+        let raw = [self.ingest, self.preprocess, self.detect, self.postprocess, self.attribute];
+        let complete = |(raw, row): (RawStage, &crate::StageRow)| {
+            let said = overrides.processes.iter().rev().find(|(name, _)| name == row.name);
+            StageConfig {
+                processes: said.map(|(_, count)| *count).or(raw.processes).unwrap_or(row.processes),
+                threads: raw.threads.unwrap_or(1),
+                batch_max: raw.batch_max.unwrap_or(1),
+                batch_wait_us_max: raw.batch_wait_us_max.unwrap_or(2000),
+                nice: raw.nice.unwrap_or(10),
+            }
+        };
+        raw.into_iter().zip(&STAGES).map(complete).collect()
+    }
+}
+
+impl RawPools {
+    fn complete(self) -> Vec<PoolConfig> {
+        let raw = [self.encoded, self.image, self.tensor, self.raw, self.detections, self.attributes];
+        let complete = |(raw, pool): (Option<Vec<RawClass>>, Pool)| {
+            let typed = raw.map(|classes| classes.iter().map(|class| (bytes(class.bytes), class.slots)).collect());
+            PoolConfig { classes: typed.unwrap_or_else(|| defaults::pool(pool)) }
+        };
+        raw.into_iter().zip(Pool::ALL).map(complete).collect()
+    }
+}
+
+/// /run/framepipe for root, the session's run folder for others.
+fn run_folder() -> PathBuf {
+    if nix::unistd::geteuid().is_root() {
+        return "/run/framepipe".into();
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(folder) => PathBuf::from(folder).join("framepipe"),
+        None => std::env::temp_dir().join(format!("framepipe-{}", nix::unistd::geteuid())),
+    }
+}
+
+/// /var/lib/framepipe for root, the user's state folder for others.
+fn state_folder() -> PathBuf {
+    if nix::unistd::geteuid().is_root() {
+        return "/var/lib/framepipe".into();
+    }
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home);
+    state.unwrap_or_else(run_folder).join("framepipe")
+}

@@ -1,0 +1,67 @@
+use super::*;
+
+const LEAST: &str = "[pipeline]\ndetector = \"finder\"\n";
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/etc/framepipe/x.toml"), &Overrides::default())
+}
+
+#[test]
+fn the_shortest_file_gets_every_default() {
+    let config = parse(LEAST).expect("it is enough");
+    assert_eq!(config.detector, "finder");
+    assert_eq!(config.models, Path::new("/etc/framepipe/../models"));
+    assert_eq!(config.stages.len(), STAGES.len());
+    assert_eq!(config.stages[stage_index("detect").expect("a stage")].processes, 2);
+}
+
+#[test]
+fn an_unknown_key_is_an_error_that_names_it() {
+    for (text, key) in [
+        ("detecter = 1\n[pipeline]\ndetector = \"x\"\n", "detecter"),
+        ("[pipeline]\ndetector = \"x\"\ncrop_max = 3\n", "crop_max"),
+        ("[pipeline]\ndetector = \"x\"\n[stages.detekt]\nprocesses = 3\n", "detekt"),
+        ("[pipeline]\ndetector = \"x\"\n[stages.detect]\nprocess = 3\n", "process"),
+        ("[pipeline]\ndetector = \"x\"\n[limits]\npixels = 3\n", "pixels"),
+    ] {
+        let error = parse(text).expect_err(key).to_string();
+        assert!(error.contains(&format!("unknown field `{key}`")), "{error}");
+        assert!(error.contains("x.toml"), "{error}");
+    }
+}
+
+#[test]
+fn a_value_out_of_bounds_is_an_error_that_names_key_value_and_bound() {
+    for (more, words) in [
+        ("[stages.detect]\nprocesses = 0\n", "stages.detect.processes = 0: give 1 to 64"),
+        ("[stages.detect]\nnice = 40\n", "stages.detect.nice = 40"),
+        ("[server]\nframes_max = 100000\n", "server.frames_max = 100000: give 1 to 65536"),
+        ("[server]\ninbox = []\n", "server.inbox = []"),
+        ("[pools]\nencoded = [{ bytes = \"2 MiB\", slots = 1 }, { bytes = \"1 MiB\", slots = 1 }]\n", "growing size"),
+    ] {
+        let error = parse(&format!("{LEAST}{more}")).expect_err(words).to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    assert!(parse("name = \"../x\"\n[pipeline]\ndetector = \"x\"\n").is_err(), "a name is no path");
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    let mut overrides = Overrides { tcp: Some(String::new()), ..Overrides::default() };
+    overrides.set_processes("detect", 5);
+    let text = format!("{LEAST}[stages.detect]\nprocesses = 3\n[server]\ntcp = \"[::]:1\"\n");
+    let config = Config::parse(&text, Path::new("x.toml"), &overrides).expect("it is good");
+    assert_eq!(config.stages[stage_index("detect").expect("a stage")].processes, 5);
+    assert_eq!(config.server.tcp, None, "an empty address is no listener");
+}
+
+#[test]
+fn the_documented_default_file_is_the_default() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+    let documented = std::fs::read_to_string(folder.join("framepipe.toml")).expect("config/framepipe.toml is there");
+    let path = Path::new("/etc/framepipe/x.toml");
+    let documented = Config::parse(&documented, path, &Overrides::default()).expect("it is good");
+    let least = format!("name = \"street\"\n[pipeline]\ndetector = \"{}\"\n", documented.detector);
+    let least = Config::parse(&least, path, &Overrides::default()).expect("it is good");
+    assert_eq!(format!("{documented:#?}"), format!("{least:#?}"));
+}

@@ -1,0 +1,117 @@
+//! From the configuration and the models' manifests to the segment's geometry and the bounds that follow from them.
+
+use framepipe_frame::{Descriptor, Request, detections, raw};
+use framepipe_model::{Detector, Manifest, ManifestError};
+use framepipe_shm::{Geometry, GeometryError, POOL_COUNT_MAX, PoolGeometry};
+
+use crate::{Config, GATEWAY, Pool};
+
+/// Entries of the process table beyond those that the configuration fills, for what is changed while it runs.
+const SPARE_PROCESSES: u64 = 32;
+/// Bytes of a result beside its detections and attributes: name, stage times, numbers.
+const RESULT_BASE_BYTES: u64 = 4096;
+/// Most bytes of one detection in a result, its attributes left out: box, score, class, label.
+const RESULT_DETECTION_BYTES: u64 = 160;
+
+/// Why no plan could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A model's manifest.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The pools.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// A model that applies to nothing that the detector finds.
+    #[error(
+        "the attribute model {model} applies to {applies_to:?}, and the detector {detector} finds {labels:?}: \
+         take the model out of pipeline.attributes, or take another detector"
+    )]
+    AppliesToNothing {
+        /// The attribute model.
+        model: String,
+        /// What it applies to.
+        applies_to: Vec<String>,
+        /// The detector.
+        detector: String,
+        /// What that finds.
+        labels: Vec<String>,
+    },
+}
+
+/// A configuration with its models.
+pub struct Plan {
+    /// The detector's manifest.
+    pub detector: Manifest,
+    /// The attribute models' manifests.
+    pub attributes: Vec<Manifest>,
+    /// The segment's geometry.
+    pub geometry: Geometry,
+    /// Most bytes of one result.
+    pub result_bytes_max: u64,
+}
+
+impl Plan {
+    /// Finds the models and sizes everything by them. Checksums are verified by the launcher alone, once.
+    ///
+    /// # Errors
+    /// When a model is missing or contradicts itself, or the pools cannot be.
+    pub fn of(config: &Config) -> Result<Self, PlanError> {
+        let detector = Manifest::find(&config.models, &config.detector)?;
+        let attributes =
+            config.attributes.iter().map(|name| Manifest::find(&config.models, name)).collect::<Result<Vec<_>, _>>()?;
+        let spec = detector.detector()?;
+        for model in &attributes {
+            let applies_to = &model.attributes()?.applies_to;
+            if !applies_to.iter().any(|label| spec.labels.contains(label)) {
+                return Err(PlanError::AppliesToNothing {
+                    model: model.name.clone(),
+                    applies_to: applies_to.clone(),
+                    detector: detector.name.clone(),
+                    labels: spec.labels.clone(),
+                });
+            }
+        }
+        let geometry = geometry(config, &detector, &attributes)?;
+        geometry.check()?;
+        let attribute_bytes = geometry.pools[Pool::Attributes as usize].slot_bytes_max();
+        let derived = RESULT_BASE_BYTES + spec.detections_max as u64 * RESULT_DETECTION_BYTES + attribute_bytes * 5 / 4;
+        let result_bytes_max = Some(config.journal.result_bytes_max).filter(|bytes| *bytes > 0).unwrap_or(derived);
+        Ok(Self { detector, attributes, geometry, result_bytes_max })
+    }
+
+    /// Manifests of all models.
+    pub fn models(&self) -> impl Iterator<Item = &Manifest> {
+        std::iter::once(&self.detector).chain(&self.attributes)
+    }
+}
+
+fn geometry(config: &Config, detector: &Manifest, attributes: &[Manifest]) -> Result<Geometry, PlanError> {
+    let spec = detector.detector()?;
+    let head = Detector::new(detector)?;
+    let mut pools = [PoolGeometry::default(); POOL_COUNT_MAX];
+    for (pool, classes) in Pool::ALL.iter().zip(&config.pools) {
+        let needed = match pool {
+            Pool::Tensor => detector.input.tensor_bytes(),
+            Pool::Raw => raw::slot_bytes(head.raw_shapes()),
+            Pool::Detections => detections::slot_bytes(spec.detections_max),
+            Pool::Encoded | Pool::Image | Pool::Attributes => 1,
+        };
+        // No attribute model: no crops, so no frame is kept for them.
+        if attributes.is_empty() && matches!(pool, Pool::Image | Pool::Attributes) {
+            continue;
+        }
+        let sized = |(bytes, slots): &(u64, u64)| ((*bytes).max(needed as u64), *slots);
+        let classes: Vec<(u64, u64)> = classes.classes.iter().map(sized).collect();
+        pools[*pool as usize] = PoolGeometry::new(&classes);
+    }
+    let processes: u32 = config.stages.iter().map(|stage| stage.processes).sum();
+    Ok(Geometry {
+        jobs: config.frames_max.into(),
+        queues: GATEWAY as u64 + 1,
+        processes: u64::from(processes) + 1 + SPARE_PROCESSES,
+        request_bytes: size_of::<Request>() as u64,
+        descriptor_bytes: size_of::<Descriptor>() as u64,
+        pools,
+    })
+}

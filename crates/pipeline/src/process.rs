@@ -1,0 +1,198 @@
+//! A process's start under its launcher, and its end.
+
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use framepipe_shm::{ProcessEntry, ProcessState, Segment, Worker};
+use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
+use nix::sys::signal::{SigHandler, Signal};
+
+use crate::{
+    Command, Report, STAGES, StartOrder, gateway_access,
+    stage_loop::{self, LoopContext, Stage},
+};
+
+/// How a process ended. Its number is the exit status, which the launcher reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Exit {
+    /// It was told to stop, and did.
+    Done = 0,
+    /// It could not start; it has told the launcher why. Starting it again would end the same way.
+    Unusable = 2,
+    /// The launcher had declared it dead.
+    Lost = 3,
+    /// It was called by hand, without a launcher.
+    Usage = 64,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// A process that has its order.
+pub struct Process {
+    /// What it is to be.
+    pub order: StartOrder,
+    /// Set when it must stop.
+    pub stop: Arc<AtomicBool>,
+    segment: &'static Segment,
+    reports: IpcSender<Report>,
+    /// Taken by `hear_commands`.
+    commands: Mutex<Option<IpcReceiver<Command>>>,
+    started: Instant,
+}
+
+impl Process {
+    /// Connects to the launcher (its address is the first argument, its pid the second), and opens the segment.
+    ///
+    /// # Errors
+    /// The exit status, after having said why on standard error.
+    pub fn start(about: &str) -> Result<Self, Exit> {
+        let started = Instant::now();
+        let mut arguments = std::env::args().skip(1);
+        let (Some(address), Some(launcher)) = (arguments.next(), arguments.next()) else {
+            eprintln!("{about}\n\nThis program is started by `framepipe up`, not by hand.");
+            return Err(Exit::Usage);
+        };
+        Self::connect(started, &address, &launcher).map_err(|error| {
+            eprintln!("cannot start: {error}");
+            Exit::Unusable
+        })
+    }
+
+    fn connect(started: Instant, address: &str, launcher: &str) -> Result<Self, Box<dyn std::error::Error>> {
+        // No orphan works on: the kernel kills this process when the launcher ends.
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        let launcher: i32 = launcher.parse()?;
+        if nix::unistd::getppid().as_raw() != launcher {
+            return Err("the launcher ended before this process had started".into());
+        }
+        ignore_interrupts()?;
+        let reports = IpcSender::connect(address.to_owned())?;
+        let (sender, commands) = ipc::channel()?;
+        reports.send(Report::Hello(sender))?;
+        let Command::Start(order) =
+            commands.recv().map_err(|error| format!("no order from the launcher: {error:?}"))?
+        else {
+            return Err("the launcher's first word was no order".into());
+        };
+        let access = STAGES.get(order.stage).map_or_else(gateway_access, |row| row.access());
+        let segment = match Segment::open(&order.segment, access) {
+            Ok(segment) => segment,
+            Err(error) => {
+                reports.send(Report::Failed { message: error.to_string() })?;
+                return Err(error.into());
+            }
+        };
+        // It lives as long as the process: nothing is gained by unmapping it before the end.
+        let segment = Box::leak(Box::new(segment));
+        let stop = Arc::new(AtomicBool::new(false));
+        Ok(Self { order: *order, stop, segment, reports, commands: Mutex::new(Some(commands)), started })
+    }
+
+    /// The segment.
+    pub fn segment(&self) -> &'static Segment {
+        self.segment
+    }
+
+    /// This process's entry in the table.
+    pub fn entry(&self) -> &'static ProcessEntry {
+        &self.segment.processes()[self.order.entry]
+    }
+
+    /// A worker of this process at a queue.
+    pub fn worker(&self, queue: usize) -> Worker<'static> {
+        Worker::new(self.segment, self.order.owner, queue)
+    }
+
+    /// Tells the launcher that this process takes frames.
+    pub fn ready(&self) {
+        self.entry().beat();
+        self.entry().set_state(ProcessState::Ready);
+        self.report(Report::Ready { ms: self.started.elapsed().as_millis() as u64 });
+    }
+
+    /// Tells the launcher that this process cannot go on.
+    pub fn failed(&self, error: &dyn std::fmt::Display) -> Exit {
+        eprintln!("{error}");
+        self.report(Report::Failed { message: error.to_string() });
+        Exit::Unusable
+    }
+
+    /// Tells the launcher something. A launcher that is gone takes this process with it, so nothing else is done.
+    pub fn report(&self, report: Report) {
+        let _ = self.reports.send(report);
+    }
+
+    /// Starts the thread that hears commands: a stop sets the flag and wakes whoever sleeps; all others go to `hear`.
+    pub fn hear_commands(&self, mut hear: impl FnMut(Command) + Send + 'static) {
+        let commands = self.commands.lock().expect("no holder of this lock panics").take();
+        let commands = commands.expect("commands are heard by one thread");
+        let (stop, segment, entry) = (self.stop.clone(), self.segment, self.entry());
+        let listen = move || {
+            // Ends with the launcher, at the latest.
+            while let Ok(command) = commands.recv() {
+                if let Command::Stop = command {
+                    entry.set_state(ProcessState::Stopping);
+                    stop.store(true, Ordering::Release);
+                    segment.wake_all();
+                }
+                hear(command);
+            }
+        };
+        thread::Builder::new().name("control".into()).spawn(listen).expect("a thread can be started");
+    }
+}
+
+/// Ctrl-C and a service manager's SIGTERM reach the whole process group; they are the launcher's to handle.
+fn ignore_interrupts() -> nix::Result<()> {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        ignore(signal)?;
+    }
+    Ok(())
+}
+
+#[allow(unsafe_code, reason = "signal(2) with SIG_IGN")]
+fn ignore(signal: Signal) -> nix::Result<()> {
+    // SAFETY: SIG_IGN runs no code of ours in a signal handler.
+    unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }.map(drop)
+}
+
+/// A stage's `main`: starts the process, opens the stage, and goes round its loop until it is told to stop.
+pub fn run_stage<S: Stage, E: std::fmt::Display>(about: &str, open: impl FnOnce(&Process) -> Result<S, E>) -> ExitCode {
+    let process = match Process::start(about) {
+        Ok(process) => process,
+        Err(exit) => return exit.into(),
+    };
+    let mut stage = match open(&process) {
+        Ok(stage) => stage,
+        Err(error) => return process.failed(&error).into(),
+    };
+    process.hear_commands(|_| {});
+    process.ready();
+    let context = LoopContext {
+        worker: process.worker(process.order.stage),
+        entry: process.entry(),
+        stage: process.order.stage,
+        config: process.order.config.stages[process.order.stage].clone(),
+        attempts_max: process.order.config.attempts_max,
+        stop: &process.stop,
+    };
+    match stage_loop::run(&mut stage, &context) {
+        Ok(()) => Exit::Done.into(),
+        Err(lost) => {
+            eprintln!("{lost}");
+            Exit::Lost.into()
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The one loop: claim up to B frames, take the slots for their outputs, process them together, publish each, and say
+//! that it lives. Every stage is this loop around its own step.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use bytemuck::Zeroable;
+use framepipe_frame::{Descriptor, ErrorCode, FrameError, Request};
+use framepipe_shm::{Counter, Lost, Outcome, POOL_COUNT_MAX, ProcessEntry, Shortage, Work, Worker, monotonic_ns};
+
+use crate::{GATEWAY, Pool, STAGES, StageConfig};
+
+/// Longest time that a stage sleeps before it beats again.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+
+/// Bytes of each output slot that a frame needs; 0: none of that pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs([usize; POOL_COUNT_MAX]);
+
+impl Needs {
+    /// No slot at all.
+    pub const NONE: Needs = Needs([0; POOL_COUNT_MAX]);
+
+    /// These, and a slot of `pool` for `bytes` bytes.
+    pub fn and(mut self, pool: Pool, bytes: usize) -> Self {
+        self.0[pool as usize] = bytes;
+        self
+    }
+}
+
+/// One step of the pipeline.
+pub trait Stage {
+    /// What [`Stage::plan`] found out of a frame and [`Stage::process`] needs.
+    type Plan;
+
+    /// Looks at a frame and says which output slots it needs.
+    ///
+    /// # Errors
+    /// The frame's error, which becomes its result.
+    fn plan(&mut self, frame: &mut Frame<'_>) -> Result<(Needs, Self::Plan), FrameError>;
+
+    /// Processes a batch, all of whose slots were taken: writes outputs, or sets a frame's error.
+    fn process(&mut self, batch: &mut [Item<'_, Self::Plan>]);
+
+    /// Most frames that one batch may hold, where the stage knows better than the configuration.
+    fn batch_max(&self) -> usize {
+        usize::MAX
+    }
+}
+
+/// A claimed frame.
+pub struct Frame<'s> {
+    work: Work<'s>,
+    /// Its facts so far.
+    pub descriptor: Descriptor,
+    /// Its error, if it has one by now.
+    pub error: Option<FrameError>,
+    /// Bytes of it that the stage copied.
+    pub bytes_copied: u64,
+}
+
+/// A frame of a batch, with its plan.
+pub struct Item<'s, P> {
+    /// The frame.
+    pub frame: Frame<'s>,
+    /// What the stage planned for it.
+    pub plan: P,
+}
+
+impl<'s> Frame<'s> {
+    fn new(work: Work<'s>) -> Self {
+        let mut descriptor = Descriptor::zeroed();
+        work.read_descriptor(bytemuck::bytes_of_mut(&mut descriptor));
+        Self { work, descriptor, error: None, bytes_copied: 0 }
+    }
+
+    /// What the client asked for.
+    pub fn request(&self) -> Request {
+        bytemuck::pod_read_unaligned(self.work.request())
+    }
+
+    /// The frame's bytes in a pool.
+    ///
+    /// # Errors
+    /// An internal error where an earlier stage left none.
+    pub fn input(&self, pool: Pool) -> Result<&'s [u8], FrameError> {
+        let missing = || FrameError::new(ErrorCode::Internal, format!("the frame has no {} slot", pool.name()));
+        self.work.input(pool as usize).ok_or_else(missing)
+    }
+
+    /// True when an earlier stage left bytes in a pool.
+    pub fn has_input(&self, pool: Pool) -> bool {
+        self.work.input(pool as usize).is_some()
+    }
+
+    /// Lets `write` fill the output slot of a pool; it returns the bytes used.
+    ///
+    /// # Errors
+    /// What `write` says; an internal error where no slot was planned.
+    pub fn write_output<T>(
+        &mut self,
+        pool: Pool,
+        write: impl FnOnce(&mut [u8]) -> Result<(usize, T), FrameError>,
+    ) -> Result<T, FrameError> {
+        let missing = || FrameError::new(ErrorCode::Internal, format!("no {} slot was planned", pool.name()));
+        let output = self.work.output(pool as usize).ok_or_else(missing)?;
+        let (used, result) = write(output.bytes)?;
+        output.used = used;
+        Ok(result)
+    }
+
+    /// Lets `write` fill the output slots of two pools at once; it returns the bytes used of each.
+    ///
+    /// # Errors
+    /// As [`Frame::write_output`].
+    pub fn write_outputs<T>(
+        &mut self,
+        pools: [Pool; 2],
+        write: impl FnOnce([&mut [u8]; 2]) -> Result<([usize; 2], T), FrameError>,
+    ) -> Result<T, FrameError> {
+        let missing = |pool: Pool| FrameError::new(ErrorCode::Internal, format!("no {} slot was planned", pool.name()));
+        let mut first = self.work.take_output(pools[0] as usize).ok_or_else(|| missing(pools[0]))?;
+        let written = match self.work.output(pools[1] as usize) {
+            None => Err(missing(pools[1])),
+            Some(second) => write([first.bytes, second.bytes]).map(|(used, result)| {
+                (first.used, second.used) = (used[0], used[1]);
+                result
+            }),
+        };
+        self.work.return_output(first);
+        written
+    }
+}
+
+/// What the loop of one process works with.
+pub(crate) struct LoopContext<'s> {
+    pub worker: Worker<'s>,
+    pub entry: &'s ProcessEntry,
+    pub stage: usize,
+    pub config: StageConfig,
+    pub attempts_max: u8,
+    pub stop: &'s AtomicBool,
+}
+
+impl LoopContext<'_> {
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+/// Goes round until `stop` is set. What was claimed is published before it returns.
+///
+/// # Errors
+/// [`Lost`] when this process was declared dead: it must end at once.
+pub(crate) fn run<S: Stage>(stage: &mut S, context: &LoopContext<'_>) -> Result<(), Lost> {
+    let batch_max = (context.config.batch_max as usize).min(stage.batch_max()).max(1);
+    let mut batch = Vec::with_capacity(batch_max);
+    while !context.is_stopping() {
+        context.entry.beat();
+        collect(stage, context, batch_max, &mut batch)?;
+        if batch.is_empty() {
+            continue;
+        }
+        let start = Instant::now();
+        stage.process(&mut batch);
+        context.entry.count(Counter::Batches, 1);
+        context.entry.count(Counter::BusyNs, start.elapsed().as_nanos() as u64);
+        publish(context, &mut batch)?;
+    }
+    Ok(())
+}
+
+/// Claims and plans frames until the batch is full, or none comes within the batch's waiting time.
+fn collect<'s, S: Stage>(
+    stage: &mut S,
+    context: &LoopContext<'s>,
+    batch_max: usize,
+    batch: &mut Vec<Item<'s, S::Plan>>,
+) -> Result<(), Lost> {
+    let mut deadline = None;
+    while batch.len() < batch_max {
+        let Some(work) = context.worker.claim() else {
+            if !wait_for_frames(context, batch.is_empty(), &mut deadline) {
+                return Ok(());
+            }
+            continue;
+        };
+        if work.is_suspect() && !batch.is_empty() {
+            context.worker.put_back(work)?; // it runs alone, when its turn comes again
+            return Ok(());
+        }
+        let is_alone = work.is_suspect();
+        match prepare(stage, context, work)? {
+            Prepared::Item(item) => batch.push(item),
+            Prepared::Published => continue,
+            Prepared::NoSlot { pool, bytes } => {
+                if batch.is_empty() {
+                    context.worker.wait_for_slot(pool, bytes, IDLE_WAIT, || context.is_stopping());
+                }
+                return Ok(());
+            }
+        }
+        if is_alone {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Waits for a frame: long while the batch is empty, at most until the batch's deadline afterwards. False: go on
+/// with what there is.
+fn wait_for_frames(context: &LoopContext<'_>, is_empty: bool, deadline: &mut Option<Instant>) -> bool {
+    if is_empty {
+        context.worker.wait(IDLE_WAIT, || context.is_stopping());
+        return false;
+    }
+    let batch_wait = Duration::from_micros(context.config.batch_wait_us_max);
+    let until = *deadline.get_or_insert_with(|| Instant::now() + batch_wait);
+    let left = until.saturating_duration_since(Instant::now());
+    !left.is_zero() && !context.is_stopping() && context.worker.wait(left, || context.is_stopping())
+}
+
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an item is moved into the batch at once; boxing would allocate per frame"
+)]
+enum Prepared<'s, P> {
+    Item(Item<'s, P>),
+    /// The frame was an error and is on its way to the gateway.
+    Published,
+    /// A slot is wanting; the frame was put back.
+    NoSlot {
+        pool: usize,
+        bytes: usize,
+    },
+}
+
+fn prepare<'s, S: Stage>(
+    stage: &mut S,
+    context: &LoopContext<'s>,
+    work: Work<'s>,
+) -> Result<Prepared<'s, S::Plan>, Lost> {
+    let claimed_ns = monotonic_ns();
+    let mut frame = Frame::new(work);
+    frame.descriptor.times[context.stage].claimed_ns = claimed_ns;
+    let planned = refuse(context, &frame, claimed_ns).and_then(|()| stage.plan(&mut frame));
+    let (needs, plan) = match planned {
+        Ok(planned) => planned,
+        Err(error) => return publish_error(context, frame, error),
+    };
+    for pool in (0..POOL_COUNT_MAX).filter(|pool| needs.0[*pool] > 0) {
+        match context.worker.acquire(&mut frame.work, pool, needs.0[pool]) {
+            Ok(()) => {}
+            Err(Shortage::InUse { .. }) => {
+                context.entry.count(Counter::PutBack, 1);
+                context.worker.put_back(frame.work)?; // all or none: what was taken goes back too
+                return Ok(Prepared::NoSlot { pool, bytes: needs.0[pool] });
+            }
+            Err(Shortage::TooLarge { bytes, most, .. }) => {
+                let name = Pool::ALL.get(pool).map_or("?", |pool| pool.name());
+                let message = format!("{bytes} bytes exceed the largest {name} slot, {most}: raise [pools.{name}]");
+                return publish_error(context, frame, FrameError::new(ErrorCode::ImageTooLarge, message));
+            }
+        }
+    }
+    Ok(Prepared::Item(Item { frame, plan }))
+}
+
+/// The reasons for which no stage's step is even tried.
+fn refuse(context: &LoopContext<'_>, frame: &Frame<'_>, now_ns: u64) -> Result<(), FrameError> {
+    let row = &STAGES[context.stage];
+    let attempts = frame.work.attempts();
+    if attempts >= context.attempts_max {
+        let message = format!("the frame killed {} {attempts} times, working on it alone", row.binary);
+        return Err(FrameError::new(ErrorCode::Poison, message));
+    }
+    let deadline_ns = frame.request().deadline_ns;
+    if row.checks_deadline && deadline_ns != 0 && now_ns > deadline_ns {
+        let late_ms = (now_ns - deadline_ns) / 1_000_000;
+        let message = format!("its deadline passed {late_ms} ms before {} had its turn", row.name);
+        return Err(FrameError::new(ErrorCode::DeadlineExceeded, message));
+    }
+    Ok(())
+}
+
+fn publish_error<'s, P>(
+    context: &LoopContext<'s>,
+    mut frame: Frame<'s>,
+    error: FrameError,
+) -> Result<Prepared<'s, P>, Lost> {
+    frame.error = Some(error);
+    let queue = publish_one(context, frame)?;
+    context.worker.notify(queue, 1);
+    Ok(Prepared::Published)
+}
+
+fn publish<P>(context: &LoopContext<'_>, batch: &mut Vec<Item<'_, P>>) -> Result<(), Lost> {
+    let (mut onward, mut finished) = (0, 0);
+    for item in batch.drain(..) {
+        if publish_one(context, item.frame)? == GATEWAY { finished += 1 } else { onward += 1 }
+    }
+    for (queue, count) in [(context.stage + 1, onward), (GATEWAY, finished)] {
+        if count > 0 {
+            context.worker.notify(queue, count);
+        }
+    }
+    Ok(())
+}
+
+/// Publishes a frame to the next stage; one with an error goes straight to the gateway. Returns the queue.
+fn publish_one(context: &LoopContext<'_>, mut frame: Frame<'_>) -> Result<usize, Lost> {
+    let row = &STAGES[context.stage];
+    let mut queue = context.stage + 1;
+    let mut carry = row.carries();
+    if let Some(error) = frame.error.take() {
+        frame.descriptor.set_error(&error);
+        frame.work.release_outputs();
+        queue = GATEWAY;
+        carry = 1 << Pool::Encoded as usize;
+        context.entry.count(Counter::Errors, 1);
+    }
+    frame.descriptor.times[context.stage].published_ns = monotonic_ns();
+    let outcome = Outcome { queue, carry, descriptor: bytemuck::bytes_of(&frame.descriptor) };
+    context.worker.publish_quietly(frame.work, outcome)?;
+    context.entry.count(Counter::Frames, 1);
+    context.entry.count(Counter::BytesCopied, frame.bytes_copied);
+    Ok(queue)
+}

@@ -1,0 +1,171 @@
+//! The stage table. Process counts, rings, pools, `status` and the configuration's keys derive from it: a stage is one
+//! row here and one binary.
+
+use framepipe_shm::Access;
+
+/// The slot pools, by their number in the segment. Each belongs to the one stage that writes it, and is waited for by
+/// that stage alone, so that waits point downstream and cannot form a cycle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Pool {
+    /// The bytes as the client gave them. Carried to the end, so that a frame can start again at preprocess.
+    Encoded = 0,
+    /// The decoded frame, RGB8, kept for the crops.
+    Image = 1,
+    /// The detector's input.
+    Tensor = 2,
+    /// The detector's outputs.
+    Raw = 3,
+    /// The boxes found.
+    Detections = 4,
+    /// What the attribute models said.
+    Attributes = 5,
+}
+
+impl Pool {
+    /// Every pool.
+    pub const ALL: [Pool; 6] =
+        [Self::Encoded, Self::Image, Self::Tensor, Self::Raw, Self::Detections, Self::Attributes];
+
+    /// The pool's name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Encoded => "encoded",
+            Self::Image => "image",
+            Self::Tensor => "tensor",
+            Self::Raw => "raw",
+            Self::Detections => "detections",
+            Self::Attributes => "attributes",
+        }
+    }
+}
+
+/// One stage.
+#[derive(Debug)]
+pub struct StageRow {
+    /// Its name: in the configuration, in `status`, in results' times, and as a flag of `framepipe up`.
+    pub name: &'static str,
+    /// Its executable.
+    pub binary: &'static str,
+    /// What it does, for help texts.
+    pub about: &'static str,
+    /// Pools that it reads.
+    pub reads: &'static [Pool],
+    /// Pools that it writes.
+    pub writes: &'static [Pool],
+    /// Pools whose slots end with it; all others are carried on.
+    pub frees: &'static [Pool],
+    /// True where a frame whose deadline has passed is answered instead of processed.
+    pub checks_deadline: bool,
+    /// How many processes it has by default.
+    pub processes: u32,
+}
+
+/// The stages, in the order in which a frame passes them. A stage's place is the number of its input queue.
+pub const STAGES: [StageRow; 5] = [
+    StageRow {
+        name: "ingest",
+        binary: "framepipe-ingest",
+        about: "opens, checks and copies clients' bytes",
+        reads: &[],
+        writes: &[Pool::Encoded],
+        frees: &[],
+        checks_deadline: true,
+        processes: 1,
+    },
+    StageRow {
+        name: "preprocess",
+        binary: "framepipe-preprocess",
+        about: "decodes, resizes, normalises",
+        reads: &[Pool::Encoded],
+        writes: &[Pool::Image, Pool::Tensor],
+        frees: &[],
+        checks_deadline: true,
+        processes: 1,
+    },
+    StageRow {
+        name: "detect",
+        binary: "framepipe-detect",
+        about: "runs the detector on batches of tensors",
+        reads: &[Pool::Tensor],
+        writes: &[Pool::Raw],
+        frees: &[Pool::Tensor],
+        checks_deadline: true,
+        processes: 2,
+    },
+    StageRow {
+        name: "postprocess",
+        binary: "framepipe-postprocess",
+        about: "turns raw outputs into boxes: confidence filter and NMS",
+        reads: &[Pool::Raw],
+        writes: &[Pool::Detections],
+        frees: &[Pool::Raw],
+        checks_deadline: false,
+        processes: 1,
+    },
+    StageRow {
+        name: "attribute",
+        binary: "framepipe-attribute",
+        about: "crops each object and runs the attribute models",
+        reads: &[Pool::Encoded, Pool::Image, Pool::Detections],
+        writes: &[Pool::Attributes],
+        frees: &[Pool::Image],
+        checks_deadline: false,
+        processes: 1,
+    },
+];
+
+/// The queue behind the last stage, and the gateway's place in the process table.
+pub const GATEWAY: usize = STAGES.len();
+/// The gateway's executable.
+pub const GATEWAY_BINARY: &str = "framepipe-gateway";
+
+/// The pools that the gateway maps: what a result is made of.
+pub fn gateway_access() -> Access {
+    Access::pools(&[Pool::Detections as usize, Pool::Attributes as usize])
+}
+
+/// The place of the stage of this name.
+pub fn stage_index(name: &str) -> Option<usize> {
+    STAGES.iter().position(|stage| stage.name == name)
+}
+
+impl StageRow {
+    /// Bits of the pools whose slots a frame carries on from here.
+    pub fn carries(&self) -> u32 {
+        Pool::ALL.iter().filter(|pool| !self.frees.contains(pool)).fold(0, |bits, pool| bits | 1 << *pool as usize)
+    }
+
+    /// The pools that the stage's processes map.
+    pub fn access(&self) -> Access {
+        let pools: Vec<usize> = self.reads.iter().chain(self.writes).map(|pool| *pool as usize).collect();
+        Access::pools(&pools)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_pool_has_one_writer_and_is_read_behind_it_only() {
+        for pool in Pool::ALL {
+            let writers: Vec<usize> = (0..STAGES.len()).filter(|stage| STAGES[*stage].writes.contains(&pool)).collect();
+            assert_eq!(writers.len(), 1, "{pool:?}");
+            for (stage, row) in STAGES.iter().enumerate() {
+                if row.reads.contains(&pool) || row.frees.contains(&pool) {
+                    assert!(stage > writers[0], "{} reads {pool:?} before it is written", row.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_stage_reads_what_an_earlier_one_freed() {
+        for (stage, row) in STAGES.iter().enumerate() {
+            for later in &STAGES[stage + 1..] {
+                assert!(later.reads.iter().all(|pool| !row.frees.contains(pool)), "{} after {}", later.name, row.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! A frame's pixels where they lie: decoded RGB, or a client's raw frame in its own order and stride, so that
+//! neither is copied before it is sampled. A view was checked: every row lies in its bytes.
+
+use framepipe_frame::{ErrorCode, FrameError, RawFormat, RawFrame};
+
+/// Order of a pixel's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PixelOrder {
+    /// 3 bytes: red, green, blue.
+    Rgb,
+    /// 3 bytes: blue, green, red.
+    Bgr,
+    /// 1 byte for all three colours.
+    Grey,
+}
+
+impl PixelOrder {
+    /// Bytes of one pixel.
+    pub fn pixel_bytes(self) -> usize {
+        match self {
+            Self::Rgb | Self::Bgr => 3,
+            Self::Grey => 1,
+        }
+    }
+}
+
+impl From<RawFormat> for PixelOrder {
+    fn from(format: RawFormat) -> Self {
+        match format {
+            RawFormat::Rgb24 => Self::Rgb,
+            RawFormat::Bgr24 => Self::Bgr,
+            RawFormat::Gray8 => Self::Grey,
+        }
+    }
+}
+
+/// Why bytes are no frame.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ViewError {
+    /// The format's number is none that is known.
+    #[error("raw format {0}: must be 1 (rgb24), 2 (bgr24) or 3 (gray8)")]
+    Format(u32),
+    /// A side of zero, or rows that overlap.
+    #[error("{width}x{height} pixels with a stride of {stride} bytes: sides must be at least 1, the stride a row")]
+    Geometry {
+        /// Pixels a row.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// Bytes from one row to the next.
+        stride: u64,
+    },
+    /// The pixels do not lie in the bytes.
+    #[error("{width}x{height} pixels with a stride of {stride} need {needed} bytes, and there are {found}")]
+    Bytes {
+        /// Pixels a row.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// Bytes from one row to the next.
+        stride: u64,
+        /// Bytes to the last pixel's end.
+        needed: u64,
+        /// Bytes given.
+        found: u64,
+    },
+}
+
+impl From<ViewError> for FrameError {
+    fn from(error: ViewError) -> Self {
+        let code = match error {
+            ViewError::Format(_) => ErrorCode::UnsupportedFormat,
+            ViewError::Geometry { .. } | ViewError::Bytes { .. } => ErrorCode::CorruptImage,
+        };
+        FrameError::new(code, error.to_string())
+    }
+}
+
+/// Borrowed pixels of one frame.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameView<'a> {
+    data: &'a [u8],
+    width: u32,
+    height: u32,
+    stride: usize,
+    order: PixelOrder,
+}
+
+impl<'a> FrameView<'a> {
+    /// RGB8, rows close together: what [`crate::Decoder`] writes. Bytes behind the last pixel are left alone.
+    ///
+    /// # Errors
+    /// Where the pixels do not lie in `data`, or there are none.
+    pub fn rgb(data: &'a [u8], width: u32, height: u32) -> Result<Self, ViewError> {
+        Self::new(data, width, height, u64::from(width) * 3, PixelOrder::Rgb)
+    }
+
+    /// A raw frame as its client laid it out.
+    ///
+    /// # Errors
+    /// Where the geometry contradicts itself or the bytes.
+    pub fn raw(data: &'a [u8], raw: &RawFrame) -> Result<Self, ViewError> {
+        let format = RawFormat::from_number(raw.format).ok_or(ViewError::Format(raw.format))?;
+        Self::new(data, raw.width, raw.height, u64::from(raw.stride), format.into())
+    }
+
+    fn new(data: &'a [u8], width: u32, height: u32, stride: u64, order: PixelOrder) -> Result<Self, ViewError> {
+        let row = u64::from(width) * order.pixel_bytes() as u64;
+        if width == 0 || height == 0 || stride < row {
+            return Err(ViewError::Geometry { width, height, stride });
+        }
+        // Saturated it is more than any bytes given.
+        let needed = stride.saturating_mul(u64::from(height) - 1).saturating_add(row);
+        let found = data.len() as u64;
+        if needed > found {
+            return Err(ViewError::Bytes { width, height, stride, needed, found });
+        }
+        Ok(Self { data, width, height, stride: stride as usize, order })
+    }
+
+    /// Pixels a row.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Rows.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// Order of a pixel's bytes.
+    pub fn order(&self) -> PixelOrder {
+        self.order
+    }
+
+    /// The pixels of row `y`, without the bytes up to the next row.
+    ///
+    /// # Panics
+    /// Where there is no such row.
+    pub fn row(&self, y: u32) -> &'a [u8] {
+        assert!(y < self.height, "row {y} of {}", self.height);
+        &self.data[y as usize * self.stride..][..self.width as usize * self.order.pixel_bytes()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_a_raw_frame_leave_out_the_stride() {
+        let data: Vec<u8> = (0..28).collect();
+        let raw = RawFrame { format: RawFormat::Bgr24 as u32, width: 2, height: 3, stride: 10 };
+        let view = FrameView::raw(&data, &raw).unwrap();
+        assert_eq!((view.width(), view.height(), view.order()), (2, 3, PixelOrder::Bgr));
+        assert_eq!(view.row(0), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(view.row(2), [20, 21, 22, 23, 24, 25], "the last row needs no stride behind it");
+    }
+
+    #[test]
+    fn bytes_that_are_no_frame_are_typed_errors() {
+        let data = [0u8; 12];
+        let raw = RawFrame { format: RawFormat::Gray8 as u32, width: 4, height: 3, stride: 4 };
+        assert!(FrameView::raw(&data, &raw).is_ok());
+        assert_eq!(FrameView::raw(&data, &RawFrame { format: 9, ..raw }).unwrap_err(), ViewError::Format(9));
+        for bad in [RawFrame { width: 0, ..raw }, RawFrame { height: 0, ..raw }, RawFrame { stride: 3, ..raw }] {
+            assert!(matches!(FrameView::raw(&data, &bad), Err(ViewError::Geometry { .. })), "{bad:?}");
+        }
+        assert!(matches!(FrameView::raw(&data[..11], &raw), Err(ViewError::Bytes { needed: 12, found: 11, .. })));
+        let huge = RawFrame { format: 1, width: u32::MAX / 3, height: u32::MAX, stride: u32::MAX };
+        assert!(matches!(FrameView::raw(&data, &huge), Err(ViewError::Bytes { .. })), "no overflow");
+        assert!(matches!(FrameView::rgb(&data, u32::MAX, u32::MAX), Err(ViewError::Bytes { .. })), "no overflow");
+        assert_eq!(FrameError::from(ViewError::Format(9)).code, ErrorCode::UnsupportedFormat);
+    }
+}

@@ -1,0 +1,61 @@
+"""Convert the fetched weights to float ONNX graphs in build/onnx/fp32, and make the random ones."""
+
+from pathlib import Path
+
+import faceapi_to_onnx as faceapi
+from class_slice import keep_classes
+from onnx_graph import fold_constants
+from paths import FLOAT_GRAPHS, SOURCES
+from tfjs_graph import TfGraph
+from tfjs_to_onnx import TfjsConverter
+from throughput_models import random_resnet18_detector
+
+HUMAN_MODELS = SOURCES / "human-models" / "package" / "models"
+FACE_API = SOURCES / "face-api" / "package" / "model"
+
+COCO_PERSON, COCO_BICYCLE, COCO_CAR, COCO_BUS = 0, 1, 2, 5
+
+
+def nanodet(path: Path) -> None:
+    """NanoDet for people, bicycles, cars and buses."""
+    outputs = {name: name for name in ("Identity", *(f"Identity_{i}" for i in range(1, 6)))}
+    graph = TfGraph.read(HUMAN_MODELS / "nanodet.json")
+    TfjsConverter(graph).convert(path, outputs, nhwc_input=False)
+    fold_constants(path)
+    keep_classes(path, [COCO_PERSON, COCO_BICYCLE, COCO_CAR, COCO_BUS])
+
+
+def faceres(path: Path) -> None:
+    """MobileNet for faces: age, gender and an embedding."""
+    outputs = {
+        "age_pred/Softmax": "age",
+        "gender_pred/Sigmoid": "gender",
+        "global_pooling/Mean": "embedding",
+    }
+    graph = TfGraph.read(HUMAN_MODELS / "faceres.json")
+    TfjsConverter(graph).convert(path, outputs, nhwc_input=True)
+    fold_constants(path)
+
+
+GRAPHS = {
+    "nanodet416-4c": nanodet,
+    "tiny-face-416": lambda path: faceapi.tiny_face_detector(FACE_API, path, side=416),
+    "face-resnet34-descriptor": lambda path: faceapi.face_descriptor(FACE_API, path),
+    "face-age-gender": lambda path: faceapi.age_and_gender(FACE_API, path),
+    "face-expression": lambda path: faceapi.face_expression(FACE_API, path),
+    "faceres": faceres,
+    "resnet18-4class-416-random": lambda path: random_resnet18_detector(path, side=416),
+}
+
+
+def main() -> None:
+    """Write every float graph."""
+    FLOAT_GRAPHS.mkdir(parents=True, exist_ok=True)
+    for name, build in GRAPHS.items():
+        path = FLOAT_GRAPHS / f"{name}.onnx"
+        build(path)
+        print(f"  {name}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
+
+
+if __name__ == "__main__":
+    main()

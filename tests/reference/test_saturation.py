@@ -1,0 +1,69 @@
+"""The quantiser's settings never saturate: a convolution of all-ones gives the number that it must.
+
+AVX2 without VNNI multiplies 8-bit numbers with `maddubs`, which adds pairs of products in 16 bits.
+255 x 127 twice does not fit, and the result is silently wrong; random weights do not show it.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from calibration import CalibrationReader
+from onnx_graph import GraphBuilder
+from onnxruntime.quantization import quantize_static
+from quantise import INT8_SETTINGS
+
+CHANNELS = 64
+TRUE_SUM = CHANNELS * 3 * 3
+WEIGHT_MAX = 64  # 2 x 255 x 64 fits 16 bits, 2 x 255 x 127 does not.
+
+
+def cpu_has_vnni() -> bool:
+    """Say whether the CPU adds four 8-bit products in 32 bits, and so cannot saturate."""
+    flags = Path("/proc/cpuinfo").read_text().split() if sys.platform == "linux" else []
+    return bool({"avx512_vnni", "avx_vnni"} & set(flags))
+
+
+def quantised_sum(folder: Path, **changes) -> float:
+    """Quantise a 3x3 convolution with weights of 1, run it on an image of 1; return a number."""
+    builder = GraphBuilder()
+    weights = builder.constant(np.ones((CHANNELS, CHANNELS, 3, 3), np.float32))
+    bias = builder.constant(np.zeros(CHANNELS, np.float32))
+    output = builder.node("Conv", ["input", weights, bias], kernel_shape=[3, 3])
+    source, target = folder / "float.onnx", folder / "int8.onnx"
+    builder.save(source, {"input": [1, CHANNELS, 20, 20]}, {output: [1, CHANNELS, 18, 18]})
+    image = np.ones((1, CHANNELS, 20, 20), np.float32)
+    image[0, 0, 0, 0] = 0  # The range of the activations is 0 to 1.
+    quantize_static(source, target, CalibrationReader("input", iter([image])), **(INT8_SETTINGS | changes))
+    session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+    (result,) = session.run(None, {"input": image})
+    return float(result[0, 5, 9, 9])
+
+
+def test_the_projects_settings_do_not_saturate(tmp_path):
+    """All products add up."""
+    assert quantised_sum(tmp_path) == pytest.approx(TRUE_SUM, rel=0.01)
+
+
+@pytest.mark.skipif(cpu_has_vnni(), reason="this CPU has VNNI, which cannot saturate")
+def test_weights_of_eight_bits_would_saturate_here(tmp_path):
+    """The test above means something: without reduce_range it fails on this CPU."""
+    assert quantised_sum(tmp_path, reduce_range=False) < 0.9 * TRUE_SUM
+
+
+def test_no_shipped_graph_has_weights_that_could_saturate(models):
+    """Every 8-bit convolution weight lies within 7 bits."""
+    quantised = 0
+    for path in sorted(models.glob("*/*/model.onnx")):
+        graph = onnx.load(path).graph
+        constants = {tensor.name: tensor for tensor in graph.initializer}
+        for node in graph.node:
+            stored = constants.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+            if stored is not None and stored.data_type == onnx.TensorProto.INT8:
+                weights = onnx.numpy_helper.to_array(stored).astype(int)
+                assert np.abs(weights).max() <= WEIGHT_MAX, f"{path}: {stored.name}"
+                quantised += 1
+    assert quantised > 0, f"{models}: holds no INT8 graph"
