@@ -6,6 +6,7 @@
 //! | `model.rs` | one attribute model with the crops that wait for its next run |
 //! | `pixels.rs` | where a frame's pixels lie |
 //! | `retry.rs` | a failed run, crop by crop |
+//! | `waiting.rs` | crops of several frames that wait for one model's next run |
 //! | `stage.rs` | its step in the stage loop |
 
 mod crops;
@@ -13,6 +14,7 @@ mod model;
 mod pixels;
 mod retry;
 mod stage;
+mod waiting;
 
 use std::process::ExitCode;
 

@@ -1,3 +1,181 @@
-//! The launcher and command line of framepipe.
+//! `framepipe`: starts a pipeline's processes, supervises them, and shows how they are.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `up.rs` | `framepipe up`: everything made in order, then supervised, then taken down |
+//! | `house.rs` | folders, lock, listeners and the segment: made, or taken over from a launcher that died |
+//! | `supervisor.rs` | the loop: deaths, repairs, restarts, drain and stop |
+//! | `child.rs` | one process: spawned, heard, commanded |
+//! | `proc_stat.rs` | who a pid is, against its reuse |
+//! | `status.rs` | `framepipe status`, and the socket that answers it |
 
-fn main() {}
+mod child;
+mod house;
+mod proc_stat;
+mod status;
+mod supervisor;
+mod up;
+
+use std::{
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use framepipe_pipeline::{Config, Overrides};
+
+/// Vision inference on one host: images in tmpfs become streamed detections and attributes.
+#[derive(Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Examples:
+  framepipe up --config config/street.toml --detect 2
+  framepipe status --config config/street.toml
+  framepipe demo --config config/faces.toml photos/*.jpg"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Start a pipeline and supervise it until SIGTERM or Ctrl-C, which finish what was accepted first.
+    #[command(after_help = "Examples:
+  framepipe up --config config/street.toml
+  framepipe up --config config/faces.toml --detect 1 --attribute 2 --tcp 0.0.0.0:50051
+
+Exit status: 0 drained and stopped; 1 could not start or was forced to stop; 2 wrong usage.")]
+    Up(UpArgs),
+    /// Show each process and each queue of a running pipeline.
+    #[command(after_help = "Examples:
+  framepipe status --config config/street.toml
+  framepipe status --config config/street.toml --json | jq .queues
+
+Exit status: 0 it runs; 1 it does not.")]
+    Status(StatusArgs),
+    /// Bring a pipeline up, push photos, print the results, write annotated PNGs, shut down.
+    #[command(disable_help_flag = true)]
+    Demo {
+        /// See `framepipe demo --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+#[derive(Args)]
+struct Instance {
+    /// The pipeline's configuration; config/framepipe.toml documents every key.
+    #[arg(long, value_name = "FILE", default_value = "config/street.toml")]
+    config: PathBuf,
+    /// The instance's name, instead of the configuration's.
+    #[arg(long)]
+    name: Option<String>,
+    /// Folder of the sockets and the lock, instead of the configuration's.
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct UpArgs {
+    #[command(flatten)]
+    instance: Instance,
+    /// Folder of unread results, instead of the configuration's.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// TCP address of the gRPC listener, instead of the configuration's; "" for none.
+    #[arg(long, value_name = "ADDRESS")]
+    tcp: Option<String>,
+    /// Processes of the stage.
+    #[arg(long, value_name = "N")]
+    ingest: Option<u32>,
+    /// Processes of the stage.
+    #[arg(long, value_name = "N")]
+    preprocess: Option<u32>,
+    /// Processes of the stage.
+    #[arg(long, value_name = "N")]
+    detect: Option<u32>,
+    /// Processes of the stage.
+    #[arg(long, value_name = "N")]
+    postprocess: Option<u32>,
+    /// Processes of the stage.
+    #[arg(long, value_name = "N")]
+    attribute: Option<u32>,
+    /// Throw away a segment that a dead launcher left and that cannot be taken over, with the frames in it.
+    #[arg(long)]
+    discard: bool,
+}
+
+#[derive(Args)]
+struct StatusArgs {
+    #[command(flatten)]
+    instance: Instance,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Instance {
+    fn load(self, overrides: Overrides) -> anyhow::Result<Config> {
+        let overrides = Overrides { name: self.name, run: self.run_dir, ..overrides };
+        Ok(Config::load(&self.config, &overrides)?)
+    }
+}
+
+impl UpArgs {
+    fn load(self) -> anyhow::Result<Config> {
+        let mut overrides = Overrides { tcp: self.tcp, state: self.state_dir, ..Overrides::default() };
+        let counts = [
+            ("ingest", self.ingest),
+            ("preprocess", self.preprocess),
+            ("detect", self.detect),
+            ("postprocess", self.postprocess),
+            ("attribute", self.attribute),
+        ];
+        for (stage, count) in counts {
+            count.into_iter().for_each(|count| overrides.set_processes(stage, count));
+        }
+        self.instance.load(overrides)
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Verb::Up(arguments) => up(arguments),
+        Verb::Status(arguments) => status(arguments),
+        Verb::Demo { arguments } => Err(demo(&arguments)),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("framepipe: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn up(arguments: UpArgs) -> anyhow::Result<ExitCode> {
+    let discard = arguments.discard;
+    up::up(arguments.load()?, discard)
+}
+
+fn status(arguments: StatusArgs) -> anyhow::Result<ExitCode> {
+    let config = arguments.instance.load(Overrides::default())?;
+    let status = status::ask(&config.run)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print!("{status}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The demo is a client, with a client's dependencies: a program of its own.
+fn demo(arguments: &[String]) -> anyhow::Error {
+    let program = match child::sibling("framepipe-demo") {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
+    let error = Command::new(&program).args(arguments).exec();
+    Err::<(), _>(error).with_context(|| format!("cannot run {}", program.display())).expect_err("it is an error")
+}

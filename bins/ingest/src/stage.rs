@@ -89,10 +89,14 @@ fn check_raw(raw: &RawFrame, bytes: u64, limits: &Limits) -> Result<(), FrameErr
     let RawFrame { format, width, height, stride } = *raw;
     let corrupt = |what: String| FrameError::new(ErrorCode::CorruptImage, what);
     let needed = raw.bytes().ok_or_else(|| {
-        corrupt(format!("a raw frame of format {format}, {width}x{height} pixels and a stride of {stride} bytes cannot be"))
+        corrupt(format!(
+            "a raw frame of format {format}, {width}x{height} pixels and a stride of {stride} bytes cannot be"
+        ))
     })?;
     if needed > bytes {
-        return Err(corrupt(format!("a raw frame of {width}x{height} pixels has {needed} bytes, and {bytes} were sent")));
+        return Err(corrupt(format!(
+            "a raw frame of {width}x{height} pixels has {needed} bytes, and {bytes} were sent"
+        )));
     }
     limits.check_size(width, height)
 }

@@ -1,0 +1,143 @@
+//! One attribute model, with the crops that wait for its next run.
+
+use anyhow::{Result, anyhow};
+use framepipe_frame::{
+    ErrorCode, FrameError,
+    attributes::{self, Entry, entry_bytes},
+};
+use framepipe_infer::{CpuModel, InferError, Options, Outputs, Runtime, Samples};
+use framepipe_model::{AttributeHead, Manifest};
+use framepipe_pipeline::{Frame, Item, Pool};
+use framepipe_vision::{CropSpec, Cropper, DataType, FrameView, crop_rect};
+
+use crate::{
+    crops::Crop,
+    retry::run_or_each_alone,
+    waiting::{Origin, Waiting},
+};
+
+/// An attribute model, warmed up.
+pub struct AttributeModel {
+    session: CpuModel,
+    dtype: DataType,
+    crop_spec: CropSpec,
+    cropper: Cropper,
+    waiting: Waiting,
+    decoder: EntryDecoder,
+}
+
+/// What makes entries of the model's outputs.
+struct EntryDecoder {
+    /// The model's place in the pipeline.
+    model: usize,
+    head: AttributeHead,
+    /// By output: how many numbers its entry has.
+    value_counts: Vec<usize>,
+    values: Vec<f32>,
+}
+
+impl AttributeModel {
+    /// Opens the pipeline's attribute model number `model`.
+    pub fn open(runtime: &Runtime, manifest: &Manifest, model: usize, options: Options) -> Result<Self> {
+        let head = AttributeHead::new(manifest)?;
+        let input = &manifest.input;
+        let mut session = CpuModel::open(runtime, &manifest.model_path(), input, &head.outputs(), options)?;
+        session.warm_up(&[])?;
+        let lengths = session.output_shapes().iter().map(|shape| shape.iter().product());
+        let value_counts = lengths.enumerate().map(|(output, length)| head.value_count(output, length));
+        let value_counts = value_counts
+            .collect::<Result<Vec<usize>, FrameError>>()
+            .map_err(|error| anyhow!("{}: {}", manifest.path().display(), error.message))?;
+        Ok(Self {
+            dtype: input.dtype,
+            crop_spec: manifest.attributes()?.crop_spec(),
+            cropper: Cropper::new(input)?,
+            waiting: Waiting::new(input.tensor_bytes(), session.batch_max()),
+            session,
+            decoder: EntryDecoder { model, head, value_counts, values: Vec::new() },
+        })
+    }
+
+    /// Bytes of the entries of one detection.
+    pub fn entries_bytes(&self) -> usize {
+        self.decoder.value_counts.iter().map(|count| entry_bytes(*count)).sum()
+    }
+
+    /// Takes a crop of the batch's frame `item`, after running those that wait where there is no room for more.
+    pub fn add(&mut self, crop: &Crop, view: &FrameView<'_>, item: usize, batch: &mut [Item<'_, usize>]) {
+        if self.waiting.is_full() {
+            self.run(batch);
+        }
+        let rect = crop_rect(&crop.detection, &self.crop_spec, view.width(), view.height());
+        let tensor = self.waiting.add(Origin { item, detection: crop.index, at: crop.at });
+        match self.dtype {
+            DataType::F32 => self.cropper.run_f32(view, &rect, bytemuck::cast_slice_mut(tensor)),
+            DataType::U8 => self.cropper.run_u8(view, &rect, tensor),
+        }
+    }
+
+    /// Runs the crops that wait, and writes their entries or their frames' errors.
+    pub fn run(&mut self, batch: &mut [Item<'_, usize>]) {
+        let Self { session, dtype, waiting, decoder, .. } = self;
+        let count = waiting.origins().len();
+        if count == 0 {
+            return;
+        }
+        let failed = run_or_each_alone(count, |range| {
+            let outputs = session.run(range.len(), samples(*dtype, waiting.tensors(range.clone())))?;
+            for (sample, origin) in waiting.origins()[range].iter().enumerate() {
+                let item = &mut batch[origin.item];
+                if item.frame.error.is_none() {
+                    item.frame.error = decoder.write(&mut item.frame, item.plan, origin, &outputs, sample).err();
+                }
+            }
+            Ok::<(), InferError>(())
+        });
+        for (crop, error) in failed {
+            batch[waiting.origins()[crop].item].frame.error.get_or_insert(error.into());
+        }
+        waiting.clear();
+    }
+}
+
+impl EntryDecoder {
+    /// Writes one crop's entries to their place in the frame's slot, of which `used` bytes are in use in the end.
+    fn write(
+        &mut self,
+        frame: &mut Frame<'_>,
+        used: usize,
+        origin: &Origin,
+        outputs: &Outputs<'_>,
+        sample: usize,
+    ) -> Result<(), FrameError> {
+        frame.write_output(Pool::Attributes, |slot| {
+            let mut at = origin.at;
+            for output in 0..outputs.len() {
+                let (_, numbers) = outputs.sample(output, sample);
+                let entry = self.entry(origin.detection, output, numbers)?;
+                at = attributes::append(slot, at, entry, &self.values)?;
+            }
+            Ok((used, ()))
+        })
+    }
+
+    /// Puts what `numbers` say into `values`, as many as were found at start.
+    fn entry(&mut self, detection: usize, output: usize, numbers: &[f32]) -> Result<Entry, FrameError> {
+        let kind = self.head.decode(output, numbers, &mut self.values)?;
+        let (found, expected) = (self.values.len(), self.value_counts[output]);
+        if found != expected {
+            let message = format!("an attribute of {found} numbers, where the model's first run had {expected}");
+            return Err(FrameError::new(ErrorCode::Inference, message));
+        }
+        let (detection, model, output) = (detection as u32, self.model as u32, output as u32);
+        Ok(Entry { detection, model, output, kind: kind as u32, count: found as u32 })
+    }
+}
+
+/// Crops' bytes as the engine takes them; they are aligned in [`Waiting`].
+fn samples(dtype: DataType, bytes: &[u8]) -> Samples<'_> {
+    match dtype {
+        DataType::F32 => Samples::F32(bytemuck::cast_slice(bytes)),
+        DataType::U8 => Samples::U8(bytes),
+    }
+}

@@ -1,0 +1,92 @@
+//! Each object that an attribute model describes is cropped from the frame, straight into that model's input; the
+//! models run on the crops of all frames of the batch.
+
+use anyhow::Result;
+use framepipe_frame::{ErrorCode, FrameError, detections};
+use framepipe_infer::{Options, Runtime};
+use framepipe_pipeline::{Frame, Item, Needs, Plan, Pool, Process, Stage};
+
+use crate::{crops::Crops, model::AttributeModel, pixels::Pixels};
+
+/// The stage: the attribute models, warmed up, and the rule for crops. A pipeline may have none.
+pub struct Attribute {
+    models: Vec<AttributeModel>,
+    crops: Crops,
+    pixels: Pixels,
+    slot_bytes_max: usize,
+}
+
+impl Attribute {
+    /// Opens the pipeline's attribute models.
+    pub fn open(process: &Process) -> Result<Self> {
+        let config = &process.order.config;
+        let plan = Plan::of(config)?;
+        let threads = config.stages[process.order.stage].threads as usize;
+        let options = Options { threads, batch_max: config.crop_batch_max as usize };
+        let runtime = if plan.attributes.is_empty() { None } else { Some(Runtime::load(&config.onnxruntime)?) };
+        let mut models = Vec::with_capacity(plan.attributes.len());
+        let mut applies_to = Vec::with_capacity(plan.attributes.len());
+        for (model, manifest) in plan.attributes.iter().enumerate() {
+            let runtime = runtime.as_ref().expect("it was loaded, as there is a model");
+            models.push(AttributeModel::open(runtime, manifest, model, options)?);
+            applies_to.push(&manifest.attributes()?.applies_to[..]);
+        }
+        let entries_bytes = models.iter().map(AttributeModel::entries_bytes).collect();
+        let labels = &plan.detector.detector()?.labels;
+        Ok(Self {
+            crops: Crops::new(labels, &applies_to, entries_bytes, config.crops_max as usize),
+            models,
+            pixels: Pixels::new(config.limits)?,
+            slot_bytes_max: process.segment().geometry().pools[Pool::Attributes as usize].slot_bytes_max() as usize,
+        })
+    }
+
+    /// Gives the crops of one frame to their models.
+    fn crop(&mut self, item: usize, batch: &mut [Item<'_, usize>]) -> Result<(), FrameError> {
+        let frame = &batch[item].frame;
+        let found = detections::read(frame.input(Pool::Detections)?)?;
+        let view = self.pixels.of(frame)?;
+        for crop in self.crops.of(found) {
+            self.models[crop.model].add(&crop, &view, item, batch);
+        }
+        Ok(())
+    }
+}
+
+impl Stage for Attribute {
+    /// Bytes of the frame's entries; 0: it has no crops.
+    type Plan = usize;
+
+    fn plan(&mut self, frame: &mut Frame<'_>) -> Result<(Needs, usize), FrameError> {
+        if self.models.is_empty() {
+            return Ok((Needs::NONE, 0));
+        }
+        let found = detections::read(frame.input(Pool::Detections)?)?;
+        let bytes = self.crops.bytes(found);
+        if bytes > self.slot_bytes_max {
+            let message = format!(
+                "the attributes of {} detections have {bytes} bytes, and the largest slot {}: raise pools.attributes, or \
+                 lower pipeline.crops_max",
+                found.len(),
+                self.slot_bytes_max
+            );
+            return Err(FrameError::new(ErrorCode::ResultTooLarge, message));
+        }
+        frame.descriptor.crops_dropped = self.crops.dropped(found) as u32;
+        Ok((Needs::NONE.and(Pool::Attributes, bytes), bytes))
+    }
+
+    fn process(&mut self, batch: &mut [Item<'_, usize>]) {
+        for item in 0..batch.len() {
+            if batch[item].plan == 0 {
+                continue;
+            }
+            if let Err(error) = self.crop(item, batch) {
+                batch[item].frame.error = Some(error);
+            }
+        }
+        for model in &mut self.models {
+            model.run(batch);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! One process of the pipeline: spawned, heard and commanded.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    process::{Command, ExitStatus},
+    thread,
+};
+
+use anyhow::Context as _;
+use command_fds::{CommandFdExt as _, FdMapping};
+use crossbeam_channel::Sender;
+use framepipe_pipeline::{Command as Order, Report, StartOrder};
+use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
+use rustix::process::{PidfdFlags, pidfd_open};
+
+/// First descriptor number of what a child inherits beyond the standard three.
+const FIRST_INHERITED: i32 = 3;
+
+/// What a child said.
+pub struct Word {
+    /// Its pid.
+    pub pid: u32,
+    /// What it said.
+    pub report: Report,
+}
+
+/// A running process.
+pub struct Child {
+    /// Its pid.
+    pub pid: u32,
+    process: std::process::Child,
+    pidfd: OwnedFd,
+    address: String,
+    order: Option<StartOrder>,
+    commands: Option<IpcSender<Order>>,
+    /// True once it takes frames.
+    pub is_ready: bool,
+}
+
+/// An executable beside this one.
+pub fn sibling(binary: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("this program's own path")?;
+    let path = own.with_file_name(binary);
+    anyhow::ensure!(path.is_file(), "{} is missing: it belongs beside {}", path.display(), own.display());
+    Ok(path)
+}
+
+impl Child {
+    /// Starts a process. What it says goes to `words`, and `wake` is told. To be called from the main thread: the
+    /// kernel's notice of the parent's death to the child is bound to the thread that spawned it.
+    pub fn spawn(
+        binary: &str,
+        order: StartOrder,
+        listeners: &[OwnedFd],
+        words: Sender<Word>,
+        wake: OwnedFd,
+    ) -> anyhow::Result<Self> {
+        let (server, address) = IpcOneShotServer::<Report>::new().context("a control channel")?;
+        let inherited = listeners
+            .iter()
+            .zip(FIRST_INHERITED..)
+            .map(|(listener, number)| anyhow::Ok(FdMapping { parent_fd: listener.try_clone()?, child_fd: number }));
+        let order = StartOrder { listeners: (FIRST_INHERITED..).take(listeners.len()).collect(), ..order };
+        let mut command = Command::new(sibling(binary)?);
+        command.arg(&address).arg(std::process::id().to_string());
+        command.fd_mappings(inherited.collect::<anyhow::Result<_>>()?)?;
+        let process = command.spawn().with_context(|| format!("cannot start {binary}"))?;
+        let pid = process.id();
+        let pidfd = pidfd_open(rustix::process::Pid::from_child(&process), PidfdFlags::empty())?;
+        let listen = move || {
+            // An error: the child died before it had spoken.
+            let Ok((reports, first)) = server.accept() else { return };
+            let mut next = Some(first);
+            while let Some(report) = next {
+                if words.send(Word { pid, report }).is_err() {
+                    return;
+                }
+                let _ = rustix::io::write(&wake, &1u64.to_ne_bytes());
+                next = reports.recv().ok();
+            }
+        };
+        thread::Builder::new().name(format!("hear-{pid}")).spawn(listen)?;
+        Ok(Self { pid, process, pidfd, address, order: Some(order), commands: None, is_ready: false })
+    }
+
+    /// Answers the child's first word with its order.
+    pub fn introduced(&mut self, commands: IpcSender<Order>) {
+        if let Some(order) = self.order.take() {
+            let _ = commands.send(Order::Start(Box::new(order))); // an error: it died, which its pidfd tells
+        }
+        self.commands = Some(commands);
+    }
+
+    /// Tells the child something.
+    pub fn command(&self, order: Order) {
+        if let Some(commands) = &self.commands {
+            let _ = commands.send(order); // an error: it died, which its pidfd tells
+        }
+    }
+
+    /// Readable once the child is dead.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Kills the child, whatever it does.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+    }
+
+    /// Waits for the dead child.
+    pub fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        let status = self.process.wait()?;
+        if self.commands.is_none() {
+            // It may have died before it connected: end the thread that waits for it.
+            drop(IpcSender::<Report>::connect(self.address.clone()));
+        }
+        Ok(status)
+    }
+}

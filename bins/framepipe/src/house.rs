@@ -1,0 +1,183 @@
+//! What must be there before any process starts: folders, lock, listeners, and the segment, made anew or taken over
+//! from a launcher that died.
+
+use std::{
+    fs::{self, File, TryLockError},
+    net::TcpListener,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{DirBuilderExt, PermissionsExt},
+            net::UnixListener,
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+use framepipe_pipeline::{Config, Plan};
+use framepipe_shm::{Access, Blame, Segment, SegmentError, monotonic_ns};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::proc_stat::start_time;
+
+/// The house, kept while the launcher lives.
+pub struct House {
+    /// The segment.
+    pub segment: &'static Segment,
+    /// The listeners, handed to each gateway.
+    pub listeners: Vec<OwnedFd>,
+    /// The socket that `framepipe status` asks.
+    pub control: UnixListener,
+    config: Config,
+    _lock: File,
+}
+
+/// Name of the control socket in the run folder.
+pub const CONTROL_SOCKET: &str = "control.sock";
+
+impl House {
+    /// Makes everything.
+    pub fn make(config: &Config, plan: &Plan, discard: bool) -> anyhow::Result<Self> {
+        make_folder(&config.run, 0o755)?;
+        make_folder(&config.state, 0o700)?;
+        let lock = lock(&config.run)?;
+        for inbox in &config.server.inbox {
+            // Like /tmp: any client may store, nobody may remove another's. Each file's own mode says who may read it.
+            make_folder(inbox, 0o1777)?;
+        }
+        let control = unix_listener(&config.run.join(CONTROL_SOCKET), 0o600)?;
+        let mut listeners = Vec::new();
+        if let Some(address) = &config.server.tcp {
+            let listener = TcpListener::bind(address)
+                .with_context(|| format!("cannot listen on {address} (server.tcp, --tcp): is another server there?"))?;
+            println!("listening on {}", listener.local_addr()?);
+            listeners.push(listener.into());
+        }
+        listeners.push(unix_listener(&config.server.unix, 0o666)?.into());
+        println!("listening on unix:{}", config.server.unix.display());
+        let segment = segment(config, plan, discard)?;
+        Ok(Self { segment, listeners, control, config: config.clone(), _lock: lock })
+    }
+
+    /// Removes sockets, and the segment unless it `holds` frames that a later launcher must take over.
+    pub fn clear(self, keep_segment: bool) -> anyhow::Result<()> {
+        for socket in [&self.config.run.join(CONTROL_SOCKET), &self.config.server.unix] {
+            let _ = fs::remove_file(socket); // gone already: as well
+        }
+        if !keep_segment {
+            Segment::remove(self.segment.folder())
+                .with_context(|| format!("cannot remove {}", self.segment.folder().display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let made = fs::DirBuilder::new().recursive(true).mode(mode & 0o777).create(path);
+    made.with_context(|| format!("cannot make the folder {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(|| path.display().to_string())
+}
+
+fn lock(run: &Path) -> anyhow::Result<File> {
+    let path = run.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "a pipeline runs already from {}: stop it, or give this one another --name or --run-dir",
+            run.display()
+        ),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+fn unix_listener(path: &Path, mode: u32) -> anyhow::Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        make_folder(folder, 0o755)?;
+    }
+    let _ = fs::remove_file(path); // a former launcher's: the lock says that it is dead
+    let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    Ok(listener)
+}
+
+fn segment_folder(config: &Config) -> PathBuf {
+    config.shm.join(format!("framepipe-{}", config.name))
+}
+
+/// Makes the segment, or takes over the one that a dead launcher left.
+fn segment(config: &Config, plan: &Plan, discard: bool) -> anyhow::Result<&'static Segment> {
+    let folder = segment_folder(config);
+    let segment = match Segment::create(&folder, plan.geometry, monotonic_ns()) {
+        Err(SegmentError::Exists(_)) => take_over(&folder, plan, discard)?,
+        made => made?,
+    };
+    let pid = std::process::id();
+    segment.set_supervisor(pid, start_time(pid).unwrap_or(0));
+    // It lives as long as this process: threads and tables refer to it.
+    Ok(Box::leak(Box::new(segment)))
+}
+
+fn take_over(folder: &Path, plan: &Plan, discard: bool) -> anyhow::Result<Segment> {
+    let ways = format!(
+        "stop with the configuration and the version that made it (they finish its frames), or give --discard, \
+         which loses the frames in {}",
+        folder.display()
+    );
+    let segment = match Segment::open(folder, Access::All) {
+        Ok(segment) => segment,
+        Err(error) if discard => {
+            eprintln!("launcher: discarding {}: {error}", folder.display());
+            return remake(folder, plan);
+        }
+        Err(error) => return Err(error).context(ways),
+    };
+    let (pid, start) = segment.supervisor();
+    if pid != 0 && pid != std::process::id() && start_time(pid) == Some(start) {
+        bail!("{} belongs to a running pipeline, pid {pid}: give this one another --name", folder.display());
+    }
+    let orphans = end_processes(&segment)?;
+    if segment.geometry() != &plan.geometry {
+        if discard {
+            let [free, ..] = segment.job_census();
+            let frames = segment.geometry().jobs as usize - free;
+            eprintln!("launcher: discarding {} with {frames} frames of another configuration", folder.display());
+            return remake(folder, plan);
+        }
+        bail!("{} was left by a launcher with another configuration: {ways}", folder.display());
+    }
+    let repair = segment.recover(Blame::Nobody);
+    println!("took over {} from a launcher that died ({orphans} orphans ended): {repair:?}", folder.display());
+    Ok(segment)
+}
+
+fn remake(folder: &Path, plan: &Plan) -> anyhow::Result<Segment> {
+    Segment::remove(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    Ok(Segment::create(folder, plan.geometry, monotonic_ns())?)
+}
+
+/// Kills every process that the table still names, waits for its death, and vacates the table.
+fn end_processes(segment: &Segment) -> anyhow::Result<usize> {
+    let mut ended = 0;
+    for entry in segment.processes().iter().filter(|entry| entry.owner() != 0) {
+        let (_, _, pid, start) = entry.identity();
+        let alive = || start_time(pid) == Some(start);
+        if let Some(pid) = Pid::from_raw(pid as i32).filter(|_| pid != 0 && alive()) {
+            let pidfd = pidfd_open(pid, PidfdFlags::empty());
+            // Looked at again: between the look and the open the pid may have become another's.
+            if let Ok(pidfd) = pidfd.as_ref().map_err(drop).and_then(|fd| if alive() { Ok(fd) } else { Err(()) }) {
+                pidfd_send_signal(pidfd, Signal::KILL).context("cannot end an orphan")?;
+                let mut fds = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
+                rustix::event::poll(&mut fds, None)?;
+                ended += 1;
+            }
+        }
+        entry.vacate();
+    }
+    Ok(ended)
+}

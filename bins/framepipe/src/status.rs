@@ -1,0 +1,226 @@
+//! `framepipe status`: the launcher answers whoever connects to its control socket with one JSON object, read from
+//! shared memory at that moment.
+
+use std::{
+    fmt,
+    io::{Read as _, Write as _},
+    os::unix::net::{UnixListener, UnixStream},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use framepipe_pipeline::{Config, GATEWAY, Pool, STAGES};
+use framepipe_shm::{Counter, ProcessState, Segment, monotonic_ns};
+use serde::{Deserialize, Serialize};
+
+use crate::house::CONTROL_SOCKET;
+
+/// For a client to take its answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+/// For a launcher to give it.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a pipeline is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The instance's name.
+    pub name: String,
+    /// The launcher's pid.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_s: f64,
+    /// Frames accepted since the segment was made.
+    pub accepted: u64,
+    /// Jobs by state.
+    pub jobs: Jobs,
+    /// Each process.
+    pub processes: Vec<Process>,
+    /// Each queue.
+    pub queues: Vec<Queue>,
+    /// Each slot pool.
+    pub pools: Vec<PoolUse>,
+}
+
+/// Jobs by state.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Jobs {
+    /// Nobody's.
+    pub free: usize,
+    /// Being accepted.
+    pub writing: usize,
+    /// Waiting in a queue.
+    pub ready: usize,
+    /// In a process's hands.
+    pub claimed: usize,
+}
+
+/// One process.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Process {
+    /// Its stage's name, or "gateway".
+    pub stage: String,
+    /// Its number in the stage.
+    pub instance: usize,
+    /// Its pid.
+    pub pid: u32,
+    /// "starting", "ready", "stopping" or "dead".
+    pub state: String,
+    /// Restarts after deaths.
+    pub restarts: u32,
+    /// Milliseconds since it last went round its loop.
+    pub heartbeat_age_ms: Option<u64>,
+    /// Frames published, since the segment was made.
+    pub frames: u64,
+    /// Those of them that are errors.
+    pub errors: u64,
+    /// Batches processed.
+    pub batches: u64,
+    /// Seconds spent on them.
+    pub busy_s: f64,
+    /// Times a frame was put back for want of a slot.
+    pub put_back: u64,
+    /// Bytes of frames copied.
+    pub bytes_copied: u64,
+}
+
+/// One queue.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Queue {
+    /// The stage that it stands before.
+    pub stage: String,
+    /// Frames in it.
+    pub depth: usize,
+}
+
+/// One pool.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PoolUse {
+    /// Its name.
+    pub name: String,
+    /// Slots in use.
+    pub used: usize,
+    /// Slots.
+    pub slots: usize,
+}
+
+/// Answers for a pipeline.
+pub struct Answers {
+    name: String,
+    segment: &'static Segment,
+    started: Instant,
+    places: usize,
+}
+
+impl Answers {
+    /// Answers for this pipeline.
+    pub fn new(config: &Config, segment: &'static Segment) -> Self {
+        let places = config.stages.iter().map(|stage| stage.processes as usize).sum::<usize>() + 1;
+        Self { name: config.name.clone(), segment, started: Instant::now(), places }
+    }
+
+    /// Answers whoever connects, for ever.
+    pub fn serve(&self, listener: &UnixListener) {
+        for stream in listener.incoming() {
+            // A client that went away, or takes nothing, is its own loss.
+            let _ = stream.and_then(|stream| self.answer(stream));
+        }
+    }
+
+    fn answer(&self, mut stream: UnixStream) -> std::io::Result<()> {
+        stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+        stream.write_all(&serde_json::to_vec(&self.status())?)
+    }
+
+    fn status(&self) -> Status {
+        let [free, writing, ready, claimed] = self.segment.job_census();
+        let pool_use = |pool: &Pool| {
+            let (used, slots) = self.segment.pool_use(*pool as usize);
+            PoolUse { name: pool.name().into(), used, slots }
+        };
+        Status {
+            name: self.name.clone(),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs_f64(),
+            accepted: self.segment.accepted(),
+            jobs: Jobs { free, writing, ready, claimed },
+            processes: (0..self.places).map(|place| self.process(place)).collect(),
+            queues: (0..=GATEWAY)
+                .map(|queue| Queue { stage: stage_name(queue).into(), depth: self.segment.queue_depth(queue) })
+                .collect(),
+            pools: Pool::ALL.iter().map(pool_use).collect(),
+        }
+    }
+
+    fn process(&self, place: usize) -> Process {
+        let entry = &self.segment.processes()[place];
+        let (stage, instance, pid, _) = entry.identity();
+        let heartbeat_ns = Some(entry.heartbeat_ns()).filter(|beat| *beat > 0);
+        let state = match entry.state() {
+            ProcessState::Vacant => "dead",
+            ProcessState::Starting => "starting",
+            ProcessState::Ready => "ready",
+            ProcessState::Stopping => "stopping",
+        };
+        Process {
+            stage: stage_name(stage).into(),
+            instance,
+            pid,
+            state: state.into(),
+            restarts: entry.restarts(),
+            heartbeat_age_ms: heartbeat_ns.map(|beat| monotonic_ns().saturating_sub(beat) / 1_000_000),
+            frames: entry.counted(Counter::Frames),
+            errors: entry.counted(Counter::Errors),
+            batches: entry.counted(Counter::Batches),
+            busy_s: entry.counted(Counter::BusyNs) as f64 / 1e9,
+            put_back: entry.counted(Counter::PutBack),
+            bytes_copied: entry.counted(Counter::BytesCopied),
+        }
+    }
+}
+
+fn stage_name(stage: usize) -> &'static str {
+    STAGES.get(stage).map_or("gateway", |row| row.name)
+}
+
+/// Asks the launcher whose run folder this is.
+pub fn ask(run: &Path) -> anyhow::Result<Status> {
+    let path = run.join(CONTROL_SOCKET);
+    let mut stream =
+        UnixStream::connect(&path).with_context(|| format!("no pipeline answers at {}: is it up?", path.display()))?;
+    stream.set_read_timeout(Some(READ_TIMEOUT))?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).context("the launcher does not answer")?;
+    serde_json::from_slice(&answer).context("the launcher's answer is of another version")
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Jobs { free, writing, ready, claimed } = self.jobs;
+        writeln!(f, "{}: pid {}, up {:.0} s, {} frames accepted", self.name, self.pid, self.uptime_s, self.accepted)?;
+        writeln!(
+            f,
+            "frames in flight: {} ({ready} waiting, {claimed} in hand; {free} places free)\n",
+            writing + ready + claimed
+        )?;
+        writeln!(
+            f,
+            "{:<14}{:>8}  {:<9}{:>9}{:>10}{:>8}{:>9}",
+            "process", "pid", "state", "restarts", "frames", "errors", "busy s"
+        )?;
+        for one in &self.processes {
+            let title = format!("{}[{}]", one.stage, one.instance);
+            let Process { pid, state, restarts, frames, errors, busy_s, .. } = one;
+            writeln!(f, "{title:<14}{pid:>8}  {state:<9}{restarts:>9}{frames:>10}{errors:>8}{busy_s:>9.1}")?;
+        }
+        writeln!(f, "\n{:<14}{:>8}", "queue before", "depth")?;
+        for queue in &self.queues {
+            writeln!(f, "{:<14}{:>8}", queue.stage, queue.depth)?;
+        }
+        writeln!(f, "\n{:<14}{:>8}", "pool", "used")?;
+        for pool in self.pools.iter().filter(|pool| pool.slots > 0) {
+            writeln!(f, "{:<14}{:>8} of {}", pool.name, pool.used, pool.slots)?;
+        }
+        Ok(())
+    }
+}

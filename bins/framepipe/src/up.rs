@@ -1,0 +1,38 @@
+//! `framepipe up`: everything made in order, then supervised, then taken down.
+
+use std::{process::ExitCode, thread};
+
+use framepipe_pipeline::{Config, Plan};
+
+use crate::{
+    house::House,
+    status,
+    supervisor::{End, Supervisor},
+};
+
+/// Brings a pipeline up and supervises it to its end.
+pub fn up(config: Config, discard: bool) -> anyhow::Result<ExitCode> {
+    let plan = Plan::of(&config)?;
+    for model in plan.models() {
+        model.verify()?;
+    }
+    anyhow::ensure!(
+        config.onnxruntime.is_file(),
+        "{} is missing (paths.onnxruntime): run scripts/setup",
+        config.onnxruntime.display()
+    );
+    let house = House::make(&config, &plan, discard)?;
+    let answers = status::Answers::new(&config, house.segment);
+    let control = house.control.try_clone()?;
+    // Spawned before any child, and never the parent of one: children are bound to the thread that spawns them.
+    thread::Builder::new().name("status".into()).spawn(move || answers.serve(&control))?;
+    let ended = Supervisor::new(&config, house.segment, &house.listeners).and_then(Supervisor::run);
+    // What was accepted outlives a launcher that could not go on: the next one takes the segment over.
+    let [free, ..] = house.segment.job_census();
+    let holds_frames = free < house.segment.geometry().jobs as usize;
+    house.clear(holds_frames)?;
+    Ok(match ended? {
+        End::Drained => ExitCode::SUCCESS,
+        End::Forced => ExitCode::FAILURE,
+    })
+}
