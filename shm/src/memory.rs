@@ -1,13 +1,6 @@
 //! Named files in /dev/shm, reserved in full when they are made, and mapped.
 
-use std::{
-    fs::File,
-    io,
-    num::NonZeroUsize,
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-    ptr::NonNull,
-};
+use std::{fs::File, io, num::NonZeroUsize, os::unix::fs::OpenOptionsExt, path::Path, ptr::NonNull};
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 

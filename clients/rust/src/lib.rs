@@ -31,8 +31,8 @@ pub use batches::Batch;
 pub use client::Client;
 pub use error::Error;
 pub use framepipe_proto::v1::{
-    Attribute, Detection, Detections, ErrorCode, FrameError, FrameResult, PixelFormat, RawFrameFormat, StageTime,
-    attribute::Value, frame_result::Outcome,
+    Attribute, Box as BoundingBox, Detection, Detections, ErrorCode, FrameError, FrameResult, PixelFormat,
+    RawFrameFormat, StageTime, attribute::Value, frame_result::Outcome,
 };
 pub use push::PushRequest;
 pub use results::{Results, ResultsOptions};

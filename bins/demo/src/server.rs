@@ -1,0 +1,85 @@
+//! A pipeline of the demo's own: folders in a temporary place, no TCP port, ended with the demo.
+
+use std::{
+    path::Path,
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use framepipe_client::Client;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+
+/// For the models to load and warm up.
+const READY_WAIT: Duration = Duration::from_secs(120);
+/// Between two looks at whether the launcher has ended already.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A running pipeline. Dropped, it is told to stop.
+pub struct Server {
+    launcher: Child,
+    folder: TempDir,
+    started: Instant,
+}
+
+impl Server {
+    /// Starts `framepipe up` with this configuration.
+    pub fn start(config: &Path) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("framepipe-demo-").tempdir()?;
+        let program = std::env::current_exe()?.with_file_name("framepipe");
+        let started = Instant::now();
+        let launcher = Command::new(&program)
+            .arg("up")
+            .args(["--config".as_ref(), config.as_os_str()])
+            .args(["--name", &format!("demo-{}", std::process::id()), "--tcp", ""])
+            .args(["--run-dir".as_ref(), folder.path().join("run").as_os_str()])
+            .args(["--state-dir".as_ref(), folder.path().join("state").as_os_str()])
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        Ok(Self { launcher, folder, started })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        format!("unix:{}", self.folder.path().join("run/grpc.sock").display())
+    }
+
+    /// Waits until it takes frames; milliseconds since its start.
+    pub async fn wait_ready(&mut self, client: &Client) -> anyhow::Result<u64> {
+        let deadline = Instant::now() + READY_WAIT;
+        while Instant::now() < deadline {
+            if let Some(status) = self.launcher.try_wait()? {
+                bail!("the pipeline did not start ({status}): its own words are above");
+            }
+            if client.wait_ready(LOOK).await.is_ok() {
+                return Ok(self.started.elapsed().as_millis() as u64);
+            }
+        }
+        bail!("the pipeline is not ready after {READY_WAIT:?}")
+    }
+
+    /// Drains it and waits for its end.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.terminate();
+        let status = self.launcher.wait()?;
+        ensure!(status.success(), "the pipeline ended with {status}");
+        Ok(())
+    }
+
+    fn terminate(&self) {
+        let _ = kill(Pid::from_raw(self.launcher.id() as i32), Signal::SIGTERM); // an error: it has ended
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if matches!(self.launcher.try_wait(), Ok(None)) {
+            self.terminate();
+            let _ = self.launcher.wait();
+        }
+    }
+}
