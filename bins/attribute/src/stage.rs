@@ -65,9 +65,8 @@ impl Stage for Attribute {
         let bytes = self.crops.bytes(found);
         if bytes > self.slot_bytes_max {
             let message = format!(
-                "the attributes of {} detections have {bytes} bytes, and the largest slot {}: raise pools.attributes, or \
-                 lower pipeline.crops_max",
-                found.len(),
+                "the frame's attributes have {bytes} bytes, and the largest attributes slot {}: raise pools.attributes, \
+                 or lower pipeline.crops_max",
                 self.slot_bytes_max
             );
             return Err(FrameError::new(ErrorCode::ResultTooLarge, message));

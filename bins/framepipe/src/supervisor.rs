@@ -31,6 +31,15 @@ const HEALTHY: Duration = Duration::from_secs(10);
 /// For a process that was told to stop, to end by itself.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
+/// Takes SIGINT and SIGTERM from now on. To be called before any thread is started: a thread that does not block them
+/// would be the one to die of them.
+pub fn take_signals() -> anyhow::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    [Signal::SIGINT, Signal::SIGTERM].into_iter().for_each(|signal| mask.add(signal));
+    mask.thread_block()?;
+    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
+
 /// How a pipeline ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
@@ -82,12 +91,13 @@ pub struct Supervisor<'a> {
 }
 
 impl<'a> Supervisor<'a> {
-    /// Blocks the signals that it reads from now on; nothing is started yet.
-    pub fn new(config: &'a Config, segment: &'static Segment, listeners: &'a [OwnedFd]) -> anyhow::Result<Self> {
-        let mut mask = SigSet::empty();
-        [Signal::SIGINT, Signal::SIGTERM].into_iter().for_each(|signal| mask.add(signal));
-        mask.thread_block()?;
-        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    /// A supervisor; nothing is started yet.
+    pub fn new(
+        config: &'a Config,
+        segment: &'static Segment,
+        listeners: &'a [OwnedFd],
+        signals: SignalFd,
+    ) -> anyhow::Result<Self> {
         let instances = config.stages.iter().enumerate();
         let stages = instances.flat_map(|(stage, config)| (0..config.processes as usize).map(move |one| (stage, one)));
         let places = stages.chain([(GATEWAY, 0)]).enumerate();

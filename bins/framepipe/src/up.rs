@@ -7,11 +7,12 @@ use framepipe_pipeline::{Config, Plan};
 use crate::{
     house::House,
     status,
-    supervisor::{End, Supervisor},
+    supervisor::{End, Supervisor, take_signals},
 };
 
 /// Brings a pipeline up and supervises it to its end.
 pub fn up(config: Config, discard: bool) -> anyhow::Result<ExitCode> {
+    let signals = take_signals()?;
     let plan = Plan::of(&config)?;
     for model in plan.models() {
         model.verify()?;
@@ -26,7 +27,7 @@ pub fn up(config: Config, discard: bool) -> anyhow::Result<ExitCode> {
     let control = house.control.try_clone()?;
     // Spawned before any child, and never the parent of one: children are bound to the thread that spawns them.
     thread::Builder::new().name("status".into()).spawn(move || answers.serve(&control))?;
-    let ended = Supervisor::new(&config, house.segment, &house.listeners).and_then(Supervisor::run);
+    let ended = Supervisor::new(&config, house.segment, &house.listeners, signals).and_then(Supervisor::run);
     // What was accepted outlives a launcher that could not go on: the next one takes the segment over.
     let [free, ..] = house.segment.job_census();
     let holds_frames = free < house.segment.geometry().jobs as usize;

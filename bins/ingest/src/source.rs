@@ -97,7 +97,8 @@ fn refused(path: &str, errno: Errno) -> FrameError {
             format!("{path} was removed after it was accepted: keep a source until its result is there"),
         ),
         Errno::LOOP | Errno::XDEV => changed(path, "the path has a symbolic link now, or leads out of its root"),
-        Errno::NOTDIR | Errno::ACCESS | Errno::PERM | Errno::NXIO | Errno::NODEV => {
+        // AGAIN: another process holds a lease on the file.
+        Errno::NOTDIR | Errno::ACCESS | Errno::PERM | Errno::NXIO | Errno::NODEV | Errno::AGAIN => {
             changed(path, format!("it can no longer be opened: {errno}"))
         }
         errno => FrameError::new(ErrorCode::Internal, format!("cannot open {path}: {errno}")),
