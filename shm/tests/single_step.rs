@@ -38,7 +38,7 @@ const CASES: &[Case] = &[
     Case {
         name: "stage B (claim, acquire, publish, free input)",
         frames_at: B,
-        step: |bench| drop(bench.work(VICTIM, B)),
+        step: |bench| done(bench.work(VICTIM, B)),
     },
     Case { name: "deliver (claim, free)", frames_at: GATEWAY, step: |bench| done(bench.deliver(VICTIM)) },
 ];
@@ -193,7 +193,7 @@ fn halt_recovery(stride: usize) {
         let worker = Worker::new(&bench.segment, VICTIM, B);
         let mut work = worker.claim().expect("frames wait");
         worker.acquire(&mut work, B, 8).expect("slots are free");
-        std::mem::forget(work);
+        let _dies_with_it = work;
         bench.segment.processes()[1].vacate();
         bench
     };

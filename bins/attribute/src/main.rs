@@ -5,14 +5,12 @@
 //! | `crops.rs` | which detections are cropped for which models, and where their entries go |
 //! | `model.rs` | one attribute model with the crops that wait for its next run |
 //! | `pixels.rs` | where a frame's pixels lie |
-//! | `retry.rs` | a failed run, crop by crop |
 //! | `waiting.rs` | crops of several frames that wait for one model's next run |
 //! | `stage.rs` | its step in the stage loop |
 
 mod crops;
 mod model;
 mod pixels;
-mod retry;
 mod stage;
 mod waiting;
 

@@ -5,14 +5,13 @@ use framepipe_frame::{
     ErrorCode, FrameError,
     attributes::{self, Entry, entry_bytes},
 };
-use framepipe_infer::{CpuModel, InferError, Options, Outputs, Runtime, Samples};
+use framepipe_infer::{CpuModel, InferError, Options, Outputs, Runtime, Samples, run_or_each_alone};
 use framepipe_model::{AttributeHead, Manifest};
 use framepipe_pipeline::{Frame, Item, Pool};
 use framepipe_vision::{CropSpec, Cropper, DataType, FrameView, crop_rect};
 
 use crate::{
     crops::Crop,
-    retry::run_or_each_alone,
     waiting::{Origin, Waiting},
 };
 
@@ -84,7 +83,7 @@ impl AttributeModel {
             return;
         }
         let failed = run_or_each_alone(count, |range| {
-            let outputs = session.run(range.len(), samples(*dtype, waiting.tensors(range.clone())))?;
+            let outputs = session.run(range.len(), Samples::of(*dtype, waiting.tensors(range.clone())))?;
             for (sample, origin) in waiting.origins()[range].iter().enumerate() {
                 let item = &mut batch[origin.item];
                 if item.frame.error.is_none() {
@@ -131,13 +130,5 @@ impl EntryDecoder {
         }
         let (detection, model, output) = (detection as u32, self.model as u32, output as u32);
         Ok(Entry { detection, model, output, kind: kind as u32, count: found as u32 })
-    }
-}
-
-/// Crops' bytes as the engine takes them; they are aligned in [`Waiting`].
-fn samples(dtype: DataType, bytes: &[u8]) -> Samples<'_> {
-    match dtype {
-        DataType::F32 => Samples::F32(bytemuck::cast_slice(bytes)),
-        DataType::U8 => Samples::U8(bytes),
     }
 }

@@ -27,7 +27,7 @@ impl Pixels {
         }
         let encoded = frame.input(Pool::Encoded)?;
         let raw = frame.request().raw;
-        if raw.format != 0 {
+        if raw.is_raw() {
             return Ok(FrameView::raw(encoded, &raw)?);
         }
         let header = probe(encoded, &self.limits)?;

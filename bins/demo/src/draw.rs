@@ -21,7 +21,7 @@ pub fn annotate(encoded: &[u8], found: &Detections, path: &Path) -> anyhow::Resu
     let (width, height) = header.oriented_size();
     let mut image = RgbImage::new(width, height);
     Decoder::new(limits)?.decode_rgb(encoded, &header, &mut image)?;
-    let scale = (width.max(height) / 640).clamp(1, 6);
+    let scale = (width.max(height) / 900).clamp(1, 6);
     for one in found.detections.iter().rev() {
         draw_one(&mut image, one, scale); // the highest score last, on top
     }
@@ -39,23 +39,31 @@ fn draw_one(image: &mut RgbImage, one: &Detection, scale: u32) {
     {
         fill(image, [left, top, right, bottom], colour);
     }
+    // The class above the box, what else is known below it: the object itself stays to be seen.
     let line = i64::from((GLYPH + 2) * scale);
-    for (number, text) in captions(one).iter().enumerate() {
-        let y = (y0 - line).max(0) + number as i64 * line;
-        let width = i64::from(text.chars().count() as u32 * GLYPH * scale) + 2 * i64::from(scale);
-        let x = x0.min(i64::from(image.width()) - width).max(0); // moved in, where it would leave the image
-        fill(image, [x, y, x + width, y + line], colour);
-        write(image, text, x + i64::from(scale), y + i64::from(scale), scale);
+    caption(image, &format!("{} {:.2}", one.label, one.score), x0, (y0 - line).max(0), scale, colour);
+    let known = attributes(one);
+    let below = y1.min(i64::from(image.height()) - known.len() as i64 * line);
+    for (number, text) in known.iter().enumerate() {
+        caption(image, text, x0, below + number as i64 * line, scale, colour);
     }
 }
 
-/// The class and its score, then what is known of it; vectors say nothing to an eye.
-fn captions(one: &Detection) -> Vec<String> {
+/// A line of text on a ground of the box's colour, moved in where it would leave the image.
+fn caption(image: &mut RgbImage, text: &str, x: i64, y: i64, scale: u32, colour: Rgb<u8>) {
+    let width = i64::from(text.chars().count() as u32 * GLYPH * scale) + 2 * i64::from(scale);
+    let x = x.min(i64::from(image.width()) - width).max(0);
+    fill(image, [x, y, x + width, y + i64::from((GLYPH + 2) * scale)], colour);
+    write(image, text, x + i64::from(scale), y + i64::from(scale), scale);
+}
+
+/// What is known of the object beside its class; vectors say nothing to an eye.
+fn attributes(one: &Detection) -> Vec<String> {
     let seen = |value: &&framepipe_client::Attribute| !matches!(value.value, Some(Value::Embedding(_)) | None);
     let attributes = one.attributes.iter().filter(seen);
     let line =
         |attribute: &framepipe_client::Attribute| format!("{} {}", attribute.name, crate::print::words(attribute));
-    std::iter::once(format!("{} {:.2}", one.label, one.score)).chain(attributes.map(line)).collect()
+    attributes.map(line).collect()
 }
 
 fn fill(image: &mut RgbImage, [left, top, right, bottom]: [i64; 4], colour: Rgb<u8>) {

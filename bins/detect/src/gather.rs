@@ -1,8 +1,6 @@
 //! Several tensors as one batch, in memory that was taken at start.
 
 use framepipe_frame::{ErrorCode, FrameError};
-use framepipe_infer::Samples;
-use framepipe_vision::DataType;
 
 /// Tensors of one size, one after another.
 pub struct Gather {
@@ -49,15 +47,6 @@ pub fn check_size(tensor: &[u8], tensor_bytes: usize) -> Result<&[u8], FrameErro
     Err(FrameError::new(ErrorCode::Internal, message))
 }
 
-/// A batch's bytes as the engine takes them. They are aligned: they lie in a slot, which begins at a page, or in
-/// [`Gather`]'s memory.
-pub fn samples(dtype: DataType, bytes: &[u8]) -> Samples<'_> {
-    match dtype {
-        DataType::F32 => Samples::F32(bytemuck::cast_slice(bytes)),
-        DataType::U8 => Samples::U8(bytes),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,15 +65,5 @@ mod tests {
         let missing = FrameError::new(ErrorCode::Internal, "missing");
         assert_eq!(gather.copy([Ok(&[1, 2][..]), Err(missing.clone())].into_iter()), Err(missing));
         assert_eq!(gather.copy([Ok(&[1][..])].into_iter()).unwrap_err().code, ErrorCode::Internal);
-    }
-
-    #[test]
-    fn bytes_become_numbers_of_the_models_type() {
-        let mut gather = Gather::new(4, 2);
-        let numbers = [1.5f32, -2.0];
-        let tensors = numbers.iter().map(|number| Ok(bytemuck::bytes_of(number)));
-        let bytes = gather.copy(tensors).unwrap();
-        assert!(matches!(samples(DataType::F32, bytes), Samples::F32([1.5, -2.0])));
-        assert!(matches!(samples(DataType::U8, bytes), Samples::U8(bytes) if bytes.len() == 8));
     }
 }

@@ -3,11 +3,9 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `gather.rs` | several tensors as one batch |
-//! | `retry.rs` | a failed batch, one by one |
 //! | `stage.rs` | its step in the stage loop |
 
 mod gather;
-mod retry;
 mod stage;
 
 use std::process::ExitCode;

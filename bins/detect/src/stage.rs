@@ -3,15 +3,12 @@
 
 use anyhow::{Result, ensure};
 use framepipe_frame::{FrameError, raw};
-use framepipe_infer::{CpuModel, Options, Outputs, Runtime};
+use framepipe_infer::{CpuModel, Options, Outputs, Runtime, Samples, run_or_each_alone};
 use framepipe_model::Detector;
 use framepipe_pipeline::{Frame, Item, Needs, Plan, Pool, Process, Stage};
 use framepipe_vision::DataType;
 
-use crate::{
-    gather::{Gather, check_size, samples},
-    retry::run_or_each_alone,
-};
+use crate::gather::{Gather, check_size};
 
 /// The stage: the detector, warmed up.
 pub struct Detect {
@@ -57,7 +54,7 @@ impl Detect {
             [item] => check_size(item.frame.input(Pool::Tensor)?, self.tensor_bytes)?,
             _ => self.gather.copy(batch.iter().map(|item| item.frame.input(Pool::Tensor)))?,
         };
-        let outputs = self.model.run(batch.len(), samples(self.dtype, tensors))?;
+        let outputs = self.model.run(batch.len(), Samples::of(self.dtype, tensors))?;
         let mut items = batch.iter_mut().enumerate();
         items.try_for_each(|(sample, item)| write(&mut item.frame, &outputs, sample))
     }

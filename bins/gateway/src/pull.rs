@@ -46,7 +46,7 @@ pub fn acknowledge(hub: &Hub, request: &AckResultsRequest) -> Result<AckResultsR
     let mut state = hub.lock();
     state.journals.acknowledge(&stream, request.sequence).map_err(status)?;
     let kept = state.journals.kept(&stream).map_err(status)?;
-    Ok(AckResultsResponse { kept: kept.records as u64 })
+    Ok(AckResultsResponse { kept: kept.records })
 }
 
 fn known_stream(hub: &Hub, id: &str) -> Result<StreamId, Status> {

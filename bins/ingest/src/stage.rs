@@ -36,7 +36,7 @@ impl Ingest {
         frame.write_output(Pool::Encoded, |slot| {
             let image = &mut slot[..bytes];
             Source::open(root.as_fd(), &request)?.read(image)?;
-            if request.raw.format == 0 {
+            if !request.raw.is_raw() {
                 probe(image, &self.limits)?;
             }
             Ok((bytes, ()))
@@ -76,7 +76,7 @@ fn open_root(path: &Path) -> Result<OwnedFd> {
 
 /// What can be said without reading the source.
 fn check_request(request: &Request, limits: &Limits) -> Result<(), FrameError> {
-    if request.raw.format != 0 {
+    if request.raw.is_raw() {
         return check_raw(&request.raw, request.bytes, limits);
     }
     if request.bytes == 0 {

@@ -34,6 +34,7 @@ impl Postprocess {
         for detection in found.iter_mut() {
             clamp_to(detection, frame.descriptor.source_width, frame.descriptor.source_height);
         }
+        found.retain(|one| one.x1 > one.x0 && one.y1 > one.y0); // what lay outside the image has no area left
         frame.descriptor.detections_dropped = dropped as u32;
         frame.write_output(Pool::Detections, |slot| Ok((detections::write(slot, found)?, ())))
     }

@@ -73,7 +73,7 @@ impl Stage for Preprocess {
     fn plan(&mut self, frame: &mut Frame<'_>) -> Result<(Needs, Pixels), FrameError> {
         let needs = Needs::NONE.and(Pool::Tensor, self.tensor.bytes);
         let raw = frame.request().raw;
-        if raw.format != 0 {
+        if raw.is_raw() {
             return Ok((needs, Pixels::Raw(raw)));
         }
         let header = probe(frame.input(Pool::Encoded)?, &self.limits)?;

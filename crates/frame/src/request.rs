@@ -90,6 +90,11 @@ pub struct RawFrame {
 }
 
 impl RawFrame {
+    /// True where the bytes are a raw frame, false where they are an encoded image.
+    pub fn is_raw(&self) -> bool {
+        self.format != 0
+    }
+
     /// Bytes from the first pixel to the last, or `None` where the geometry contradicts itself.
     pub fn bytes(&self) -> Option<u64> {
         let format = RawFormat::from_number(self.format)?;

@@ -36,6 +36,17 @@ pub enum Samples<'a> {
     U8(&'a [u8]),
 }
 
+impl<'a> Samples<'a> {
+    /// The numbers in these bytes, which are aligned to them: they lie in a slot, which begins at a page, or in memory
+    /// made for them.
+    pub fn of(dtype: DataType, bytes: &'a [u8]) -> Self {
+        match dtype {
+            DataType::F32 => Self::F32(bytemuck::cast_slice(bytes)),
+            DataType::U8 => Self::U8(bytes),
+        }
+    }
+}
+
 /// A model, opened and compared with what its caller expects.
 pub struct CpuModel {
     file: PathBuf,

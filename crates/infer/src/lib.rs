@@ -6,6 +6,7 @@
 //! | `contract` | what a caller expects of a model, compared with the model when it is opened |
 //! | `cpu` | [`CpuModel`]: a model on CPU threads |
 //! | `outputs` | what a run put out, lent without a copy |
+//! | `retry` | a batch that fails is run again, one by one |
 //!
 //! Nothing here panics on what a model file or the engine does: every fault is an [`InferError`].
 
@@ -13,9 +14,11 @@ mod contract;
 mod cpu;
 mod error;
 mod outputs;
+mod retry;
 mod runtime;
 
 pub use cpu::{CpuModel, Options, Samples};
 pub use error::InferError;
 pub use outputs::Outputs;
+pub use retry::run_or_each_alone;
 pub use runtime::Runtime;
