@@ -1,1 +1,23 @@
-//! Whole-system tests of framepipe.
+//! Whole-system tests of framepipe: real processes, real models, real `kill -9`. The tests are in `tests/`, each file
+//! a claim; what they share is here.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `home.rs` | folders of one test, and the configuration that points there |
+//! | `server.rs` | a running pipeline: started, asked, signalled, stopped |
+//! | `status.rs` | what `framepipe status --json` says |
+//! | `images.rs` | images to push: generated ones, and the repository's photos |
+//! | `findings.rs` | what was found in photos, as tests/reference writes it |
+//! | `wait.rs` | waiting for a condition, with a deadline |
+
+pub mod findings;
+mod home;
+pub mod images;
+mod server;
+mod status;
+mod wait;
+
+pub use home::Home;
+pub use server::{Server, program, repository};
+pub use status::{Jobs, PoolUse, Process, Status};
+pub use wait::{is_alive, wait_for, wait_until};

@@ -1,3 +1,125 @@
-//! The framepipe-bench process.
+//! `framepipe-bench`: how much of the bare engine's throughput is left when frames go through the whole system.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `rounds.rs` | the run: system, engine, system, engine, …, and what each round gave |
+//! | `server.rs` | the system: brought up, its processes known, taken down |
+//! | `load.rs` | the client: pushes raw frames with a bounded number in flight, and checks every result |
+//! | `engine.rs` | the bare engine: this program again, as a child that runs the model and nothing else |
+//! | `int8_limit.rs` | what the cores could do at most |
+//! | `clock.rs` | times, and CPU times of processes |
+//! | `statistics.rs` | rates, medians, percentiles |
+//! | `report.rs` | the table for people, the JSON object for programs |
 
-fn main() {}
+mod clock;
+mod engine;
+mod int8_limit;
+mod load;
+mod report;
+mod rounds;
+mod server;
+mod statistics;
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use clap::{Args, Parser, Subcommand};
+
+/// Compare the whole system with the bare engine, in one run, interleaved.
+#[derive(Parser)]
+#[command(
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "scripts/bench builds what this needs, runs it, and adds the figures that come from elsewhere.
+
+Exit status: 0 measured, whatever came out; 1 could not measure; 2 wrong usage."
+)]
+struct Cli {
+    #[command(subcommand)]
+    role: Option<Role>,
+    #[command(flatten)]
+    measure: Measure,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// The bare engine: runs a model when told on standard input.
+    #[command(hide = true)]
+    Engine(engine::Order),
+}
+
+#[derive(Args)]
+struct Measure {
+    /// The pipeline's configuration.
+    #[arg(long, value_name = "FILE", default_value = "config/bench.toml")]
+    config: PathBuf,
+    /// Also write the figures, as one flat JSON object.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Length of each measured window.
+    #[arg(long, value_name = "N", default_value_t = 10.0)]
+    seconds: f64,
+    /// How often everything is measured.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// Frames in one push.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    batch: usize,
+    /// Most frames in flight.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    in_flight: usize,
+    /// The detector's float twin, for INT8 over FP32.
+    #[arg(long, value_name = "MODEL", default_value = "resnet18-4class-416-random-fp32")]
+    float: String,
+    /// Multiply-accumulates of one inference in 10^9 (scripts/bench_macs.py), for the share of the INT8 limit.
+    #[arg(long, value_name = "N", requires = "int8_limit")]
+    gmac: Option<f64>,
+    /// The program that measures the INT8 limit of one core (scripts/peak_int8.c).
+    #[arg(long, value_name = "PROGRAM", requires = "gmac")]
+    int8_limit: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.role {
+        Some(Role::Engine(order)) => engine::serve(&order),
+        None => measure(&cli.measure),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("framepipe-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(arguments: &Measure) -> anyhow::Result<()> {
+    ensure!(arguments.seconds >= 0.5 && arguments.seconds <= 3600.0, "--seconds {}: give 0.5 to 3600", arguments.seconds);
+    ensure!((1..=1000).contains(&arguments.rounds), "--rounds {}: give 1 to 1000", arguments.rounds);
+    ensure!(
+        (1..=arguments.in_flight).contains(&arguments.batch),
+        "--batch {}: give 1 to the frames in flight, {}",
+        arguments.batch,
+        arguments.in_flight
+    );
+    let plan = rounds::Plan {
+        config: &arguments.config,
+        window: Duration::from_secs_f64(arguments.seconds),
+        rounds: arguments.rounds,
+        batch: arguments.batch,
+        in_flight: arguments.in_flight,
+        float: &arguments.float,
+        int8_limit: arguments.gmac.zip(arguments.int8_limit.as_deref()),
+    };
+    let figures = report::report(&rounds::run(&plan)?);
+    if let Some(path) = &arguments.json {
+        fs::write(path, format!("{figures:#}\n")).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}

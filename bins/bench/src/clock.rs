@@ -1,0 +1,56 @@
+//! Time on the clock that all processes share, and CPU time: of a process, and of the whole machine.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::{time::ClockId, unistd::Pid};
+
+/// Nanoseconds of CLOCK_MONOTONIC: the same in every process.
+pub fn now_ns() -> anyhow::Result<u64> {
+    read(ClockId::CLOCK_MONOTONIC)
+}
+
+/// Nanoseconds of CPU time that a process has used, all its threads together.
+pub fn cpu_ns(pid: u32) -> anyhow::Result<u64> {
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid as i32));
+    clock.map_err(anyhow::Error::from).and_then(read).with_context(|| format!("process {pid} ended in the measurement"))
+}
+
+/// CPU time that the whole machine has used; what the hypervisor gave to others counts as used.
+pub fn machine_cpu() -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/stat").context("/proc/stat")?;
+    let ticks: Option<u64> = parse_busy_ticks(&stat);
+    let ticks_per_s = rustix::param::clock_ticks_per_second();
+    Ok(Duration::from_millis(ticks.context("/proc/stat has no line of all CPUs")? * 1000 / ticks_per_s))
+}
+
+/// The first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal, …
+fn parse_busy_ticks(stat: &str) -> Option<u64> {
+    let numbers: Vec<u64> =
+        stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace().map_while(|word| word.parse().ok()).collect();
+    let [user, nice, system, _idle, _iowait, irq, softirq, steal] = *numbers.first_chunk()?;
+    Some(user + nice + system + irq + softirq + steal)
+}
+
+fn read(clock: ClockId) -> anyhow::Result<u64> {
+    let time = clock.now()?;
+    Ok(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_and_waiting_are_not_busy() {
+        assert_eq!(parse_busy_ticks("cpu  1 2 4 1000 1000 8 16 32 0 0\ncpu0 9"), Some(63));
+        assert_eq!(parse_busy_ticks("cpu  1 2"), None);
+    }
+
+    #[test]
+    fn clocks_go_on() {
+        let (time, cpu) = (now_ns().unwrap(), cpu_ns(std::process::id()).unwrap());
+        assert!(now_ns().unwrap() > time && cpu_ns(std::process::id()).unwrap() > cpu);
+        assert!(cpu_ns(i32::MAX as u32).is_err() && machine_cpu().unwrap() > Duration::ZERO);
+    }
+}

@@ -1,0 +1,70 @@
+//! Rates, medians, percentiles.
+
+/// Per second: how much was completed from `begin` to `end`. `completed` are the times in ns of what was completed,
+/// before and after the window too; what was under way at an edge counts by its share, so that a window of 200
+/// inferences is not wrong by one of them.
+pub fn rate(completed: &[u64], begin: u64, end: u64) -> f64 {
+    let share = |pair: &[u64]| {
+        let (from, to) = (pair[0], pair[1]);
+        if to == from {
+            return f64::from(u8::from(begin < to && to <= end));
+        }
+        to.min(end).saturating_sub(from.max(begin)) as f64 / (to - from) as f64
+    };
+    completed.windows(2).map(share).sum::<f64>() / ((end - begin) as f64 / 1e9)
+}
+
+/// The middle one; of an even number, the mean of both. NaN of nothing.
+pub fn median(values: &[f64]) -> f64 {
+    let sorted = sorted(values);
+    match sorted.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => sorted[count / 2],
+        count => f64::midpoint(sorted[count / 2 - 1], sorted[count / 2]),
+    }
+}
+
+/// From the lowest to the highest, as a share of the median.
+pub fn spread(values: &[f64]) -> f64 {
+    let sorted = sorted(values);
+    let range = sorted.last().zip(sorted.first()).map(|(last, first)| last - first);
+    range.unwrap_or(f64::NAN) / median(values)
+}
+
+/// The value that `share` of all are not above (nearest rank).
+pub fn percentile(values: &[f64], share: f64) -> f64 {
+    let sorted = sorted(values);
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
+fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_the_same_wherever_the_window_begins() {
+        let completed: Vec<u64> = (0..100).map(|n| n * 100_000_000).collect();
+        for begin in [500_000_000, 510_000_000, 599_999_999] {
+            assert!((rate(&completed, begin, begin + 2_000_000_000) - 10.0).abs() < 1e-9);
+        }
+        assert!((rate(&[0, 5, 5, 10], 0, 10) - 3e8).abs() < 1e-3, "two at the same time are two");
+        assert!((rate(&[0, 5, 5, 10], 5, 10) - 2e8).abs() < 1e-3, "one at the edge belongs to one window");
+    }
+
+    #[test]
+    fn medians_and_percentiles() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(spread(&[9.0, 10.0, 12.0]), 0.3);
+        let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!((percentile(&hundred, 0.5), percentile(&hundred, 0.99)), (50.0, 99.0));
+        assert!(median(&[]).is_nan() && percentile(&[], 0.5).is_nan() && spread(&[]).is_nan());
+    }
+}

@@ -1,0 +1,192 @@
+//! A running pipeline.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use framepipe_client::Client;
+use framepipe_proto::v1::framepipe_client::FramepipeClient;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{Home, Process, Status, is_alive, wait_for, wait_until};
+
+/// For the models to load and warm up on a busy machine.
+const READY_WAIT: Duration = Duration::from_secs(120);
+/// Between two looks at whether the launcher has ended instead.
+const READY_LOOK: Duration = Duration::from_millis(200);
+/// For a process to end, or to be started again.
+const CHANGE_WAIT: Duration = Duration::from_secs(60);
+
+/// A pipeline. Dropped, it is killed: a test that panics leaves no process.
+pub struct Server {
+    launcher: Child,
+    config: PathBuf,
+    address: String,
+    inbox: PathBuf,
+    log: PathBuf,
+}
+
+/// The repository's root.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie below the repository's root")
+}
+
+/// The program `framepipe` of the build that this test is of.
+pub fn program() -> PathBuf {
+    let own = std::env::current_exe().expect("the test knows its own path");
+    let folder = own.ancestors().nth(2).expect("the test lies in TARGET/PROFILE/deps");
+    let program = folder.join("framepipe");
+    assert!(
+        program.is_file(),
+        "{} is missing: run `cargo build --profile verify --workspace --bins`, or scripts/check",
+        program.display()
+    );
+    program
+}
+
+impl Server {
+    /// Starts a pipeline and waits until it takes frames.
+    pub async fn start(home: &Home, config: &str) -> Self {
+        let mut server = Self::launch(home, config);
+        server.wait_ready().await;
+        server
+    }
+
+    /// Starts a pipeline.
+    pub fn launch(home: &Home, config: &str) -> Self {
+        let config = home.configure(config);
+        let log = home.path("up.log");
+        let output = File::create(&log).expect("the log can be written");
+        let launcher = Command::new(program())
+            .args(["up".as_ref(), "--config".as_ref(), config.as_os_str()])
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("one more descriptor"))
+            .stderr(output)
+            .spawn()
+            .expect("the launcher can be started");
+        let address = format!("unix:{}", home.run().join("grpc.sock").display());
+        Self { launcher, config, address, inbox: home.inbox(), log }
+    }
+
+    /// Waits until the pipeline takes frames.
+    pub async fn wait_ready(&mut self) {
+        let client = self.client();
+        let deadline = Instant::now() + READY_WAIT;
+        while client.wait_ready(READY_LOOK).await.is_err() {
+            if let Some(status) = self.launcher.try_wait().expect("the launcher can be waited for") {
+                panic!("the pipeline did not start ({status}):\n{}", self.output());
+            }
+            assert!(Instant::now() < deadline, "the pipeline is not ready after {READY_WAIT:?}:\n{}", self.output());
+        }
+    }
+
+    /// A client of its own connection.
+    pub fn client(&self) -> Client {
+        Client::connect_lazy(&self.address).expect("the address is one").with_inbox(&self.inbox)
+    }
+
+    /// The generated client, which sends whatever it is given.
+    pub fn raw_client(&self) -> FramepipeClient<Channel> {
+        let endpoint = Endpoint::from_shared(self.address.clone()).expect("the address is one");
+        FramepipeClient::new(endpoint.connect_lazy()).max_encoding_message_size(64 << 20)
+    }
+
+    /// What the launcher and its processes have said so far.
+    pub fn output(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What `framepipe status --json` says.
+    pub fn status(&self) -> Status {
+        let output = Command::new(program())
+            .args(["status".as_ref(), "--json".as_ref(), "--config".as_ref(), self.config.as_os_str()])
+            .output()
+            .expect("framepipe can be run");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "framepipe status: {said}\n{}", self.output());
+        serde_json::from_slice(&output.stdout).expect("framepipe status says JSON")
+    }
+
+    /// Pids of a stage's processes, or of the gateway.
+    pub fn pids(&self, stage: &str) -> Vec<u32> {
+        self.status().stage(stage).map(|process| process.pid).collect()
+    }
+
+    /// Pids of the launcher and all its processes.
+    pub fn all_pids(&self) -> Vec<u32> {
+        let status = self.status();
+        status.processes.iter().map(|process| process.pid).chain([status.pid]).collect()
+    }
+
+    /// Sends a signal to every process of a stage.
+    pub fn signal_stage(&self, stage: &str, signal: Signal) {
+        let pids = self.pids(stage);
+        assert!(!pids.is_empty() && !pids.contains(&0), "{stage} does not run: {:?}", self.status());
+        pids.into_iter().for_each(|pid| send(pid, signal));
+    }
+
+    /// Kills one process of a stage, and waits until another is ready in its place.
+    pub fn kill_one(&self, stage: &str) {
+        let first = |status: &Status| status.stage(stage).next().cloned().expect("the stage is in the status");
+        let before = first(&self.status());
+        assert_eq!(before.state, "ready", "{stage} cannot be killed before it runs");
+        send(before.pid, Signal::SIGKILL);
+        let is_back = |now: &Process| now.pid != before.pid && now.state == "ready" && now.restarts > before.restarts;
+        wait_until(&format!("{stage} to be ready again"), CHANGE_WAIT, || is_back(&first(&self.status())));
+    }
+
+    /// Sends a signal to the launcher.
+    pub fn signal(&self, signal: Signal) {
+        send(self.launcher.id(), signal);
+    }
+
+    /// Waits for the launcher's end.
+    pub fn wait_end(&mut self) -> ExitStatus {
+        let launcher = &mut self.launcher;
+        wait_for("the launcher's end", CHANGE_WAIT, || launcher.try_wait().expect("the launcher can be waited for"))
+    }
+
+    /// Ends the pipeline as an operator does, and returns what it said.
+    ///
+    /// # Panics
+    /// When it does not drain and end with success.
+    pub fn stop(mut self) -> String {
+        self.signal(Signal::SIGTERM);
+        let status = self.wait_end();
+        assert!(status.success(), "the pipeline ended with {status}:\n{}", self.output());
+        self.output()
+    }
+
+    /// Kills the launcher, and waits until none of its processes is left.
+    pub fn kill(mut self) {
+        let pids = self.all_pids();
+        self.signal(Signal::SIGKILL);
+        self.wait_end();
+        wait_until("all processes' end", CHANGE_WAIT, || !pids.iter().any(|pid| is_alive(*pid)));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Ok(None) = self.launcher.try_wait() {
+            // Its processes go with it: the kernel kills them.
+            let _ = self.launcher.kill();
+            let _ = self.launcher.wait();
+            if std::thread::panicking() {
+                eprintln!("the pipeline's words:\n{}", self.output());
+            }
+        }
+    }
+}
+
+fn send(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a pid"));
+    kill(pid, signal).unwrap_or_else(|error| panic!("{signal} to {pid}: {error}"));
+}
