@@ -1,0 +1,128 @@
+//! The client under whose load the system is measured: pushes the same raw frames again and again, never more than
+//! `in_flight_max` of them unanswered, and checks every result.
+
+use std::{
+    collections::HashMap,
+    io::Write as _,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use framepipe_client::{
+    Client, FrameResult, Outcome, PixelFormat, PushRequest, RawFrameFormat, Results, ResultsOptions, StreamExt as _,
+};
+use tempfile::NamedTempFile;
+
+use crate::clock::now_ns;
+
+const STREAM: &str = "bench";
+/// For one result, while frames are in flight.
+const RESULT_WAIT: Duration = Duration::from_secs(60);
+
+/// A client with one blob of frames.
+pub struct Load {
+    client: Client,
+    results: Results,
+    blob: NamedTempFile,
+    frame_bytes: u64,
+    batch: usize,
+    in_flight_max: usize,
+    raw: RawFrameFormat,
+    /// When the frames that are out were pushed.
+    in_flight: HashMap<u64, Instant>,
+}
+
+/// What one run under load gave.
+#[derive(Default)]
+pub struct Sample {
+    /// When each result came, ns of CLOCK_MONOTONIC.
+    pub completed: Vec<u64>,
+    /// From push to result, of the frames that came in the window.
+    pub latencies_ms: Vec<f64>,
+    /// Objects found, and those that were cut off.
+    pub detections: usize,
+    /// Milliseconds by stage, all frames together: waited, worked.
+    pub stage_ms: Vec<(String, f64, f64)>,
+}
+
+impl Load {
+    /// A client whose frames of `width` by `height` lie in a file in `inbox`.
+    pub fn new(client: Client, inbox: &Path, [width, height]: [u32; 2], batch: usize, in_flight_max: usize) -> anyhow::Result<Self> {
+        let raw = RawFrameFormat { format: PixelFormat::Rgb24.into(), width, height, stride: 0 };
+        let frame_bytes = 3 * u64::from(width) * u64::from(height);
+        let mut blob = tempfile::Builder::new()
+            .prefix("framepipe-bench.")
+            .tempfile_in(inbox)
+            .with_context(|| format!("the inbox {}", inbox.display()))?;
+        blob.write_all(&pixels(frame_bytes as usize * batch))?;
+        let results = client.results(STREAM, ResultsOptions::default());
+        Ok(Self { client, results, blob, frame_bytes, batch, in_flight_max, raw, in_flight: HashMap::new() })
+    }
+
+    /// Keeps the system busy until `end`, then waits for what is out. Latencies are those of results after `begin`.
+    pub async fn run(&mut self, begin: u64, end: u64) -> anyhow::Result<Sample> {
+        let mut sample = Sample::default();
+        loop {
+            if self.in_flight.len() + self.batch <= self.in_flight_max && now_ns()? < end {
+                self.push().await?;
+            } else if self.in_flight.is_empty() {
+                return Ok(sample);
+            } else {
+                self.receive(begin..end, &mut sample).await?;
+            }
+        }
+    }
+
+    async fn push(&mut self) -> anyhow::Result<()> {
+        let start = Instant::now();
+        let location = self.blob.path().to_str().context("the inbox's path is no UTF-8")?;
+        let sizes = std::iter::repeat_n(self.frame_bytes, self.batch);
+        let batch = self.client.push(PushRequest::location(location, sizes).raw(self.raw).stream(STREAM)).await?;
+        self.in_flight.extend((batch.first_frame..).take(self.batch).map(|frame| (frame, start)));
+        Ok(())
+    }
+
+    async fn receive(&mut self, window: std::ops::Range<u64>, sample: &mut Sample) -> anyhow::Result<()> {
+        let next = tokio::time::timeout(RESULT_WAIT, self.results.next()).await;
+        let next = next.with_context(|| format!("{} frames without a result after {RESULT_WAIT:?}", self.in_flight.len()))?;
+        let result = next.context("the stream of results ended")??;
+        let now = now_ns()?;
+        let pushed = self.in_flight.remove(&result.frame);
+        let pushed = pushed.with_context(|| format!("frame {}: a second result, or never pushed", result.frame))?;
+        sample.completed.push(now);
+        if window.contains(&now) {
+            sample.latencies_ms.push(pushed.elapsed().as_secs_f64() * 1e3);
+        }
+        sample.add(&result)
+    }
+}
+
+impl Sample {
+    fn add(&mut self, result: &FrameResult) -> anyhow::Result<()> {
+        match &result.outcome {
+            Some(Outcome::Detections(found)) => self.detections += found.detections.len(),
+            Some(Outcome::Error(error)) => bail!("frame {}: {:?}: {}", result.frame, error.code(), error.message),
+            None => bail!("frame {}: an outcome that this client does not know", result.frame),
+        }
+        if self.stage_ms.is_empty() {
+            self.stage_ms = result.times.iter().map(|time| (time.stage.clone(), 0.0, 0.0)).collect();
+        }
+        ensure!(self.stage_ms.len() == result.times.len(), "frame {}: not all stages have a time", result.frame);
+        for (sum, time) in self.stage_ms.iter_mut().zip(&result.times) {
+            sum.1 += time.queued_us as f64 / 1e3;
+            sum.2 += time.busy_us as f64 / 1e3;
+        }
+        Ok(())
+    }
+}
+
+/// Noise, always the same: what the pixels are makes no difference to the time.
+fn pixels(bytes: usize) -> Vec<u8> {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..bytes).map(|_| next()).collect()
+}
