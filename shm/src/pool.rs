@@ -102,6 +102,12 @@ impl<'s> Class<'s> {
         }
     }
 
+    /// True while the slot is in the life that the reference names.
+    pub fn lives(&self, slot: SlotRef) -> bool {
+        let word = self.word(slot.index);
+        word.is_used() && word.generation() == slot.generation
+    }
+
     /// True when a take would find nothing, as far as the hints say.
     pub fn is_exhausted(&self) -> bool {
         self.free.is_empty()

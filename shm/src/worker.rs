@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::{
     geometry::POOL_COUNT_MAX,
     job::{Banked, Job, JobState},
-    pool::SlotRef,
+    pool::{Class, SlotRef},
     segment::Segment,
     word::{JobWord, Owner},
 };
@@ -231,6 +231,7 @@ impl<'s> Work<'s> {
         let banked = self.listed[pool]?;
         let (start, length) = self.segment.slot_memory(banked.slot)?;
         debug_assert!(banked.bytes <= length);
+        Class::new(self.segment, pool, banked.slot.class).filter(|class| class.lives(banked.slot))?;
         // SAFETY: the current bank of a job that this process has claimed lists the slot, so that nobody writes it or
         // frees it; `banked` checked that the bytes lie within it.
         Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), banked.bytes) })

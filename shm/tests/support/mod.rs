@@ -1,5 +1,6 @@
-//! A small pipeline over a real segment, for the tests: stage A (queue 0) writes pool 0, stage B (queue 1) reads it and
-//! writes pool 1 and carries pool 0, the gateway (queue 2) reads both, notes the frame in a ledger and frees the job.
+//! A small pipeline over a real segment, for the tests: stage A (queue 0) writes pools 0 and 2; stage B (queue 1) reads
+//! both, writes pool 1, carries pool 0 on and lets pool 2 go; the gateway (queue 2) reads pools 0 and 1, notes the frame
+//! in a ledger and frees the job.
 #![allow(dead_code, reason = "each test uses its part")]
 #![allow(unsafe_code, reason = "a ledger shared with forked children")]
 
@@ -28,6 +29,7 @@ pub fn geometry(jobs: u64, slots: u64) -> Geometry {
     let mut pools = [PoolGeometry::default(); framepipe_shm::POOL_COUNT_MAX];
     pools[0] = PoolGeometry::new(&[(4096, slots)]);
     pools[1] = PoolGeometry::new(&[(4096, slots)]);
+    pools[2] = PoolGeometry::new(&[(4096, slots)]);
     Geometry { jobs, queues: 3, processes: 32, request_bytes: 8, descriptor_bytes: 8, pools }
 }
 
@@ -74,21 +76,26 @@ impl Bench {
     }
 
     pub fn finish<'s>(&'s self, worker: &Worker<'s>, mut work: Work<'s>, queue: usize) -> bool {
-        match worker.acquire(&mut work, queue, 8) {
-            Err(Shortage::InUse { .. }) => {
-                worker.put_back(work).expect("the worker lives");
-                return false;
+        let frame = frame_of(&work);
+        let outputs: Vec<(usize, u64)> = match queue {
+            A => vec![(0, expected(frame).0), (2, !frame)],
+            _ => {
+                assert_eq!(number(work.input(2).expect("A wrote pool 2")), !frame, "frame {frame}, pool 2");
+                vec![(1, number(work.input(0).expect("pool 0 is carried to B")).wrapping_mul(3).wrapping_add(2))]
             }
-            taken => taken.expect("8 bytes fit"),
-        }
-        let value = match queue {
-            A => expected(frame_of(&work)).0,
-            _ => number(work.input(0).expect("pool 0 is carried to B")).wrapping_mul(3).wrapping_add(2),
         };
-        let mut output = work.take_output(queue).expect("it was acquired");
-        output.bytes[..8].copy_from_slice(&value.to_ne_bytes());
-        output.used = 8;
-        work.return_output(output);
+        for (pool, value) in &outputs {
+            match worker.acquire(&mut work, *pool, 8) {
+                Err(Shortage::InUse { .. }) => {
+                    worker.put_back(work).expect("the worker lives");
+                    return false;
+                }
+                taken => taken.expect("8 bytes fit"),
+            }
+            let output = work.output(*pool).expect("it was acquired");
+            output.bytes[..8].copy_from_slice(&value.to_ne_bytes());
+            output.used = 8;
+        }
         let mut descriptor = [0; 8];
         work.read_descriptor(&mut descriptor);
         let hops = u64::from_ne_bytes(descriptor) + 1;
@@ -121,7 +128,7 @@ impl Bench {
     pub fn assert_clean(&self, context: &str) {
         let jobs = self.segment.geometry().jobs as usize;
         assert_eq!(self.segment.job_census(), [jobs, 0, 0, 0], "{context}: jobs [free, writing, ready, claimed]");
-        for pool in 0..2 {
+        for pool in 0..3 {
             assert_eq!(self.segment.pool_use(pool).0, 0, "{context}: pool {pool} leaks");
         }
         assert_eq!(self.segment.repair_hints(), 0, "{context}: no hint is missing");
