@@ -3,6 +3,7 @@
 //! **Acceptance is one store**: `accepted += n` in the header. Killed before it, a batch's jobs go back to FREE, as if the
 //! call had never been; killed after it, they go on to READY. The ticket in each job says which: it is written before the
 //! store, and cleared before the job is freed, so that no job that is being written bears the ticket of a former life.
+//! There is one gateway at a time, and a recovery between two: nobody raises `accepted` while a dead one's jobs are WRITING.
 
 use crate::{
     geometry::POOL_COUNT_MAX,
