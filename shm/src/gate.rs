@@ -36,7 +36,7 @@ impl<'s> Gate<'s> {
 
     /// Takes `count` free jobs; `None` when there are not as many. One thread drafts at a time.
     pub fn draft(&self, count: usize) -> Option<Draft<'s>> {
-        let mut draft = Draft { gate: *self, jobs: Vec::with_capacity(count), first: self.segment.accepted() };
+        let mut draft = Draft { gate: *self, jobs: Vec::with_capacity(count), first: self.segment.next_frame() };
         while draft.jobs.len() < count {
             draft.jobs.push(self.take()?); // on `None` the draft is dropped, which frees what it has
         }

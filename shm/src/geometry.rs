@@ -51,6 +51,9 @@ impl PoolGeometry {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Geometry {
+    /// What the frames are processed with, hashed by whoever makes the segment: a segment of other models, though of equal
+    /// sizes, is another segment.
+    pub pipeline: u64,
     /// Jobs: the most frames in flight.
     pub jobs: u64,
     /// Queues: one before each stage, and one before the gateway's delivery.

@@ -60,7 +60,7 @@ impl Segment {
             JobState::Claimed => repair.reclaimed += usize::from(job.swap(word, after_death(word, blame))),
             JobState::Writing => {
                 // Pairs with `Gate::accept`: the ticket was stored before `accepted` was raised.
-                let accepted = job.head().ticket.load(Ordering::Acquire) < self.accepted();
+                let accepted = job.head().ticket.load(Ordering::Acquire) < self.next_frame();
                 let to = if accepted { word.ready_at(0, word.bank()) } else { word.freed() };
                 if !accepted {
                     job.head().ticket.store(NO_TICKET, Ordering::Release); // or a later life would bear it

@@ -2,7 +2,8 @@
 //! launcher, opened by every process, kept when a launcher dies, removed when it ends.
 
 use std::{
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
@@ -33,10 +34,11 @@ pub(crate) struct Header {
     ready: AtomicU32,
     hash: AtomicU64,
     run: AtomicU64,
-    supervisor_pid: AtomicU32,
     last_owner: AtomicU32,
-    supervisor_start: AtomicU64,
-    /// Frames accepted: the store that raises it is what accepts them.
+    _reserved: AtomicU32,
+    /// Number of the first frame.
+    first_frame: AtomicU64,
+    /// Number of the next frame: the store that raises it is what accepts frames.
     accepted: AtomicU64,
     geometry: [AtomicU64; size_of::<Geometry>() / 8],
 }
@@ -123,25 +125,33 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Makes a segment: reserves all its memory, fills its tables, and stores `ready` last.
+    /// Makes a segment: reserves all its memory, fills its tables, and stores `ready` last. It is made aside and moved
+    /// into place whole, so that a launcher killed meanwhile leaves nothing that looks like a segment. Frames are numbered
+    /// from `first_frame` on: a number that no former segment's frames bore, because results outlive segments.
     ///
     /// # Errors
     /// When the geometry cannot be, the folder exists, or there is no room (what was made is removed again).
-    pub fn create(folder: &Path, geometry: Geometry, run: u64) -> Result<Self, SegmentError> {
+    pub fn create(folder: &Path, geometry: Geometry, run: u64, first_frame: u64) -> Result<Self, SegmentError> {
         geometry.check()?;
+        if folder.exists() {
+            return Err(SegmentError::Exists(folder.display().to_string()));
+        }
+        for left in [aside(folder, "new"), aside(folder, "gone")] {
+            clear(&left).map_err(io_error(&left))?; // of a launcher that was killed while it made or removed one
+        }
         let layout = Layout::of(&geometry);
         Self::check_room(folder, &layout)?;
-        match fs::DirBuilder::new().mode(0o700).create(folder) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(SegmentError::Exists(folder.display().to_string()));
-            }
-            made => made.map_err(io_error(folder))?,
+        let new = aside(folder, "new");
+        fs::DirBuilder::new().mode(0o700).create(&new).map_err(io_error(&new))?;
+        let made = Self::create_files(&new, geometry, layout, run, first_frame);
+        let placed = made.and_then(|made| {
+            fs::rename(&new, folder).map_err(io_error(folder))?;
+            Ok(Self { folder: folder.to_owned(), ..made })
+        });
+        if placed.is_err() {
+            let _ = clear(&new); // the reason is the one to tell
         }
-        let made = Self::create_files(folder, geometry, layout, run);
-        if made.is_err() {
-            let _ = Self::remove(folder);
-        }
-        made
+        placed
     }
 
     fn check_room(folder: &Path, layout: &Layout) -> Result<(), SegmentError> {
@@ -155,7 +165,13 @@ impl Segment {
         Ok(())
     }
 
-    fn create_files(folder: &Path, geometry: Geometry, layout: Layout, run: u64) -> Result<Self, SegmentError> {
+    fn create_files(
+        folder: &Path,
+        geometry: Geometry,
+        layout: Layout,
+        run: u64,
+        first_frame: u64,
+    ) -> Result<Self, SegmentError> {
         let make = |name: &str, bytes: usize| {
             let path = folder.join(name);
             Mapping::create(&path, bytes).map_err(|error| match error.raw_os_error() {
@@ -172,11 +188,11 @@ impl Segment {
         }
         let control = make(CONTROL_FILE, layout.bytes)?;
         let segment = Self { folder: folder.to_owned(), geometry, layout, control, pools };
-        segment.fill(run);
+        segment.fill(run, first_frame);
         Ok(segment)
     }
 
-    fn fill(&self, run: u64) {
+    fn fill(&self, run: u64, first_frame: u64) {
         let header = self.header();
         for index in 0..self.geometry.jobs as u32 {
             let job = Job::new(self, index);
@@ -189,6 +205,8 @@ impl Segment {
             to.store(*from, Ordering::Relaxed);
         }
         header.run.store(run, Ordering::Relaxed);
+        header.first_frame.store(first_frame, Ordering::Relaxed);
+        header.accepted.store(first_frame, Ordering::Relaxed);
         header.hash.store(self.geometry.hash(ABI), Ordering::Relaxed);
         header.abi.store(ABI, Ordering::Relaxed);
         header.magic.store(MAGIC, Ordering::Relaxed);
@@ -201,6 +219,7 @@ impl Segment {
     /// When there is none, or it is not whole, or of another ABI: it is left untouched.
     pub fn open(folder: &Path, access: Access) -> Result<Self, SegmentError> {
         let foreign = |why: String| SegmentError::Foreign { folder: folder.display().to_string(), why };
+        check_owner(folder).map_err(foreign)?;
         let path = folder.join(CONTROL_FILE);
         let control = Mapping::open(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => SegmentError::Absent(folder.display().to_string()),
@@ -243,12 +262,30 @@ impl Segment {
         Ok(Self { folder: folder.to_owned(), geometry, layout, control, pools })
     }
 
-    /// Removes a segment's files. Processes that have it mapped keep their mappings.
+    /// Removes a segment's files. Processes that have it mapped keep their mappings. It is moved aside first, so that a
+    /// launcher killed meanwhile leaves no half of one.
     ///
     /// # Errors
     /// What the operating system says.
     pub fn remove(folder: &Path) -> io::Result<()> {
-        fs::remove_dir_all(folder)
+        let gone = aside(folder, "gone");
+        clear(&gone)?;
+        fs::rename(folder, &gone)?;
+        clear(&gone)
+    }
+
+    /// Takes the lock of a segment, which is held while its launcher lives: two launchers never have one segment, even
+    /// where they cannot see each other's processes. `None`: another one holds it.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn lock(folder: &Path) -> io::Result<Option<File>> {
+        let control = File::open(folder.join(CONTROL_FILE))?;
+        match control.try_lock() {
+            Ok(()) => Ok(Some(control)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 
     /// Where the segment lies.
@@ -276,25 +313,18 @@ impl Segment {
         self.header().run.load(Ordering::Relaxed)
     }
 
+    /// Number of the next frame: all below it that this segment numbered were accepted.
+    pub fn next_frame(&self) -> u64 {
+        self.header().accepted.load(Ordering::Acquire)
+    }
+
     /// Frames accepted since the segment was made.
     pub fn accepted(&self) -> u64 {
-        self.header().accepted.load(Ordering::Acquire)
+        self.next_frame() - self.header().first_frame.load(Ordering::Relaxed)
     }
 
     pub(crate) fn accept(&self, accepted: u64) {
         self.header().accepted.store(accepted, Ordering::Release);
-    }
-
-    /// Pid and start time of the launcher that has the segment.
-    pub fn supervisor(&self) -> (u32, u64) {
-        let header = self.header();
-        (header.supervisor_pid.load(Ordering::Relaxed), header.supervisor_start.load(Ordering::Relaxed))
-    }
-
-    /// Records the launcher that has the segment.
-    pub fn set_supervisor(&self, pid: u32, start_time: u64) {
-        self.header().supervisor_start.store(start_time, Ordering::Relaxed);
-        self.header().supervisor_pid.store(pid, Ordering::Relaxed);
     }
 
     /// Device and inode of each of the segment's files, so that nobody passes one of them in as an image.
@@ -380,6 +410,34 @@ impl Segment {
 
     fn header(&self) -> &Header {
         header_of(&self.control)
+    }
+}
+
+/// What another user made, or may write, is not believed: it names processes to kill and memory to read.
+fn check_owner(folder: &Path) -> Result<(), String> {
+    let Ok(metadata) = fs::symlink_metadata(folder) else { return Ok(()) }; // absent, which opening it says
+    let own = rustix::process::geteuid().as_raw();
+    match (metadata.is_dir(), metadata.uid(), metadata.mode() & 0o077) {
+        (false, ..) => Err("it is no folder".into()),
+        (_, uid, _) if uid != own => Err(format!("it belongs to user {uid}, not to {own}")),
+        (_, _, 0) => Ok(()),
+        (_, _, open) => Err(format!("others may enter it (mode {open:03o}): remove it if it is not framepipe's")),
+    }
+}
+
+/// Where a segment lies while it is made or removed.
+fn aside(folder: &Path, what: &str) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(".");
+    name.push(what);
+    name.into()
+}
+
+/// Removes a folder, if it is there.
+fn clear(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -14,6 +14,9 @@ use crate::{
     word::{JobWord, Owner},
 };
 
+/// Size classes that a frame may take a slot of.
+const CLASSES_TRIED: usize = 2;
+
 /// Work was taken from this process: the launcher holds it for dead. It must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("job {job} is no longer this process's: its owner was declared dead")]
@@ -114,11 +117,15 @@ impl<'s> Worker<'s> {
 
     /// Waits until a slot of the pool may be free, or `timeout`. `bytes` is what the slot must hold.
     pub fn wait_for_slot(&self, pool: usize, bytes: usize, timeout: Duration, mut stop: impl FnMut() -> bool) {
-        let fitting = || self.segment.classes(pool).any(|class| class.slot_bytes >= bytes && !class.is_exhausted());
+        let fitting = || {
+            let fitting = self.segment.classes(pool).filter(|class| class.slot_bytes >= bytes);
+            fitting.take(CLASSES_TRIED).any(|class| !class.is_exhausted())
+        };
         let _ = self.segment.pool_event(pool).wait(timeout, || (fitting() || stop()).then_some(()));
     }
 
-    /// Takes a slot of `pool` for at least `bytes` bytes, from the smallest class that has one.
+    /// Takes a slot of `pool` for at least `bytes` bytes, from the smallest class that holds them, or the next larger
+    /// one: no further, or small frames would keep the few largest slots from the frames that need them.
     ///
     /// # Errors
     /// [`Shortage`].
@@ -127,7 +134,7 @@ impl<'s> Worker<'s> {
         if bytes > most {
             return Err(Shortage::TooLarge { pool, bytes, most });
         }
-        let mut fitting = self.segment.classes(pool).filter(|class| class.slot_bytes >= bytes);
+        let mut fitting = self.segment.classes(pool).filter(|class| class.slot_bytes >= bytes).take(CLASSES_TRIED);
         let taken = fitting.find_map(|class| class.take(self.owner, work.job.index));
         let slot = taken.ok_or(Shortage::InUse { pool })?;
         let (start, length) = self.segment.slot_memory(slot).expect("a worker maps the pools that it writes");

@@ -18,8 +18,8 @@ fn a_recovery_wakes_every_sleeper() {
         let segment = &bench.segment;
         assert!(bench.accept(1, 2) && bench.work(1, A) && bench.work(1, A));
         let sleepers = [
-            scope.spawn(move || drop(Worker::new(segment, 1, A).wait(long, || false))),
-            scope.spawn(move || drop(Worker::new(segment, 1, A).wait(long, || false))),
+            scope.spawn(move || _ = Worker::new(segment, 1, A).wait(long, || false)),
+            scope.spawn(move || _ = Worker::new(segment, 1, A).wait(long, || false)),
             scope.spawn(move || Worker::new(segment, 1, B).wait_for_slot(0, 8, long, || false)),
         ];
         let asleep = || !sleepers.iter().all(|sleeper| sleeper.is_finished());

@@ -95,7 +95,8 @@ impl Photo {
             Some(Outcome::Detections(found)) => found,
             other => panic!("{}: {other:?}", result.name),
         };
-        assert_eq!((found.detections_dropped, found.crops_dropped), (0, 0), "{}: limits cut objects off", result.name);
+        // Detections may be cut off: the reference keeps to the same limit.
+        assert_eq!(found.crops_dropped, 0, "{}: objects without attributes", result.name);
         let detections = found.detections.into_iter().map(|one| {
             let corners = one.r#box.expect("a detection has a box");
             Found {

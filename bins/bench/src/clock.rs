@@ -5,6 +5,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use nix::{time::ClockId, unistd::Pid};
 
+/// The unit of /proc/stat, on every architecture that this runs on.
+const TICKS_PER_S: u64 = 100;
+
 /// Nanoseconds of CLOCK_MONOTONIC: the same in every process.
 pub fn now_ns() -> anyhow::Result<u64> {
     read(ClockId::CLOCK_MONOTONIC)
@@ -20,14 +23,18 @@ pub fn cpu_ns(pid: u32) -> anyhow::Result<u64> {
 pub fn machine_cpu() -> anyhow::Result<Duration> {
     let stat = std::fs::read_to_string("/proc/stat").context("/proc/stat")?;
     let ticks: Option<u64> = parse_busy_ticks(&stat);
-    let ticks_per_s = rustix::param::clock_ticks_per_second();
-    Ok(Duration::from_millis(ticks.context("/proc/stat has no line of all CPUs")? * 1000 / ticks_per_s))
+    Ok(Duration::from_millis(ticks.context("/proc/stat has no line of all CPUs")? * 1000 / TICKS_PER_S))
 }
 
 /// The first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal, …
 fn parse_busy_ticks(stat: &str) -> Option<u64> {
-    let numbers: Vec<u64> =
-        stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace().map_while(|word| word.parse().ok()).collect();
+    let numbers: Vec<u64> = stat
+        .lines()
+        .next()?
+        .strip_prefix("cpu ")?
+        .split_ascii_whitespace()
+        .map_while(|word| word.parse().ok())
+        .collect();
     let [user, nice, system, _idle, _iowait, irq, softirq, steal] = *numbers.first_chunk()?;
     Some(user + nice + system + irq + softirq + steal)
 }
@@ -51,6 +58,12 @@ mod tests {
     fn clocks_go_on() {
         let (time, cpu) = (now_ns().unwrap(), cpu_ns(std::process::id()).unwrap());
         assert!(now_ns().unwrap() > time && cpu_ns(std::process::id()).unwrap() > cpu);
-        assert!(cpu_ns(i32::MAX as u32).is_err() && machine_cpu().unwrap() > Duration::ZERO);
+        assert!(machine_cpu().unwrap() > Duration::ZERO);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_an_error() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        assert!(child.wait().unwrap().success() && cpu_ns(child.id()).is_err());
     }
 }

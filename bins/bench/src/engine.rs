@@ -45,8 +45,7 @@ pub fn serve(order: &Order) -> anyhow::Result<()> {
     let head = Detector::new(&manifest)?;
     let runtime = Runtime::load(&config.onnxruntime)?;
     let options = Options { threads: order.threads, batch_max: 1 };
-    let mut model =
-        CpuModel::open(&runtime, &manifest.model_path(), &manifest.input, &head.outputs(), options)?;
+    let mut model = CpuModel::open(&runtime, &manifest.model_path(), &manifest.input, &head.outputs(), options)?;
     model.warm_up(&[])?;
     let tensor = tensor(manifest.input.tensor_bytes() / DataType::F32.bytes());
 

@@ -48,7 +48,13 @@ pub struct Sample {
 
 impl Load {
     /// A client whose frames of `width` by `height` lie in a file in `inbox`.
-    pub fn new(client: Client, inbox: &Path, [width, height]: [u32; 2], batch: usize, in_flight_max: usize) -> anyhow::Result<Self> {
+    pub fn new(
+        client: Client,
+        inbox: &Path,
+        [width, height]: [u32; 2],
+        batch: usize,
+        in_flight_max: usize,
+    ) -> anyhow::Result<Self> {
         let raw = RawFrameFormat { format: PixelFormat::Rgb24.into(), width, height, stride: 0 };
         let frame_bytes = 3 * u64::from(width) * u64::from(height);
         let mut blob = tempfile::Builder::new()
@@ -85,7 +91,8 @@ impl Load {
 
     async fn receive(&mut self, window: std::ops::Range<u64>, sample: &mut Sample) -> anyhow::Result<()> {
         let next = tokio::time::timeout(RESULT_WAIT, self.results.next()).await;
-        let next = next.with_context(|| format!("{} frames without a result after {RESULT_WAIT:?}", self.in_flight.len()))?;
+        let next =
+            next.with_context(|| format!("{} frames without a result after {RESULT_WAIT:?}", self.in_flight.len()))?;
         let result = next.context("the stream of results ended")??;
         let now = now_ns()?;
         let pushed = self.in_flight.remove(&result.frame);

@@ -20,12 +20,7 @@ mod rounds;
 mod server;
 mod statistics;
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, Parser, Subcommand};
@@ -100,7 +95,11 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: &Measure) -> anyhow::Result<()> {
-    ensure!(arguments.seconds >= 0.5 && arguments.seconds <= 3600.0, "--seconds {}: give 0.5 to 3600", arguments.seconds);
+    ensure!(
+        arguments.seconds >= 0.5 && arguments.seconds <= 3600.0,
+        "--seconds {}: give 0.5 to 3600",
+        arguments.seconds
+    );
     ensure!((1..=1000).contains(&arguments.rounds), "--rounds {}: give 1 to 1000", arguments.rounds);
     ensure!(
         (1..=arguments.in_flight).contains(&arguments.batch),

@@ -2,10 +2,7 @@
 //! then the engines, while the system is up and idle. What is compared is compared within a round, so that a machine
 //! that grows slower in the course of the run makes both slower.
 
-use std::{
-    path::Path,
-    time::Duration,
-};
+use std::{io::Write as _, path::Path, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use framepipe_client::Client;
@@ -162,18 +159,16 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn round(&mut self, number: usize) -> anyhow::Result<Round> {
-        let Self { plan, .. } = self;
-        let rounds = plan.rounds;
-        let say = |what: &str| println!("round {number} of {rounds}: {what}");
-        say("system");
+        let plan = self.plan;
+        say(&format!("round {number} of {}: system ", plan.rounds))?;
         let system = self.system()?;
-        say(&format!("  {:.2} frames/s; bare engine in the same layout", system.fps));
+        say(&format!("{:.2}/s, bare engine ", system.fps))?;
         let engine = bare(&mut self.engine, plan.window, self.cores, &self.members)?;
-        say(&format!("  {:.2} inferences/s; one process of one thread, INT8", engine.fps));
+        say(&format!("{:.2}/s; one process of one thread: INT8 ", engine.fps))?;
         let int8 = bare(&mut self.int8, plan.window, self.cores, &self.members)?;
-        say(&format!("  {:.2} inferences/s; one process of one thread, FP32", int8.fps));
+        say(&format!("{:.2}/s, FP32 ", int8.fps))?;
         let float = bare(&mut self.float, plan.window, self.cores, &self.members)?;
-        say(&format!("  {:.2} inferences/s", float.fps));
+        say(&format!("{:.2}/s\n", float.fps))?;
         let limit = |(_, program): (f64, &Path)| int8_limit::measure(program, self.processes * self.threads);
         Ok(Round { system, engine, int8, float, int8_limit: plan.int8_limit.map(limit).transpose()? })
     }
@@ -183,7 +178,7 @@ impl Bench<'_> {
         let (from, before, others) = (now_ns()?, self.cpu_by_group()?, machine_cpu()?);
         let sample = self.runtime.block_on(self.load.run(begin, end))?;
         let (to, after, others_after) = (now_ns()?, self.cpu_by_group()?, machine_cpu()?);
-        self.runtime.block_on(tokio::time::sleep(SETTLE));
+        self.runtime.block_on(async { tokio::time::sleep(SETTLE).await });
         let used = before.into_iter().zip(after).map(|((group, before), (_, after))| (group, after - before));
         let cpu_s: Vec<(String, f64)> = used.collect();
         let own = cpu_s.iter().map(|(_, seconds)| seconds).sum::<f64>();
@@ -221,6 +216,13 @@ fn bare(engines: &mut Engines, length: Duration, cores: usize, members: &[Member
     let fps = rate(&completed, begin, end);
     ensure!(fps > 0.0, "no inference was completed within {length:?}: give more --seconds");
     Ok(Bare { fps, cpu_s: own_s / completed.len() as f64, others, idle_system: system_s / machine_s })
+}
+
+/// Progress, within a line.
+fn say(what: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    write!(out, "{what}")?;
+    Ok(out.flush()?)
 }
 
 /// Begin and end of a window after the warm-up.

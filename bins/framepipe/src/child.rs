@@ -65,9 +65,24 @@ impl Child {
         let mut command = Command::new(sibling(binary)?);
         command.arg(&address).arg(std::process::id().to_string());
         command.fd_mappings(inherited.collect::<anyhow::Result<_>>()?)?;
-        let process = command.spawn().with_context(|| format!("cannot start {binary}"))?;
+        let mut process = command.spawn().with_context(|| format!("cannot start {binary}"))?;
+        let heard = Self::hear(&process, server, words, wake);
+        let pidfd = heard.inspect_err(|_| {
+            let _ = process.kill().and_then(|()| process.wait()); // unheard, it is of no use
+        })?;
         let pid = process.id();
-        let pidfd = pidfd_open(rustix::process::Pid::from_child(&process), PidfdFlags::empty())?;
+        Ok(Self { pid, process, pidfd, address, order: Some(order), commands: None, is_ready: false })
+    }
+
+    /// Starts to hear a process, and to watch for its death.
+    fn hear(
+        process: &std::process::Child,
+        server: IpcOneShotServer<Report>,
+        words: Sender<Word>,
+        wake: OwnedFd,
+    ) -> anyhow::Result<OwnedFd> {
+        let pid = process.id();
+        let pidfd = pidfd_open(rustix::process::Pid::from_child(process), PidfdFlags::empty())?;
         let listen = move || {
             // An error: the child died before it had spoken.
             let Ok((reports, first)) = server.accept() else { return };
@@ -81,7 +96,7 @@ impl Child {
             }
         };
         thread::Builder::new().name(format!("hear-{pid}")).spawn(listen)?;
-        Ok(Self { pid, process, pidfd, address, order: Some(order), commands: None, is_ready: false })
+        Ok(pidfd)
     }
 
     /// Answers the child's first word with its order.

@@ -7,17 +7,18 @@ use std::{
     os::{
         fd::OwnedFd,
         unix::{
-            fs::{DirBuilderExt, PermissionsExt},
+            fs::{DirBuilderExt, MetadataExt, PermissionsExt},
             net::UnixListener,
         },
     },
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use framepipe_pipeline::{Config, Plan};
-use framepipe_shm::{Access, Blame, Segment, SegmentError, monotonic_ns};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use framepipe_shm::{Access, Blame, Segment, SegmentError};
+use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
 
 use crate::proc_stat::start_time;
 
@@ -30,7 +31,7 @@ pub struct House {
     /// The socket that `framepipe status` asks.
     pub control: UnixListener,
     config: Config,
-    _lock: File,
+    _locks: [File; 2],
 }
 
 /// Name of the control socket in the run folder.
@@ -51,13 +52,13 @@ impl House {
         if let Some(address) = &config.server.tcp {
             let listener = TcpListener::bind(address)
                 .with_context(|| format!("cannot listen on {address} (server.tcp, --tcp): is another server there?"))?;
-            println!("listening on {}", listener.local_addr()?);
+            framepipe_pipeline::say!("listening on {}", listener.local_addr()?);
             listeners.push(listener.into());
         }
         listeners.push(unix_listener(&config.server.unix, 0o666)?.into());
-        println!("listening on unix:{}", config.server.unix.display());
-        let segment = segment(config, plan, discard)?;
-        Ok(Self { segment, listeners, control, config: config.clone(), _lock: lock })
+        framepipe_pipeline::say!("listening on unix:{}", config.server.unix.display());
+        let (segment, segment_lock) = segment(config, plan, discard)?;
+        Ok(Self { segment, listeners, control, config: config.clone(), _locks: [lock, segment_lock] })
     }
 
     /// Removes sockets, and the segment unless it `holds` frames that a later launcher must take over.
@@ -74,7 +75,14 @@ impl House {
 }
 
 fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
-    if path.is_dir() {
+    if let Ok(metadata) = fs::symlink_metadata(path) {
+        // Another user's folder may hold, or become, anything.
+        let trusted = metadata.is_dir() && [0, geteuid().as_raw()].contains(&metadata.uid());
+        anyhow::ensure!(
+            trusted,
+            "{} is no folder of this user's or root's: remove it, or name another",
+            path.display()
+        );
         return Ok(());
     }
     let made = fs::DirBuilder::new().recursive(true).mode(mode & 0o777).create(path);
@@ -111,19 +119,33 @@ fn segment_folder(config: &Config) -> PathBuf {
 }
 
 /// Makes the segment, or takes over the one that a dead launcher left.
-fn segment(config: &Config, plan: &Plan, discard: bool) -> anyhow::Result<&'static Segment> {
+fn segment(config: &Config, plan: &Plan, discard: bool) -> anyhow::Result<(&'static Segment, File)> {
     let folder = segment_folder(config);
-    let segment = match Segment::create(&folder, plan.geometry, monotonic_ns()) {
+    let segment = match create(&folder, plan) {
         Err(SegmentError::Exists(_)) => take_over(&folder, plan, discard)?,
         made => made?,
     };
-    let pid = std::process::id();
-    segment.set_supervisor(pid, start_time(pid).unwrap_or(0));
+    let Some(lock) = Segment::lock(&folder)? else { return Err(belongs_to_another(&folder)) };
     // It lives as long as this process: threads and tables refer to it.
-    Ok(Box::leak(Box::new(segment)))
+    Ok((Box::leak(Box::new(segment)), lock))
+}
+
+fn belongs_to_another(folder: &Path) -> anyhow::Error {
+    anyhow!("{} belongs to a running pipeline: give this one another --name", folder.display())
+}
+
+/// A new segment. Its frames' numbers begin above those of every former one, whose results may still be unread: at a
+/// million a second since 1970, which stays below 2^53.
+fn create(folder: &Path, plan: &Plan) -> Result<Segment, SegmentError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Segment::create(folder, plan.geometry, now.as_nanos() as u64, now.as_secs() << 20)
 }
 
 fn take_over(folder: &Path, plan: &Plan, discard: bool) -> anyhow::Result<Segment> {
+    // Held for the moment; whoever has it for good is running.
+    if let Ok(None) = Segment::lock(folder) {
+        return Err(belongs_to_another(folder));
+    }
     let ways = format!(
         "stop with the configuration and the version that made it (they finish its frames), or give --discard, \
          which loses the frames in {}",
@@ -132,33 +154,35 @@ fn take_over(folder: &Path, plan: &Plan, discard: bool) -> anyhow::Result<Segmen
     let segment = match Segment::open(folder, Access::All) {
         Ok(segment) => segment,
         Err(error) if discard => {
-            eprintln!("launcher: discarding {}: {error}", folder.display());
+            framepipe_pipeline::say!("launcher: discarding {}: {error}", folder.display());
             return remake(folder, plan);
         }
         Err(error) => return Err(error).context(ways),
     };
-    let (pid, start) = segment.supervisor();
-    if pid != 0 && pid != std::process::id() && start_time(pid) == Some(start) {
-        bail!("{} belongs to a running pipeline, pid {pid}: give this one another --name", folder.display());
-    }
     let orphans = end_processes(&segment)?;
     if segment.geometry() != &plan.geometry {
         if discard {
             let [free, ..] = segment.job_census();
             let frames = segment.geometry().jobs as usize - free;
-            eprintln!("launcher: discarding {} with {frames} frames of another configuration", folder.display());
+            framepipe_pipeline::say!(
+                "launcher: discarding {} with {frames} frames of another configuration",
+                folder.display()
+            );
             return remake(folder, plan);
         }
         bail!("{} was left by a launcher with another configuration: {ways}", folder.display());
     }
     let repair = segment.recover(Blame::Nobody);
-    println!("took over {} from a launcher that died ({orphans} orphans ended): {repair:?}", folder.display());
+    framepipe_pipeline::say!(
+        "took over {} from a launcher that died ({orphans} orphans ended): {repair:?}",
+        folder.display()
+    );
     Ok(segment)
 }
 
 fn remake(folder: &Path, plan: &Plan) -> anyhow::Result<Segment> {
     Segment::remove(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-    Ok(Segment::create(folder, plan.geometry, monotonic_ns())?)
+    Ok(create(folder, plan)?)
 }
 
 /// Kills every process that the table still names, waits for its death, and vacates the table.

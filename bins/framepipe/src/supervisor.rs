@@ -1,7 +1,7 @@
 //! The launcher's loop. Single-threaded: it alone spawns, waits, repairs and restarts.
 
 use std::{
-    os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
+    os::fd::OwnedFd,
     process::ExitStatus,
     time::{Duration, Instant},
 };
@@ -136,7 +136,7 @@ impl<'a> Supervisor<'a> {
                 self.hear(word)?;
             }
             self.bury()?;
-            self.restart_due()?;
+            self.restart_due();
             if Instant::now() >= next_sweep {
                 next_sweep = Instant::now() + SWEEP;
                 self.sweeper.sweep(self.segment);
@@ -169,12 +169,16 @@ impl<'a> Supervisor<'a> {
             let name = Signal::try_from(signal.ssi_signo as i32).map_or("a signal", Signal::as_str);
             match self.phase {
                 Phase::Starting | Phase::Running => {
-                    println!("{name}: finishing what was accepted, refusing new frames; once more to stop at once");
+                    framepipe_pipeline::say!(
+                        "{name}: finishing what was accepted, refusing new frames; once more to stop at once"
+                    );
                     self.phase = Phase::Draining;
                     self.command_gateway(Command::Drain);
                 }
                 Phase::Draining => {
-                    println!("{name} again: stopping at once; frames in flight are kept for the next start");
+                    framepipe_pipeline::say!(
+                        "{name} again: stopping at once; frames in flight are kept for the next start"
+                    );
                     self.stop(End::Forced);
                 }
                 Phase::Stopping { .. } => {}
@@ -211,7 +215,7 @@ impl<'a> Supervisor<'a> {
                 match self.phase {
                     Phase::Draining if place.stage == GATEWAY => child.command(Command::Drain),
                     Phase::Stopping { .. } => child.command(Command::Stop),
-                    _ => println!("{} is ready after {ms} ms", place.title()),
+                    _ => framepipe_pipeline::say!("{} is ready after {ms} ms", place.title()),
                 }
             }
             Report::Failed { message } => place.failure = Some(message),
@@ -242,17 +246,24 @@ impl<'a> Supervisor<'a> {
                 continue;
             }
             if blame != Some(Blame::Frames) {
-                blame = Some(if status.signal().is_some() { Blame::Frames } else { Blame::Nobody });
+                blame = Some(self.blame(status));
             }
             self.died(index, status)?;
         }
-        // One repair for all who died by now. A process that ended by its own will had nothing of a frame to blame.
+        // One repair for all who died by now.
         if let Some(blame) = blame {
             let start = Instant::now();
             let repair = self.segment.recover(blame);
-            eprintln!("launcher: repaired in {} µs: {repair:?}", start.elapsed().as_micros());
+            framepipe_pipeline::say!("launcher: repaired in {} µs: {repair:?}", start.elapsed().as_micros());
         }
         Ok(())
+    }
+
+    /// Whom a death blames: nobody, where the process ended by its own will or the launcher killed it; else the frames
+    /// that it had in hand.
+    fn blame(&self, status: ExitStatus) -> Blame {
+        let own_will = [Exit::Done, Exit::Unusable, Exit::Lost].iter().any(|exit| status.code() == Some(*exit as i32));
+        if own_will || matches!(self.phase, Phase::Stopping { .. }) { Blame::Nobody } else { Blame::Frames }
     }
 
     fn died(&mut self, index: usize, status: ExitStatus) -> anyhow::Result<()> {
@@ -268,24 +279,25 @@ impl<'a> Supervisor<'a> {
         if place.started.elapsed() >= HEALTHY {
             place.backoff = Duration::ZERO;
         }
-        let wait = place.backoff;
-        place.backoff = (wait * 2).clamp(BACKOFF_LEAST, BACKOFF_MOST);
-        place.restart_at = Some(Instant::now() + wait);
+        let wait = place.postpone();
         let entry = &self.segment.processes()[place.entry];
         entry.set_restarts(entry.restarts() + 1);
-        eprintln!("launcher: {title} died ({why}); it starts again in {} ms", wait.as_millis());
+        framepipe_pipeline::say!("launcher: {title} died ({why}); it starts again in {} ms", wait.as_millis());
         Ok(())
     }
 
-    fn restart_due(&mut self) -> anyhow::Result<()> {
+    fn restart_due(&mut self) {
         let now = Instant::now();
         for index in 0..self.places.len() {
             if self.places[index].restart_at.is_some_and(|when| when <= now) {
                 self.places[index].restart_at = None;
-                self.spawn(index)?;
+                if let Err(error) = self.spawn(index) {
+                    // No memory, say, or no process: it may pass, and the others live.
+                    let wait = self.places[index].postpone();
+                    framepipe_pipeline::say!("launcher: {error:#}; another try in {} ms", wait.as_millis());
+                }
             }
         }
-        Ok(())
     }
 
     fn spawn(&mut self, index: usize) -> anyhow::Result<()> {
@@ -327,7 +339,11 @@ impl<'a> Supervisor<'a> {
                     self.spawn(gateway)?;
                 } else if self.places.iter().all(is_ready) {
                     self.phase = Phase::Running;
-                    println!("{} is ready after {} ms", self.config.name, self.started.elapsed().as_millis());
+                    framepipe_pipeline::say!(
+                        "{} is ready after {} ms",
+                        self.config.name,
+                        self.started.elapsed().as_millis()
+                    );
                 }
                 Ok(None)
             }
@@ -378,6 +394,14 @@ impl Place {
             was_ready: false,
             failure: None,
         }
+    }
+
+    /// Puts the next start off, longer each time.
+    fn postpone(&mut self) -> Duration {
+        let wait = self.backoff;
+        self.backoff = (wait * 2).clamp(BACKOFF_LEAST, BACKOFF_MOST);
+        self.restart_at = Some(Instant::now() + wait);
+        wait
     }
 
     fn title(&self) -> String {

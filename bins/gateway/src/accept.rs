@@ -78,6 +78,13 @@ fn accept(
     }
     let stream = stream.unwrap_or_else(|| state.new_stream(hub.run));
     let frames = checked.frames.len() as u32;
+    if u64::from(frames) > hub.stream_frames_max {
+        return Err(Status::invalid_argument(format!(
+            "a batch of {frames} images can never fit: the results of {} frames fill a stream's journal; split it, or \
+             raise journal.stream_bytes_max",
+            hub.stream_frames_max
+        )));
+    }
     state.enter_stream(&stream).map_err(status)?;
     state.journals.reserve(&stream, frames).map_err(status)?;
     let accepted = draft_and_accept(hub, &mut state, &stream, request, checked, sources);

@@ -93,7 +93,7 @@ fn check_path(path: &str) -> Result<(), Status> {
         return Err(invalid(format!("a path of {} bytes; at most {PATH_BYTES_MAX} are allowed", path.len())));
     }
     if path.contains('\0') || !path.starts_with('/') {
-        return Err(invalid(format!("{path:?} is no absolute path")));
+        return Err(invalid(format!("{path:?} is no absolute path without NUL")));
     }
     Ok(())
 }
@@ -110,9 +110,9 @@ fn name_frames(frames: &mut [CheckedFrame], request: &PushDataRequest) -> Result
             None => default_name(request, frame.file, place, single),
         };
         if frame.name.is_empty() || frame.name.len() > NAME_BYTES_MAX || frame.name.contains('\0') {
-            let (name, length) = (&frame.name, frame.name.len());
+            let (name, length) = (frame.name.chars().take(64).collect::<String>(), frame.name.len());
             return Err(invalid(format!(
-                "names[{place}] = {name:?} ({length} bytes): a name has 1 to {NAME_BYTES_MAX} bytes and no NUL"
+                "names[{place}] begins {name:?} ({length} bytes): a name has 1 to {NAME_BYTES_MAX} bytes and no NUL"
             )));
         }
     }

@@ -51,8 +51,19 @@ impl Deliverer {
     /// had written, and shows all records.
     pub fn take_stock(&mut self) -> anyhow::Result<()> {
         self.hub.count_accepted()?;
-        while self.deliver()? > 0 {}
-        self.hub.lock().publish_all()?;
+        // All of them are claimed before any is given back: no more than there are jobs.
+        let finished: Vec<Work<'static>> = std::iter::from_fn(|| self.worker.claim()).collect();
+        let mut state = self.hub.lock();
+        for work in finished {
+            let request: Request = bytemuck::pod_read_unaligned(work.request());
+            if state.journals.contains(self.hub.run, request.frame) {
+                self.hub.gate.free(work)?;
+                state.frame_done(&StreamId::new(&request.stream.as_str())?);
+            } else {
+                self.worker.put_back(work)?;
+            }
+        }
+        state.publish_all()?;
         Ok(())
     }
 
@@ -83,7 +94,7 @@ impl Deliverer {
                 Ok(()) => {}
                 Err(error) => {
                     // The disk is full, say: the job keeps the result until there is room.
-                    eprintln!("gateway: frame {} waits: {error}", one.request.frame);
+                    framepipe_pipeline::say!("gateway: frame {} waits: {error}", one.request.frame);
                     self.worker.put_back(one.work)?;
                     continue;
                 }
@@ -95,7 +106,7 @@ impl Deliverer {
         }
         for stream in &touched {
             if let Err(error) = state.publish(stream) {
-                eprintln!("gateway: stream {stream}: {error}");
+                framepipe_pipeline::say!("gateway: stream {stream}: {error}");
             }
         }
         self.hub.report_drained(&mut state);

@@ -1,5 +1,5 @@
-//! What all calls share, under one lock: the journals, the streams and the idempotency keys. No step under the lock
-//! waits for anything but the page cache.
+//! What all calls share, under one lock: the journals, the streams and the idempotency keys. Steps under the lock are
+//! short: words copied, journals' files written and read by way of the page cache.
 
 use std::{
     collections::HashMap,
@@ -23,6 +23,9 @@ use crate::{idempotency::Answers, source::Roots};
 /// Bytes of one segment of a journal, at least: small enough that acknowledged results soon give their space back.
 const SEGMENT_BYTES: u64 = 4 << 20;
 
+/// More than a journal's record takes beside its result.
+const RECORD_HEAD_BYTES: u64 = 64;
+
 /// What all calls share.
 pub struct Hub {
     state: Mutex<State>,
@@ -32,6 +35,8 @@ pub struct Hub {
     pub gate: Gate<'static>,
     /// Most frames in flight.
     pub frames_max: usize,
+    /// Most frames whose results an empty journal of a stream has room for.
+    pub stream_frames_max: u64,
     /// Most bytes of one result.
     pub result_bytes_max: usize,
     /// The segment's run.
@@ -123,6 +128,7 @@ impl Hub {
             roots: Roots::open(&config.server.inbox, segment.file_ids()?)?,
             gate: Gate::new(segment, process.order.owner),
             frames_max: config.frames_max as usize,
+            stream_frames_max: config.journal.stream_bytes_max / (plan.result_bytes_max + RECORD_HEAD_BYTES),
             result_bytes_max: result_bytes_max as usize,
             run: segment.run(),
             draining: AtomicBool::new(false),
@@ -261,8 +267,9 @@ impl State {
         let Some(stream) = self.streams.get(&reader.stream).filter(|stream| stream.reader == reader.epoch) else {
             return Look::Replaced;
         };
-        let visible = self.journals.visible_until(&reader.stream).unwrap_or(0);
-        if stream.in_flight == 0 && sequence >= visible { Look::Drained } else { Look::Open }
+        // Asked of the journal, not compared: acknowledged and damaged sequences leave gaps.
+        let is_read = || self.journals.read(&reader.stream, sequence, 1, 0).is_ok_and(|unread| unread.is_empty());
+        if stream.in_flight == 0 && is_read() { Look::Drained } else { Look::Open }
     }
 }
 
@@ -278,12 +285,14 @@ pub fn status(error: JournalError) -> Status {
 
 fn log(report: &OpenReport) {
     if report.records > 0 {
-        eprintln!("gateway: {} unread results in {} streams", report.records, report.streams);
+        framepipe_pipeline::say!("gateway: {} unread results in {} streams", report.records, report.streams);
     }
     for cut in &report.cut {
-        eprintln!("gateway: journal {cut:?}: an append was interrupted; its frames' results are written anew");
+        framepipe_pipeline::say!(
+            "gateway: journal {cut:?}: an append was interrupted; its frames' results are written anew"
+        );
     }
     for damage in &report.damage {
-        eprintln!("gateway: journal {damage:?}: these bytes are damaged and are skipped");
+        framepipe_pipeline::say!("gateway: journal {damage:?}: these bytes are damaged and are skipped");
     }
 }

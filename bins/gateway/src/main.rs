@@ -52,12 +52,17 @@ fn run(process: &'static Process) -> anyhow::Result<Exit> {
     });
     let mut deliverer = Deliverer::new(process, hub.clone(), encode::Encoder::new(&plan)?);
     deliverer.take_stock()?;
-    let delivery = thread::Builder::new().name("deliver".into()).spawn(move || deliverer.run())?;
+    let for_end = hub.clone();
+    let delivery = thread::Builder::new().name("deliver".into()).spawn(move || {
+        let ended = deliverer.run();
+        for_end.stop(); // without delivery there is no service
+        ended
+    })?;
     service::serve(process, hub)?;
     Ok(match delivery.join() {
         Ok(Ok(())) => Exit::Done,
         Ok(Err(lost)) => {
-            eprintln!("{lost}");
+            framepipe_pipeline::say!("{lost}");
             Exit::Lost
         }
         Err(_) => anyhow::bail!("the delivery thread panicked"),

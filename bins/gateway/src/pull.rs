@@ -1,7 +1,7 @@
 //! PullResult: reads a stream's journal and sends it, until the client, a new reader, the server or (where asked) the
 //! end of all that was accepted ends it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use framepipe_journal::{JournalError, Record, StreamId};
 use framepipe_proto::v1::{
@@ -20,6 +20,9 @@ const READ_RECORDS_MAX: usize = 64;
 const READ_BYTES_MAX: usize = 1 << 20;
 /// Results that wait for a slow client, per reader.
 const SEND_QUEUE: usize = 64;
+
+/// For a client to take the last word.
+const END_WAIT: Duration = Duration::from_secs(5);
 
 /// The results of a stream.
 pub type Results = ReceiverStream<Result<FrameResult, Status>>;
@@ -56,6 +59,15 @@ fn known_stream(hub: &Hub, id: &str) -> Result<StreamId, Status> {
 
 fn unknown(id: &str) -> Status {
     Status::not_found(format!("there is no stream {id:?}: PushData makes one"))
+}
+
+/// What became of a result.
+enum Sent {
+    Yes,
+    /// Another reader took the place.
+    Replaced,
+    /// The client is gone.
+    Gone,
 }
 
 struct Sending {
@@ -113,16 +125,37 @@ impl Sending {
             };
             for result in results {
                 let sequence = result.sequence;
-                if matches!(self.look(), Look::Replaced) || self.sender.send(Ok(result)).await.is_err() {
-                    return Ok(!self.sender.is_closed());
+                match self.send(result).await {
+                    Sent::Yes => self.sent = sequence,
+                    Sent::Replaced => return Ok(true), // the caller looks, and says so
+                    Sent::Gone => return Ok(false),
                 }
-                self.sent = sequence;
+            }
+        }
+    }
+
+    /// Sends one result when the client has room for it; a reader that takes nothing can still be replaced.
+    async fn send(&mut self, result: FrameResult) -> Sent {
+        loop {
+            if matches!(self.look(), Look::Replaced) {
+                return Sent::Replaced;
+            }
+            tokio::select! {
+                room = self.sender.reserve() => match room {
+                    Ok(room) => {
+                        room.send(Ok(result));
+                        return Sent::Yes;
+                    }
+                    Err(_) => return Sent::Gone,
+                },
+                _ = self.reader.news.changed() => {}
             }
         }
     }
 
     async fn end(&self, status: Status) {
-        let _ = self.sender.send(Err(status)).await; // a client that is gone needs no reason
+        // A client that is gone, or takes nothing, needs no reason.
+        let _ = tokio::time::timeout(END_WAIT, self.sender.send(Err(status))).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! The gRPC service on its listeners: framepipe.v1, health and reflection.
 
-use std::{net::TcpListener, os::fd::OwnedFd, os::unix::net::UnixListener, sync::Arc};
+use std::{net::TcpListener, os::fd::OwnedFd, os::unix::net::UnixListener, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use framepipe_pipeline::Process;
@@ -21,6 +21,11 @@ use crate::{accept, hub::Hub, pull};
 const SERVICE_THREADS: usize = 2;
 /// Largest call: 10^6 sizes still get a clear answer.
 const CALL_BYTES_MAX: usize = 16 << 20;
+
+/// Calls at once on one connection.
+const CONNECTION_CALLS_MAX: u32 = 64;
+/// A peer that has not answered for so long, and as long again, is gone.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 struct Service {
     hub: Arc<Hub>,
@@ -66,7 +71,11 @@ async fn serve_listeners(process: &'static Process, hub: Arc<Hub>) -> anyhow::Re
 
     let mut servers = tokio::task::JoinSet::new();
     for listener in &process.order.listeners {
-        let server = Server::builder().tcp_nodelay(true).add_routes(routes.clone());
+        let server = Server::builder()
+            .tcp_nodelay(true)
+            .max_concurrent_streams(CONNECTION_CALLS_MAX)
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .add_routes(routes.clone());
         let stopped = stopped(hub.stopping());
         let listener = inherited(*listener);
         if is_unix(&listener)? {

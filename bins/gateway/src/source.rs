@@ -60,7 +60,8 @@ impl Roots {
         };
         // O_NONBLOCK: a FIFO must not block the call until it is found to be one.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         let file = openat2(&root, below, flags, Mode::empty(), resolve).map_err(|error| self.refusal(path, error))?;
         let stat = fstat(&file).map_err(|error| unreadable(path, &error.into()))?;
         match FileType::from_raw_mode(stat.st_mode) {

@@ -14,8 +14,10 @@ use rustix::{
 };
 
 /// No way out of the root, and no link on the way: not even one that stays inside.
-pub const BENEATH: ResolveFlags =
-    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+pub const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
 
 /// An opened source, which was what the request says.
 #[derive(Debug)]

@@ -188,7 +188,9 @@ impl Config {
         check.range("server.idempotency_keys_max", self.server.idempotency_keys_max.into(), 1, 1 << 20)?;
         check.range("journal.streams_max", self.journal.streams_max.into(), 1, 1 << 16)?;
         check.range("journal.stream_bytes_max", self.journal.stream_bytes_max, 1 << 20, 1 << 40)?;
-        check.range("journal.result_bytes_max", self.journal.result_bytes_max, 0, 64 << 20)?;
+        if self.journal.result_bytes_max != 0 {
+            check.range("journal.result_bytes_max, unless it is 0,", self.journal.result_bytes_max, 4096, 64 << 20)?;
+        }
         if self.server.inbox.is_empty() {
             return Err(check.wrong("server.inbox", "[]", "name one folder at least, in which clients store images"));
         }

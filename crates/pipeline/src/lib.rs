@@ -9,11 +9,13 @@
 //! | `plan.rs` | from the configuration and the manifests to the segment's geometry |
 //! | `control.rs` | what launcher and processes say to each other |
 //! | `process.rs` | a process's start: its order from the launcher, its segment, its end |
+//! | `say.rs` | words for the operator |
 
 mod config;
 mod control;
 mod plan;
 mod process;
+mod say;
 mod stage_loop;
 mod stages;
 

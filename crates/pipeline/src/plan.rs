@@ -6,8 +6,6 @@ use framepipe_shm::{Geometry, GeometryError, POOL_COUNT_MAX, PoolGeometry};
 
 use crate::{Config, GATEWAY, Pool};
 
-/// Entries of the process table beyond those that the configuration fills, for what is changed while it runs.
-const SPARE_PROCESSES: u64 = 32;
 /// Bytes of a result beside its detections and attributes: name, stage times, numbers.
 const RESULT_BASE_BYTES: u64 = 4096;
 /// Most bytes of one detection in a result, its attributes left out: box, score, class, label.
@@ -107,11 +105,23 @@ fn geometry(config: &Config, detector: &Manifest, attributes: &[Manifest]) -> Re
     }
     let processes: u32 = config.stages.iter().map(|stage| stage.processes).sum();
     Ok(Geometry {
+        pipeline: pipeline_hash(config, detector, attributes),
         jobs: config.frames_max.into(),
         queues: GATEWAY as u64 + 1,
-        processes: u64::from(processes) + 1 + SPARE_PROCESSES,
+        processes: u64::from(processes) + 1,
         request_bytes: size_of::<Request>() as u64,
         descriptor_bytes: size_of::<Descriptor>() as u64,
         pools,
     })
+}
+
+/// What must not change under frames in flight beside their sizes: the models, their files, and where sources lie.
+fn pipeline_hash(config: &Config, detector: &Manifest, attributes: &[Manifest]) -> u64 {
+    let models = std::iter::once(detector).chain(attributes);
+    let models = models.flat_map(|model| [model.name.clone(), model.version.to_string(), model.sha256.clone()]);
+    let inbox = config.server.inbox.iter().map(|root| root.display().to_string());
+    let words: Vec<String> = models.chain(inbox).collect();
+    // FNV-1a over the words, each ended by a byte that none of them holds.
+    let bytes = words.iter().flat_map(|word| word.bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -61,16 +61,17 @@ impl Process {
         let started = Instant::now();
         let mut arguments = std::env::args().skip(1);
         let (Some(address), Some(launcher)) = (arguments.next(), arguments.next()) else {
-            eprintln!("{about}\n\nThis program is started by `framepipe up`, not by hand.");
+            crate::say!("{about}\n\nThis program is started by `framepipe up`, not by hand.");
             return Err(Exit::Usage);
         };
         Self::connect(started, &address, &launcher).map_err(|error| {
-            eprintln!("cannot start: {error}");
+            crate::say!("cannot start: {error}");
             Exit::Unusable
         })
     }
 
     fn connect(started: Instant, address: &str, launcher: &str) -> Result<Self, Box<dyn std::error::Error>> {
+        abort_on_panic();
         // No orphan works on: the kernel kills this process when the launcher ends.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
         let launcher: i32 = launcher.parse()?;
@@ -86,6 +87,10 @@ impl Process {
         else {
             return Err("the launcher's first word was no order".into());
         };
+        if let Some(stage) = order.config.stages.get(order.stage) {
+            // Before any thread is started: threads inherit it.
+            rustix::process::setpriority_process(None, stage.nice)?;
+        }
         let access = STAGES.get(order.stage).map_or_else(gateway_access, |row| row.access());
         let segment = match Segment::open(&order.segment, access) {
             Ok(segment) => segment,
@@ -124,7 +129,7 @@ impl Process {
 
     /// Tells the launcher that this process cannot go on.
     pub fn failed(&self, error: &dyn std::fmt::Display) -> Exit {
-        eprintln!("{error}");
+        crate::say!("{error}");
         self.report(Report::Failed { message: error.to_string() });
         Exit::Unusable
     }
@@ -152,6 +157,16 @@ impl Process {
         };
         thread::Builder::new().name("control".into()).spawn(listen).expect("a thread can be started");
     }
+}
+
+/// A panic, on whatever thread, is a death like any other: the launcher sees a signal, repairs, and holds the frames in
+/// hand suspect. Without it the panic of one thread would leave half a process behind.
+fn abort_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
 }
 
 /// Ctrl-C and a service manager's SIGTERM reach the whole process group; they are the launcher's to handle.
@@ -191,7 +206,7 @@ pub fn run_stage<S: Stage, E: std::fmt::Display>(about: &str, open: impl FnOnce(
     match stage_loop::run(&mut stage, &context) {
         Ok(()) => Exit::Done.into(),
         Err(lost) => {
-            eprintln!("{lost}");
+            crate::say!("{lost}");
             Exit::Lost.into()
         }
     }

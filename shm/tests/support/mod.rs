@@ -30,7 +30,7 @@ pub fn geometry(jobs: u64, slots: u64) -> Geometry {
     pools[0] = PoolGeometry::new(&[(4096, slots)]);
     pools[1] = PoolGeometry::new(&[(4096, slots)]);
     pools[2] = PoolGeometry::new(&[(4096, slots)]);
-    Geometry { jobs, queues: 3, processes: 32, request_bytes: 8, descriptor_bytes: 8, pools }
+    Geometry { pipeline: 0, jobs, queues: 3, processes: 32, request_bytes: 8, descriptor_bytes: 8, pools }
 }
 
 /// A segment of its own that goes when it is dropped, and a ledger of frames delivered.
@@ -45,7 +45,7 @@ impl Bench {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("framepipe-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let folder = PathBuf::from("/dev/shm").join(name);
-        let segment = Segment::create(&folder, geometry(jobs, slots), 1).expect("a small segment fits");
+        let segment = Segment::create(&folder, geometry(jobs, slots), 1, 0).expect("a small segment fits");
         segment.processes()[0].occupy(1, 0, 0);
         Self { segment, ledger: Ledger::new() }
     }

@@ -1,0 +1,146 @@
+//! The pipeline's own life: a drain finishes what was accepted, unread results outlive it, and a launcher's death costs
+//! no frame and leaves no process.
+
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+
+use framepipe_client::{Batch, Client, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
+use framepipe_proto::v1::PushDataRequest;
+use framepipe_tests::{Home, Server, images::png, wait_for, wait_until};
+use nix::sys::signal::Signal;
+use tonic::Code;
+
+const CONFIG: &str = "name = \"life\"\n[pipeline]\ndetector = \"tiny-face-416\"\n";
+const FRAMES: usize = 200;
+const STREAM: &str = "camera";
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Pushes so many frames at once. Frame 7 is 23 pixels wide, so that its result is known as its own.
+async fn push(client: &Client, frames: usize) -> Batch {
+    let images: Vec<Vec<u8>> = (0..frames).map(|number| png(16 + number as u32, 16)).collect();
+    let names = (0..frames).map(|number| format!("frame {number}"));
+    let request = PushRequest::images(&images).names(names).stream(STREAM);
+    let batch = client.push(request).await.expect("the push is good");
+    assert_eq!(batch.accepted as usize, frames);
+    batch
+}
+
+/// Reads the stream to its end: these frames, each once, and no other.
+async fn check_results(client: &Client, batches: &[&Batch]) {
+    let options = ResultsOptions { until_drained: true, ..ResultsOptions::default() };
+    let results = client.results(STREAM, options).map(|result| result.expect("it is readable")).collect::<Vec<_>>();
+    let results = tokio::time::timeout(LIMIT, results).await.expect("all results in time");
+    let expected: BTreeSet<u64> =
+        batches.iter().flat_map(|batch| batch.first_frame..batch.first_frame + u64::from(batch.accepted)).collect();
+    assert_eq!(results.len(), expected.len(), "each once");
+    assert_eq!(results.iter().map(|result| result.frame).collect::<BTreeSet<_>>(), expected);
+    results.iter().for_each(check_result);
+}
+
+fn check_result(result: &FrameResult) {
+    let Some(Outcome::Detections(found)) = &result.outcome else { panic!("{}: {:?}", result.name, result.outcome) };
+    assert_eq!(result.name, format!("frame {}", result.batch_index));
+    assert_eq!((found.image_width, found.image_height), (16 + result.batch_index, 16), "another's result");
+}
+
+fn check_nothing_left(home: &Home) {
+    assert_eq!(home.left_in_memory(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_finishes_what_was_accepted_and_unread_results_outlive_it() {
+    let home = Home::new();
+    let server = Server::start(&home, CONFIG).await;
+    let first = server.client();
+    let batch = push(&first, FRAMES).await;
+    assert!(server.status().in_flight() > 0, "it must be stopped while frames are in flight");
+    server.stop();
+    let server = Server::start(&home, CONFIG).await;
+    check_results(&server.client(), &[&batch]).await;
+    first.release(&batch); // the file in the inbox is the first client's to delete
+    server.stop();
+    check_nothing_left(&home);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_frames_are_refused_during_a_drain() {
+    let home = Home::new();
+    let mut server = Server::start(&home, CONFIG).await;
+    let client = server.client();
+    let batch = push(&client, 20).await;
+    let file = home.store("one.png", &png(16, 16));
+    server.signal_stage("postprocess", Signal::SIGSTOP); // so that the drain cannot end
+    server.signal(Signal::SIGTERM);
+    let request = PushDataRequest {
+        files: vec![file.display().to_string()],
+        names: vec!["frame 0".into()],
+        stream: STREAM.into(),
+        ..PushDataRequest::default()
+    };
+    // Until the gateway has heard of the drain it takes frames, and then finishes these too.
+    let mut taken = Vec::new();
+    let refusal = wait_for("the drain to begin", LIMIT, || {
+        let mut raw = server.raw_client();
+        let push = raw.push_data(request.clone());
+        match tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(push)) {
+            Ok(answer) => {
+                let answer = answer.into_inner();
+                let (first_frame, accepted) = (answer.first_frame, answer.accepted);
+                taken.push(Batch { stream: answer.stream, first_frame, accepted, blob: None });
+                None
+            }
+            Err(refusal) => Some(refusal),
+        }
+    });
+    assert_eq!(refusal.code(), Code::Unavailable, "{refusal:?}");
+    assert!(refusal.message().contains("draining"), "{refusal:?}");
+    let accepted = server.status().accepted;
+    assert_eq!(accepted as usize, 20 + taken.len(), "what was refused was not accepted");
+    server.signal_stage("postprocess", Signal::SIGCONT);
+    let status = server.wait_end();
+    assert!(status.success(), "it ended with {status}: {}", server.output());
+
+    let server = Server::start(&home, CONFIG).await;
+    let batches: Vec<&Batch> = taken.iter().chain([&batch]).collect();
+    check_results(&server.client(), &batches).await;
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_launcher_leaves_no_process_and_its_frames_are_finished_by_the_next() {
+    let home = Home::new();
+    let server = Server::start(&home, CONFIG).await;
+    let first = server.client();
+    let batch = push(&first, FRAMES).await;
+    // Some results are in the journal, most frames are not yet done.
+    wait_until("the first results", LIMIT, || server.status().in_flight() < FRAMES - 20);
+    assert!(server.status().in_flight() > 20, "it must be killed while frames are in flight");
+    server.kill(); // and waits until none of its processes is left
+
+    let server = Server::start(&home, CONFIG).await;
+    assert!(server.output().contains("took over"), "{}", server.output());
+    check_results(&server.client(), &[&batch]).await;
+    first.release(&batch);
+    let status = server.status();
+    assert_eq!((status.accepted as usize, status.in_flight(), status.jobs.writing), (FRAMES, 0, 0));
+    assert_eq!(status.pools_in_use(), [""; 0]);
+    server.stop();
+    check_nothing_left(&home);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_stops_at_once_and_the_next_start_finishes_the_frames() {
+    let home = Home::new();
+    let mut server = Server::start(&home, CONFIG).await;
+    let first = server.client();
+    let batch = push(&first, FRAMES).await;
+    server.signal(Signal::SIGTERM);
+    wait_until("the drain to begin", LIMIT, || server.output().contains("finishing what was accepted"));
+    server.signal(Signal::SIGTERM);
+    let status = server.wait_end();
+    assert_eq!(status.code(), Some(1), "{}", server.output());
+    let server = Server::start(&home, CONFIG).await;
+    check_results(&server.client(), &[&batch]).await;
+    first.release(&batch);
+    server.stop();
+    check_nothing_left(&home);
+}
