@@ -25,7 +25,7 @@ const CAMERAS: usize = 4;
 const FRAMES: usize = 500;
 const BATCH: usize = 32;
 /// For all frames of a run.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// What the cameras have done by now.
 #[derive(Default)]

@@ -88,7 +88,7 @@ async fn a_second_start_from_the_same_folder_is_refused_and_disturbs_nothing() {
     // From another folder, with the same name: the segment is the first one's.
     let other = home.path("other-run");
     let output = framepipe(&["up", "--config", text(&path), "--run-dir", text(&other)]);
-    check_failure(&output, &["running pipeline", &format!("pid {}", server.status().pid), "--name"]);
+    check_failure(&output, &["running pipeline", text(&home.shm()), "--name"]);
     assert_eq!(server.all_pids(), pids);
     server.stop();
 }
