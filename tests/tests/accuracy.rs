@@ -102,26 +102,30 @@ async fn the_quantised_detector_finds_people_as_well_as_the_references() {
     sure_boxes_agree(&reference, &found);
 }
 
-/// Every box here that the shipped threshold lets pass has a partner there, one below the threshold included.
+/// Of the boxes here that the shipped threshold lets pass, at most 1% have no partner there (one below the threshold
+/// included) that overlaps by 0.95 with a score within 0.03.
 ///
-/// More cannot be asked: 8 bits carry the last bit of a float far. The reference itself, with `(x - mean) / std` written
-/// as `x * a + b`, keeps 84% of its own boxes from 0.05 on within the bounds of [`paired`]. What is measured is 0.964 of
-/// overlap and 0.017 of score. That decode, resize, head and NMS are the reference's is the float twin's test.
+/// Of surer boxes only can this be asked: 8 bits carry the last bit of a float far. The reference itself, with
+/// `(x - mean) / std` written as `x * a + b`, keeps 84% of its own boxes from 0.05 on within these bounds. That decode,
+/// resize, head and NMS are the reference's is the float twin's test, for every box.
 fn sure_boxes_agree(here: &Findings, there: &Findings) {
-    let mut sure_boxes = 0;
+    let (mut sure_boxes, mut alone) = (0, Vec::new());
     for photo in &here.photos {
         let other = there.photos.iter().find(|other| other.file == photo.file).expect("the same photos");
         for sure in photo.detections.iter().filter(|found| found.score >= 0.35) {
             let is_partner = |twin: &Found| {
                 twin.class == sure.class
-                    && iou(&sure.corners, &twin.corners) >= 0.9
-                    && (sure.score - twin.score).abs() <= 0.05
+                    && iou(&sure.corners, &twin.corners) >= 0.95
+                    && (sure.score - twin.score).abs() <= 0.03
             };
-            assert!(other.detections.iter().any(is_partner), "{}: no partner for {sure:?}", photo.file);
+            if !other.detections.iter().any(is_partner) {
+                alone.push((&photo.file, sure));
+            }
             sure_boxes += 1;
         }
     }
-    println!("{sure_boxes} sure boxes, each with its partner");
+    println!("{sure_boxes} sure boxes, {} without a partner", alone.len());
+    assert!(alone.len() * 100 <= sure_boxes, "{alone:#?}");
     assert!(sure_boxes >= 30, "{sure_boxes} boxes of 36 people and what else there is");
 }
 
