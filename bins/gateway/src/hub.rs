@@ -292,6 +292,9 @@ fn log(report: &OpenReport) {
             "gateway: journal {cut:?}: an append was interrupted; its frames' results are written anew"
         );
     }
+    if let Some(damage) = &report.floor_damage {
+        framepipe_pipeline::say!("gateway: journal {damage:?}: sequences of dropped streams may come back");
+    }
     for damage in &report.damage {
         framepipe_pipeline::say!("gateway: journal {damage:?}: these bytes are damaged and are skipped");
     }

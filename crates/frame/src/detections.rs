@@ -43,7 +43,7 @@ pub fn write(slot: &mut [u8], detections: &[Detection]) -> Result<usize, RecordE
     Ok(bytes)
 }
 
-/// Reads what [`write`] wrote; the slice lies in the slot.
+/// Reads what [`write()`] wrote; the slice lies in the slot.
 ///
 /// # Errors
 /// When the count does not fit the bytes.

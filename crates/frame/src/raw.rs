@@ -52,7 +52,7 @@ pub fn write(slot: &mut [u8], outputs: &[Output<'_>]) -> Result<usize, RecordErr
     Ok(bytes)
 }
 
-/// Reads what [`write`] wrote; the numbers lie in the slot, which is aligned to 4 bytes.
+/// Reads what [`write()`] wrote; the numbers lie in the slot, which is aligned to 4 bytes.
 ///
 /// # Errors
 /// When the heads do not fit the bytes.

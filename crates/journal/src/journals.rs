@@ -3,6 +3,7 @@
 use crate::{
     JournalError, Kept, OpenReport, Options, Record, StreamId,
     lock::Lock,
+    position::Position,
     recover::{last_written, open_stream},
     stream::{Frames, Stream},
 };
@@ -25,6 +26,9 @@ pub struct Journals {
     options: Options,
     streams: HashMap<StreamId, Stream>,
     frames: Frames,
+    /// No dropped stream gave out a sequence above this one, and every new stream begins behind it: a sequence never
+    /// comes back under the same name.
+    floor: Position,
     /// Scratch space of the appends.
     buffer: Vec<u8>,
     /// Counts what is done to streams, to find the one that is idle longest.
@@ -46,6 +50,7 @@ impl Journals {
         builder.recursive(true).mode(0o700).create(dir).map_err(JournalError::io("make", dir))?;
         let lock = Lock::take(dir)?;
         builder.create(&folder).map_err(JournalError::io("make", &folder))?;
+        let (mut floor, damaged) = Position::open(dir.join("floor"), 0)?;
         let mut report = OpenReport::default();
         let mut opened = Vec::new();
         for entry in std::fs::read_dir(&folder).map_err(JournalError::io("list", &folder))? {
@@ -56,13 +61,17 @@ impl Journals {
             } else if let Ok(id) = StreamId::new(name)
                 && path.is_dir()
             {
-                let stream = open_stream(id, path, &mut report)?;
+                let stream = open_stream(id, path, floor.sequence(), &mut report)?;
                 opened.push((last_written(&stream), stream));
             }
         }
+        if damaged > 0 {
+            raise(&mut floor, opened.iter().map(|(_, stream)| stream))?;
+            report.floor_damage = Some(dir.join("floor"));
+        }
         opened.sort_by_key(|(written, _)| *written);
         let (streams, frames) = (HashMap::new(), Frames::new());
-        let mut this = Self { folder, options, streams, frames, buffer: Vec::new(), clock: 0, _lock: lock };
+        let mut this = Self { folder, options, streams, frames, floor, buffer: Vec::new(), clock: 0, _lock: lock };
         for (_, mut stream) in opened {
             this.clock += 1;
             stream.used = this.clock;
@@ -83,8 +92,11 @@ impl Journals {
     }
 
     /// Makes a stream, where it does not exist. At the limit on streams, those that are idle longest give way, if
-    /// they keep no record, have no reservation and are not `held`; their names are returned, and their sequences
-    /// begin anew should they come back.
+    /// they keep no record, have no reservation and are not `held`; their names are returned.
+    ///
+    /// A new stream begins behind the last sequence of every stream that was ever dropped, with 1 where none was. So a
+    /// name that comes back never repeats a sequence, and who resumes it with a position from before acknowledges
+    /// nothing.
     ///
     /// # Errors
     /// [`JournalError::StreamsFull`], where no stream can give way; [`JournalError::Io`].
@@ -104,6 +116,8 @@ impl Journals {
         }
         idle.sort_unstable();
         let dropped: Vec<_> = idle.into_iter().take(surplus).map(|(_, id)| id).collect();
+        // Before the first is dropped: killed between the two, no harm is done.
+        raise(&mut self.floor, dropped.iter().map(|id| &self.streams[id]))?;
         for id in &dropped {
             self.drop_stream(id)?;
         }
@@ -174,7 +188,7 @@ impl Journals {
         Ok(stream.visible)
     }
 
-    /// The last visible sequence, also when it is acknowledged; 0 for none.
+    /// The last visible sequence, also when it is acknowledged; the one before the stream's first for none.
     ///
     /// # Errors
     /// [`JournalError::NoSuchStream`].
@@ -199,7 +213,7 @@ impl Journals {
     }
 
     /// Forgets the records up to `sequence`. What is acknowledged stays so after a death; a lower sequence than
-    /// before changes nothing.
+    /// before, or than the stream's first, changes nothing.
     ///
     /// # Errors
     /// [`JournalError::NotPublished`]; [`JournalError::NoSuchStream`]; [`JournalError::Io`], where the position
@@ -219,14 +233,6 @@ impl Journals {
         Ok(self.stream(stream)?.kept())
     }
 
-    /// Bytes that are neither kept nor reserved.
-    ///
-    /// # Errors
-    /// [`JournalError::NoSuchStream`].
-    pub fn room(&self, stream: &StreamId) -> Result<u64, JournalError> {
-        Ok(self.stream(stream)?.room(&self.options))
-    }
-
     fn stream(&self, stream: &StreamId) -> Result<&Stream, JournalError> {
         self.streams.get(stream).ok_or_else(|| JournalError::NoSuchStream { stream: stream.clone() })
     }
@@ -244,13 +250,14 @@ impl Journals {
     fn make_stream(&self, stream: &StreamId) -> Result<Stream, JournalError> {
         let (aside, place) = (self.aside(stream)?, self.folder.join(stream.as_str()));
         DirBuilder::new().mode(0o700).create(&aside).map_err(JournalError::io("make", &aside))?;
-        let made = open_stream(stream.clone(), aside.clone(), &mut OpenReport::default());
+        let floor = self.floor.sequence();
+        let made = open_stream(stream.clone(), aside.clone(), floor, &mut OpenReport::default());
         let moved = made.and_then(|_| std::fs::rename(&aside, &place).map_err(JournalError::io("rename", &aside)));
         moved.inspect_err(|_| {
             // Best effort: no client shall fill a full disk with what is left of streams that cannot be made.
             let _ = std::fs::remove_dir_all(&aside);
         })?;
-        open_stream(stream.clone(), place, &mut OpenReport::default())
+        open_stream(stream.clone(), place, floor, &mut OpenReport::default())
     }
 
     fn drop_stream(&mut self, stream: &StreamId) -> Result<(), JournalError> {
@@ -270,4 +277,15 @@ impl Journals {
             _ => Ok(aside),
         }
     }
+}
+
+/// Raises the floor to the last sequence that any of these streams gave out.
+fn raise<'a>(floor: &mut Position, streams: impl Iterator<Item = &'a Stream>) -> Result<(), JournalError> {
+    let last = streams.map(|stream| stream.next - 1).max().unwrap_or(0);
+    if last > floor.sequence() {
+        // Twice, so that both slots hold it: the former floor is no substitute.
+        floor.store(last)?;
+        floor.store(last)?;
+    }
+    Ok(())
 }

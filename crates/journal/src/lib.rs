@@ -1,6 +1,6 @@
 //! The result journal: one append-only, checksummed log a stream.
 //!
-//! A result belongs to (run, frame) and gets the next sequence of its stream, from 1, without gaps. It passes
+//! A result belongs to (run, frame) and gets the next sequence of its stream, without gaps. It passes
 //! through four steps, and a process that is killed between any two of them loses and repeats nothing:
 //! 1. [`Journals::reserve`] at acceptance: from then on the result has room, whatever happens;
 //! 2. [`Journals::append`]: the record is in the page cache, so that it outlives the process;
@@ -12,6 +12,10 @@
 //! After [`Journals::open`] nothing is visible: the new gateway first frees the jobs whose results are here, takes
 //! [`Journals::reserve_accepted`] for those in flight, and then publishes every stream.
 //!
+//! A stream begins with sequence 1, or, once idle streams were dropped to make room, behind the last sequence of all of
+//! them (the *floor*): a name that comes back never repeats a sequence, so that a reader who resumes it with a position
+//! from before acknowledges nothing that it never read.
+//!
 //! It holds for the death of the process at any instruction, not for power loss: nothing calls fsync. Exactly one
 //! process opens a journal (a lock says so). In it, [`Journals`] wants `&mut self` and belongs behind one mutex: an
 //! append is one write, a read one read a record, both from the page cache, so that no one waits long for it.
@@ -21,11 +25,12 @@
 //! - `lock.rs`: one process a journal;
 //! - `stream.rs`: one stream: append, publish, read, acknowledge, reserve;
 //! - `recover.rs`: a stream's folder as a dead process left it;
-//! - `segment.rs`, `record.rs`, `acknowledged.rs`: the format on disk, each at its top;
+//! - `segment.rs`, `record.rs`, `position.rs`: the format on disk, each at its top;
 //! - `id.rs`, `options.rs`, `report.rs`, `error.rs`: the types at the edge.
 //!
 //! ```text
 //! DIR/lock                                    held by the process that has the journal open; names its pid
+//! DIR/floor                                   the last sequence that a dropped stream may have given out
 //! DIR/streams/ID/00000000000000000001.log     segments, named by the first sequence that they may hold
 //! DIR/streams/ID/acknowledged                 the sequence up to which readers have acknowledged
 //! DIR/streams/.partial-ID/                    a stream half made or half removed; gone after the next open
@@ -34,12 +39,12 @@
 //! Bounds: [`Options`]. On disk a stream holds at most its kept records and two segments' bytes of acknowledged
 //! ones. In memory it holds about 100 bytes a kept record. One file descriptor a stream stays open.
 
-mod acknowledged;
 mod error;
 mod id;
 mod journals;
 mod lock;
 mod options;
+mod position;
 mod record;
 mod recover;
 mod report;

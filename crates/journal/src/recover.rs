@@ -2,7 +2,7 @@
 
 use crate::{
     Cut, Damage, JournalError, OpenReport, SEGMENT_BYTES_LIMIT, StreamId,
-    acknowledged::Acknowledged,
+    position::Position,
     record::RECORD_HEADER_BYTES,
     segment::{Entry, SEGMENT_HEADER_BYTES, Segment, Tail, records_in},
     stream::Stream,
@@ -27,12 +27,17 @@ struct Recovery<'a> {
     active: Option<(File, u32)>,
 }
 
-/// Opens a stream's folder, an empty one too. Nothing in it is visible yet.
-pub(crate) fn open_stream(id: StreamId, folder: PathBuf, report: &mut OpenReport) -> Result<Stream, JournalError> {
+/// Opens a stream's folder. Nothing in it is visible yet. An empty one becomes a stream that begins behind `floor`.
+pub(crate) fn open_stream(
+    id: StreamId,
+    folder: PathBuf,
+    floor: u64,
+    report: &mut OpenReport,
+) -> Result<Stream, JournalError> {
     let mut firsts = segment_firsts(&folder)?;
     // Segments are deleted only once they are acknowledged.
-    let floor = firsts.front().map_or(0, |first| first.saturating_sub(1));
-    let (acknowledged, damaged) = Acknowledged::open(&folder, floor)?;
+    let least = firsts.front().map_or(floor, |first| first.saturating_sub(1));
+    let (acknowledged, damaged) = Position::open(folder.join("acknowledged"), least)?;
     let position = acknowledged.sequence();
     while firsts.len() > 1 && firsts[1] <= position.saturating_add(1) {
         let path = Segment::path(&folder, firsts[0]);

@@ -15,6 +15,9 @@ pub struct OpenReport {
     /// Bytes that no death explains, and whose records are lost. Reported at each opening until what surrounds
     /// them is acknowledged.
     pub damage: Vec<Damage>,
+    /// The journal's file `floor`, where it was damaged. It begins anew behind the streams that are left: one that was
+    /// dropped before may get sequences again that it had.
+    pub floor_damage: Option<PathBuf>,
 }
 
 /// The rest of an interrupted append, cut off.

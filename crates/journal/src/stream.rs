@@ -5,7 +5,7 @@
 
 use crate::{
     JournalError, Options, StreamId,
-    acknowledged::Acknowledged,
+    position::Position,
     record::{self, RECORD_HEADER_BYTES},
     segment::{Entry, SEGMENT_HEADER_BYTES, Segment},
 };
@@ -23,7 +23,7 @@ pub(crate) type Frames = HashSet<(u64, u64)>;
 /// A record, as read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Its place in the stream, from 1.
+    /// Its place in the stream.
     pub sequence: u64,
     /// The run that accepted the frame.
     pub run: u64,
@@ -55,7 +55,7 @@ pub(crate) struct Stream {
     pub(crate) uncut: bool,
     pub(crate) kept: VecDeque<Entry>,
     pub(crate) kept_bytes: u64,
-    pub(crate) acknowledged: Acknowledged,
+    pub(crate) acknowledged: Position,
     pub(crate) visible: u64,
     /// The sequence of the next append.
     pub(crate) next: u64,

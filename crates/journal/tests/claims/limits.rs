@@ -1,7 +1,7 @@
 //! Bounds, the lock, and what survives a restart.
 
 use crate::support::*;
-use framepipe_journal::{JournalError, Journals, Options};
+use framepipe_journal::{JournalError, Journals, Options, StreamId};
 use std::{fs, os::unix::fs::PermissionsExt};
 
 #[test]
@@ -42,7 +42,7 @@ fn at_the_limit_the_stream_idle_longest_gives_way_unless_it_is_needed() {
     }
     journals.append(&kept, 1, 1, b"x").unwrap();
     journals.reserve(&reserved, 1).unwrap();
-    let is_held = |stream: &framepipe_journal::StreamId| *stream == held;
+    let is_held = |stream: &StreamId| *stream == held;
     assert_eq!(journals.create_stream(&newer, is_held).unwrap(), std::slice::from_ref(&older));
     assert_eq!(journals.create_stream(&newer, is_held).unwrap(), [], "it exists");
     let full = journals.create_stream(&older, |stream| is_held(stream) || *stream == newer);
@@ -61,6 +61,99 @@ fn at_the_limit_the_stream_idle_longest_gives_way_unless_it_is_needed() {
     let dropped = journals.create_stream(&id("last"), |_| false).unwrap();
     assert_eq!(dropped.len(), 3);
     assert!(!dropped.contains(&kept));
+}
+
+/// Appends, publishes and acknowledges that many results of `run`.
+fn deliver(journals: &mut Journals, stream: &StreamId, run: u64, results: u64) {
+    for frame in 1..=results {
+        let sequence = journals.append(stream, run, frame, b"read").unwrap();
+        journals.publish(stream).unwrap();
+        journals.acknowledge(stream, sequence).unwrap();
+    }
+}
+
+#[test]
+fn a_stream_that_comes_back_never_repeats_a_sequence_so_a_stale_position_acknowledges_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = Options { streams_max: 1, ..OPTIONS };
+    let [s, other] = ["s", "other"].map(id);
+    let (mut journals, _) = Journals::open(dir.path(), one).unwrap();
+    journals.create_stream(&s, |_| false).unwrap();
+    deliver(&mut journals, &s, 1, 5);
+    assert_eq!(journals.create_stream(&other, |_| false).unwrap(), std::slice::from_ref(&s));
+    drop(journals);
+    let (mut journals, _) = Journals::open(dir.path(), one).unwrap();
+    assert_eq!(journals.create_stream(&s, |_| false).unwrap(), std::slice::from_ref(&other));
+    assert_eq!(journals.visible_until(&s).unwrap(), 5);
+    let expected = [record(6, 2, 1, 20), record(7, 2, 2, 20)];
+    for record in &expected {
+        assert_eq!(journals.append(&s, 2, record.frame, &record.payload).unwrap(), record.sequence);
+    }
+    for _ in 0..2 {
+        journals.publish(&s).unwrap();
+        for stale in 0..=5 {
+            journals.acknowledge(&s, stale).unwrap();
+            assert_eq!(read_all(&journals, &s).unwrap(), expected);
+        }
+        drop(journals);
+        journals = Journals::open(dir.path(), one).unwrap().0;
+    }
+    // Of several that give way at once the highest counts.
+    drop(journals);
+    let mut journals = open_whole(dir.path());
+    journals.publish(&s).unwrap();
+    journals.acknowledge(&s, 7).unwrap();
+    journals.create_stream(&other, |_| false).unwrap();
+    deliver(&mut journals, &other, 3, 10);
+    assert_eq!(journals.visible_until(&other).unwrap(), 15);
+    for (name, dropped) in [("new", 2), ("newer", 1)] {
+        drop(journals);
+        journals = Journals::open(dir.path(), one).unwrap().0;
+        assert_eq!(journals.create_stream(&id(name), |_| false).unwrap().len(), dropped);
+        assert_eq!(journals.visible_until(&id(name)).unwrap(), 15);
+    }
+}
+
+#[test]
+fn killed_before_or_behind_the_dropping_of_a_stream_its_sequences_never_come_back() {
+    let one = Options { streams_max: 1, ..OPTIONS };
+    let [old, new] = ["old", "new"].map(id);
+    // A file where a folder is to be made stops the call there, as a death does: as the old stream is to be dropped,
+    // when the floor is raised; and as the new one is to be made, when the old one is gone.
+    for (blocked, left) in [(".partial-old", 1), (".partial-new", 0)] {
+        let dir = tempfile::tempdir().unwrap();
+        let blocked = dir.path().join("streams").join(blocked);
+        let (mut journals, _) = Journals::open(dir.path(), one).unwrap();
+        journals.create_stream(&old, |_| false).unwrap();
+        deliver(&mut journals, &old, 1, 5);
+        fs::write(&blocked, b"").unwrap();
+        assert!(matches!(journals.create_stream(&new, |_| false), Err(JournalError::Io { .. })));
+        drop(journals);
+        fs::remove_file(&blocked).unwrap();
+        let (mut journals, report) = open(dir.path());
+        assert_eq!((report.streams, report.floor_damage), (left, None));
+        for stream in [&new, &old] {
+            journals.create_stream(stream, |_| false).unwrap();
+            assert_eq!(journals.append(stream, 2, u64::from(*stream == new), b"").unwrap(), 6, "{stream} {blocked:?}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_floor_is_reported_and_begins_anew_behind_the_streams_that_are_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journals = open_whole(dir.path());
+    journals.create_stream(&id("s"), |_| false).unwrap();
+    deliver(&mut journals, &id("s"), 1, 5);
+    drop(journals);
+    let floor = dir.path().join("floor");
+    fs::write(&floor, [7; 32]).unwrap();
+    let (mut journals, report) = open(dir.path());
+    assert_eq!((report.damage, report.floor_damage), (vec![], Some(floor)));
+    journals.create_stream(&id("new"), |_| false).unwrap();
+    assert_eq!(journals.append(&id("new"), 1, 9, b"").unwrap(), 6);
+    drop(journals);
+    assert_eq!(open(dir.path()).1.floor_damage, None);
 }
 
 #[test]
@@ -93,18 +186,19 @@ fn reserved_room_is_counted_until_it_is_used_or_released_and_never_refuses_an_ap
     let stream = id("s");
     journals.create_stream(&stream, |_| false).unwrap();
     journals.reserve(&stream, 2).unwrap();
-    assert_eq!(journals.room(&stream).unwrap(), frame_bytes);
     assert!(matches!(journals.reserve(&stream, 2), Err(JournalError::NoRoom { frames: 2, kept: 0, .. })));
     journals.release(&stream, 1).unwrap();
     journals.append(&stream, 1, 1, &[0; 300]).unwrap();
-    assert_eq!(journals.room(&stream).unwrap(), 2 * frame_bytes);
+    assert!(matches!(journals.reserve(&stream, 3), Err(JournalError::NoRoom { reserved: 0, .. })));
     // A smaller result gives the rest of its reservation back.
     journals.reserve(&stream, 2).unwrap();
     journals.append(&stream, 1, 2, b"").unwrap();
-    assert_eq!(journals.room(&stream).unwrap(), u64::from(OPTIONS.result_bytes_max));
+    let full = journals.reserve(&stream, 1).unwrap_err();
+    let JournalError::NoRoom { limit, kept, reserved, .. } = full else { panic!("{full}") };
+    assert_eq!(limit - kept - reserved, u64::from(OPTIONS.result_bytes_max));
     // What a former process accepted is owed its place beyond the limit as well.
     journals.reserve_accepted(&stream, 5).unwrap();
-    assert_eq!((journals.room(&stream).unwrap(), journals.kept(&stream).unwrap().reserved_frames), (0, 6));
+    assert_eq!(journals.kept(&stream).unwrap().reserved_frames, 6);
     for frame in 3..9 {
         journals.append(&stream, 1, frame, &[0; 300]).unwrap();
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use std::slice::from_ref;
 
 #[test]
 fn orientations_of_5_and_more_swap_the_sides() {
@@ -29,6 +30,100 @@ fn megabytes_of_filling_are_walked_quickly() {
         assert_eq!(probe(&bytes, &Limits::default()).unwrap_err().code, ErrorCode::CorruptImage);
     }
     assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let padding = &[0][..data.len() % 2];
+    [kind, &(data.len() as u32).to_le_bytes()[..], data, padding].concat()
+}
+
+/// An extended WebP file.
+fn extended_webp(flags: u8, (width, height): (u32, u32), chunks: &[Vec<u8>]) -> Vec<u8> {
+    let canvas = [&[flags, 0, 0, 0], &(width - 1).to_le_bytes()[..3], &(height - 1).to_le_bytes()[..3]].concat();
+    let body = [&b"WEBP"[..], &chunk(b"VP8X", &canvas), &chunks.concat()].concat();
+    chunk(b"RIFF", &body)
+}
+
+/// The head of a lossy WebP image.
+fn lossy((width, height): (u16, u16)) -> Vec<u8> {
+    chunk(b"VP8 ", &[&[0, 0, 0, 0x9d, 0x01, 0x2a], &width.to_le_bytes()[..], &height.to_le_bytes()].concat())
+}
+
+/// The head of a lossless WebP image.
+fn lossless((width, height): (u32, u32)) -> Vec<u8> {
+    chunk(b"VP8L", &[&[0x2f], &((width - 1) | (height - 1) << 14).to_le_bytes()[..]].concat())
+}
+
+/// A frame of an animated WebP file.
+fn frame((x, y): (u32, u32), (width, height): (u32, u32), chunks: &[Vec<u8>]) -> Vec<u8> {
+    let fields = [x / 2, y / 2, width - 1, height - 1, 100].map(u32::to_le_bytes);
+    let fields: Vec<u8> = fields.iter().flat_map(|field| &field[..3]).copied().collect();
+    chunk(b"ANMF", &[&fields[..], &[0], &chunks.concat()].concat())
+}
+
+fn probed(bytes: &[u8]) -> Result<(u32, u32), ErrorCode> {
+    probe(bytes, &Limits::default()).map(|header| (header.width, header.height)).map_err(|error| error.code)
+}
+
+#[test]
+fn the_image_in_an_extended_webp_is_as_large_as_its_canvas_and_keeps_the_limits() {
+    let alpha = chunk(b"ALPH", &[0; 3]);
+    for image in [lossy((40, 30)), lossless((40, 30))] {
+        assert_eq!(probed(&extended_webp(0, (40, 30), from_ref(&image))), Ok((40, 30)));
+        assert_eq!(probed(&extended_webp(0x10, (40, 30), &[alpha.clone(), image.clone()])), Ok((40, 30)));
+        for canvas in [(1, 1), (41, 30), (40, 29), (30, 40), (1 << 24, 1 << 24)] {
+            assert_eq!(probed(&extended_webp(0, canvas, from_ref(&image))), Err(ErrorCode::CorruptImage), "{canvas:?}");
+        }
+    }
+    let bombs = [(lossy((16383, 16383)), (16383, 16383)), (lossless((16384, 16384)), (16384, 16384))];
+    for (image, size) in bombs {
+        assert_eq!(probed(&extended_webp(0, (1, 1), from_ref(&image))), Err(ErrorCode::CorruptImage));
+        assert_eq!(probed(&extended_webp(0, size, &[image])), Err(ErrorCode::ImageTooLarge));
+    }
+    let mut cut = lossy((40, 30));
+    cut[4] += 2;
+    let both = [lossy((40, 30)), lossless((40, 30))];
+    for chunks in [&[][..], &[alpha], &both, &[cut], &[chunk(b"VP8 ", &[0; 9])], &[chunk(b"VP8L", &[0x2f])]] {
+        assert_eq!(probed(&extended_webp(0, (40, 30), chunks)), Err(ErrorCode::CorruptImage), "{chunks:02x?}");
+    }
+}
+
+#[test]
+fn the_frames_of_an_animated_webp_lie_on_its_canvas_and_the_first_is_as_large_as_its_image() {
+    let animated = |chunks: &[Vec<u8>]| probed(&extended_webp(0x02, (40, 30), chunks));
+    let alpha = chunk(b"ALPH", &[0; 3]);
+    let whole = frame((0, 0), (40, 30), &[lossy((40, 30))]);
+    for good in [
+        whole.clone(),
+        frame((30, 10), (10, 20), &[lossless((10, 20))]),
+        frame((0, 0), (40, 30), &[alpha.clone(), lossy((40, 30))]),
+    ] {
+        assert_eq!(animated(&[chunk(b"ANIM", &[0; 6]), good]), Ok((40, 30)));
+    }
+    for outside in [
+        frame((2, 0), (40, 30), &[lossy((40, 30))]),
+        frame((0, 2), (40, 30), &[lossy((40, 30))]),
+        frame((0, 0), (16383, 16383), &[lossy((16383, 16383))]),
+        frame((0xff_ffff * 2, 0xff_ffff * 2), (1 << 24, 1 << 24), &[lossy((1, 1))]),
+    ] {
+        assert_eq!(animated(from_ref(&outside)), Err(ErrorCode::CorruptImage));
+        assert_eq!(animated(&[whole.clone(), outside]), Err(ErrorCode::CorruptImage), "the second");
+    }
+    for inner in [
+        vec![],
+        vec![lossy((16383, 16383))],
+        vec![lossless((16384, 16384))],
+        vec![alpha.clone(), lossy((16383, 16383))],
+        vec![alpha.clone(), chunk(b"JUNK", &lossy((40, 30))[8..])],
+        vec![alpha],
+    ] {
+        assert_eq!(animated(&[frame((0, 0), (40, 30), &inner)]), Err(ErrorCode::CorruptImage), "{inner:02x?}");
+    }
+    for none in [vec![], vec![lossy((40, 30))], vec![chunk(b"ANMF", &[0; 5])]] {
+        assert_eq!(animated(&none), Err(ErrorCode::CorruptImage));
+    }
+    let huge = extended_webp(0x02, (1 << 24, 1 << 24), &[whole]);
+    assert_eq!(probed(&huge), Err(ErrorCode::ImageTooLarge));
 }
 
 proptest! {
