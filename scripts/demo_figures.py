@@ -12,7 +12,7 @@ import sys
 
 
 def cpu_model() -> str:
-    """The processor's name, as the kernel gives it."""
+    """Return the processor's name, as the kernel gives it."""
     for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -20,13 +20,13 @@ def cpu_model() -> str:
 
 
 def commit() -> str:
-    """The commit that is checked out; empty outside a checkout."""
+    """Return the commit that is checked out; empty outside a checkout."""
     asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return asked.stdout.strip()
 
 
 def main() -> None:
-    """Prints the sums of both demos, and each one's time to ready."""
+    """Print the sums of both demos, and each one's time to ready."""
     street, faces = (json.loads(pathlib.Path(name).read_text()) for name in sys.argv[1:3])
     figures = {name: street[name] + faces[name] for name in ("photos", "detections", "attributes", "errors")}
     figures |= {"ready_ms_street": street["ready_ms"], "ready_ms_faces": faces["ready_ms"]}

@@ -19,7 +19,7 @@ READY_S = 120
 
 @pytest.fixture(scope="module")
 def server():
-    """A street pipeline of the test's own: its address and its inbox."""
+    """Run a street pipeline of the test's own: its address and its inbox."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(dir="/dev/shm") as inbox:
         config = pathlib.Path(folder, "street.toml")
         config.write_text(

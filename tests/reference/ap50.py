@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-
 from detector import iou
 
 IOU_MIN = 0.5

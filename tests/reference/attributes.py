@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-
 from detector import Detection
 from heads import softmax
 from images import crop_tensor

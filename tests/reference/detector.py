@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
 from heads import HEADS
 from images import frame_tensor
 from manifest import load_manifest

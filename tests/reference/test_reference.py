@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from ap50 import ap50, average_precision
 from attributes import attribute_value
 from detector import Detector, suppress
 from images import Placement, crop_tensor, frame_tensor, load_photo, sample
+from PIL import Image
 
 LABELS = json.loads((Path(__file__).parents[1] / "data" / "person_labels.json").read_text())
 # AP counts unsure detections too.

@@ -72,7 +72,9 @@ class FramepipeServicer(object):
 
     def PullResult(self, request, context):
         """Streams the results of one stream in the order of their completion, from the first one not acknowledged.
-        One reader a stream: a new call ends the former one with ABORTED. NOT_FOUND: no such stream.
+        One reader a stream: a new call ends the former one with ABORTED. It ends with OK only where until_drained asked for
+        it; a server that stops ends it with UNAVAILABLE. NOT_FOUND: no such stream. OUT_OF_RANGE: after_sequence lies
+        beyond the stream's last result.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
