@@ -17,6 +17,7 @@ mod supervisor;
 mod up;
 
 use std::{
+    io::{ErrorKind, Write as _},
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Command, ExitCode},
@@ -86,22 +87,22 @@ struct UpArgs {
     /// Folder of unread results, instead of the configuration's.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// TCP address of the gRPC listener, instead of the configuration's; "" for none.
+    /// TCP address (IP:PORT) of the gRPC listener, instead of the configuration's; "" for none.
     #[arg(long, value_name = "ADDRESS")]
     tcp: Option<String>,
-    /// Processes of the stage.
+    /// Processes of the ingest stage, 1 to 64 [default: the configuration's, or 1].
     #[arg(long, value_name = "N")]
     ingest: Option<u32>,
-    /// Processes of the stage.
+    /// Processes of the preprocess stage, 1 to 64 [default: the configuration's, or 1].
     #[arg(long, value_name = "N")]
     preprocess: Option<u32>,
-    /// Processes of the stage.
+    /// Processes of the detect stage, 1 to 64 [default: the configuration's, or 2].
     #[arg(long, value_name = "N")]
     detect: Option<u32>,
-    /// Processes of the stage.
+    /// Processes of the postprocess stage, 1 to 64 [default: the configuration's, or 1].
     #[arg(long, value_name = "N")]
     postprocess: Option<u32>,
-    /// Processes of the stage.
+    /// Processes of the attribute stage, 1 to 64 [default: the configuration's, or 1].
     #[arg(long, value_name = "N")]
     attribute: Option<u32>,
     /// Throw away a segment that a dead launcher left and that cannot be taken over, with the frames in it.
@@ -162,12 +163,12 @@ fn up(arguments: UpArgs) -> anyhow::Result<ExitCode> {
 fn status(arguments: StatusArgs) -> anyhow::Result<ExitCode> {
     let config = arguments.instance.load(Overrides::default())?;
     let status = status::ask(&config.run)?;
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
-    } else {
-        print!("{status}");
+    let text =
+        if arguments.json { format!("{}\n", serde_json::to_string_pretty(&status)?) } else { status.to_string() };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write the status"),
+        _ => Ok(ExitCode::SUCCESS), // whoever closed the pipe has read enough
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The demo is a client, with a client's dependencies: a program of its own.

@@ -254,7 +254,9 @@ impl<'a> Supervisor<'a> {
         if let Some(blame) = blame {
             let start = Instant::now();
             let repair = self.segment.recover(blame);
-            framepipe_pipeline::say!("launcher: repaired in {} µs: {repair:?}", start.elapsed().as_micros());
+            let frames = repair.reclaimed + repair.accepted;
+            let us = start.elapsed().as_micros();
+            framepipe_pipeline::say!("launcher: repaired in {us} µs: {frames} frames go back into their queues");
         }
         Ok(())
     }

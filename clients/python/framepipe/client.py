@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import uuid
 import weakref
@@ -65,6 +66,8 @@ class Client:
         reconnect_s: float = 60.0,
     ) -> None:
         self.address = address
+        if stream is not None and not re.fullmatch("[A-Za-z0-9_-]{1,64}", stream):
+            raise InvalidRequest(f"stream {stream!r}: a stream id is 1 to 64 letters, digits, '-' and '_'")
         self.stream = stream
         self._inbox = Inbox(inbox)
         self._reconnect_s = reconnect_s
@@ -188,8 +191,8 @@ class Client:
 
         When the connection breaks, the iteration goes on where it was; no result is lost or repeated. A result is
         acknowledged once you ask for the next one: after a `break` the one in hand comes again in the next
-        `results()`, unless you call `ack(result.sequence)`. A second reader of the stream ends this one with
-        `ReaderReplaced`.
+        `results()`, unless you call `ack(result.sequence)` (not with `ordered`). A second reader of the stream ends
+        this one with `ReaderReplaced`.
         """
         if self.stream is None:
             raise InvalidRequest("the client has no stream yet: push first, or give Client(stream=...)")
@@ -212,7 +215,8 @@ class Client:
     def ack(self, sequence: int) -> int:
         """Acknowledges all results up to `sequence`; returns how many the server still keeps.
 
-        `results` does so by itself; call this for the result in hand before leaving the loop.
+        `results` does so by itself; call this for the result in hand before leaving the loop. Not in an ordered
+        iteration: sequences follow the order of completion, so that results still held back would be acknowledged too.
         """
         request = pb.AckResultsRequest(stream=self.stream or "", sequence=sequence)
         return self._call(self._stub.AckResults, request).kept
