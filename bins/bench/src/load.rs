@@ -110,6 +110,7 @@ impl Sample {
         match &result.outcome {
             Some(Outcome::Detections(found)) => self.detections += found.detections.len(),
             Some(Outcome::Error(error)) => bail!("frame {}: {:?}: {}", result.frame, error.code(), error.message),
+            Some(Outcome::Gap(gap)) => bail!("results from {} on were dropped for their age", gap.first_sequence),
             None => bail!("frame {}: an outcome that this client does not know", result.frame),
         }
         if self.stage_ms.is_empty() {

@@ -22,6 +22,9 @@ pub fn print(result: &FrameResult) {
             }
         }
         Some(Outcome::Error(error)) => println!("  {:?}: {}", error.code(), error.message),
+        Some(Outcome::Gap(gap)) => {
+            println!("  results {} to {} were dropped unread for their age", gap.first_sequence, gap.last_sequence);
+        }
         None => println!("  an outcome that this client does not know"),
     }
     let times =

@@ -25,6 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 }
             }
             Some(Outcome::Error(error)) => println!("{}: {}", result.name, error.message),
+            Some(Outcome::Gap(gap)) => println!("results up to {} were dropped unread", gap.last_sequence),
             None => println!("{}: an outcome that this client does not know", result.name),
         }
     }

@@ -31,7 +31,7 @@ pub use batches::Batch;
 pub use client::Client;
 pub use error::Error;
 pub use framepipe_proto::v1::{
-    Attribute, Box as BoundingBox, Detection, Detections, ErrorCode, FrameError, FrameResult, PixelFormat,
+    Attribute, Box as BoundingBox, Detection, Detections, ErrorCode, FrameError, FrameResult, Gap, PixelFormat,
     RawFrameFormat, StageTime, attribute::Value, frame_result::Outcome,
 };
 pub use push::PushRequest;

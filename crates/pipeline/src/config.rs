@@ -83,6 +83,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// Bounds of the journals.
     pub journal: JournalConfig,
+    /// Bounds of the quarantine.
+    pub quarantine: QuarantineConfig,
     /// By stage, in the table's order.
     pub stages: Vec<StageConfig>,
     /// By pool, in the order of [`crate::Pool::ALL`].
@@ -102,6 +104,10 @@ pub struct ServerConfig {
     pub idempotency_window_s: u64,
     /// How many idempotency keys are remembered.
     pub idempotency_keys_max: u32,
+    /// Most bytes of the images in flight.
+    pub bytes_max: u64,
+    /// Milliseconds without a heartbeat after which the gateway is held for hung and killed.
+    pub hang_ms_max: u64,
 }
 
 /// Bounds of the journals.
@@ -113,6 +119,19 @@ pub struct JournalConfig {
     pub streams_max: u32,
     /// Bytes of one result; 0: from the pipeline's other bounds.
     pub result_bytes_max: u64,
+    /// Bytes of unread results of all streams that lie in tmpfs; what exceeds them goes to the state folder.
+    pub memory_bytes_max: u64,
+    /// Seconds after which unread results are dropped; 0: never.
+    pub retention_s: u64,
+}
+
+/// Bounds of the quarantine: the frames that killed their stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuarantineConfig {
+    /// Frames kept; beyond, the oldest is dropped.
+    pub entries_max: u32,
+    /// Bytes of all of them.
+    pub bytes_max: u64,
 }
 
 /// One stage's tuning.
@@ -128,6 +147,8 @@ pub struct StageConfig {
     pub batch_wait_us_max: u64,
     /// The processes' nice value.
     pub nice: i32,
+    /// Milliseconds without a heartbeat after which a process is held for hung and killed.
+    pub hang_ms_max: u64,
 }
 
 /// One pool's slots.
@@ -186,6 +207,9 @@ impl Config {
         check.range("pipeline.attempts_max", self.attempts_max.into(), 1, 15)?;
         check.range("server.frames_max", self.frames_max.into(), 1, 65_536)?;
         check.range("server.idempotency_keys_max", self.server.idempotency_keys_max.into(), 1, 1 << 20)?;
+        check.range("server.bytes_max", self.server.bytes_max, 1 << 20, 1 << 44)?;
+        check.range("server.hang_ms_max", self.server.hang_ms_max, 1_000, 3_600_000)?;
+        check.range("quarantine.entries_max", self.quarantine.entries_max.into(), 0, 1 << 16)?;
         check.range("journal.streams_max", self.journal.streams_max.into(), 1, 1 << 16)?;
         check.range("journal.stream_bytes_max", self.journal.stream_bytes_max, 1 << 20, 1 << 40)?;
         if self.journal.result_bytes_max != 0 {
@@ -200,6 +224,7 @@ impl Config {
             check.range(&key("threads"), stage.threads.into(), 1, 256)?;
             check.range(&key("batch_max"), stage.batch_max.into(), 1, BATCH_MAX.into())?;
             check.range(&key("batch_wait_us_max"), stage.batch_wait_us_max, 0, 1_000_000)?;
+            check.range(&key("hang_ms_max"), stage.hang_ms_max, 1_000, 3_600_000)?;
             if !(-20..=19).contains(&stage.nice) {
                 return Err(check.wrong(&key("nice"), stage.nice, "give -20 to 19"));
             }

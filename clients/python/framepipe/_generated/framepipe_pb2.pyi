@@ -46,7 +46,7 @@ ERROR_CODE_INTERNAL: ErrorCode
 ERROR_CODE_DISCARDED: ErrorCode
 
 class PushDataRequest(_message.Message):
-    __slots__ = ("location", "sizes", "files", "names", "stream", "deadline_ms", "idempotency_key", "raw")
+    __slots__ = ("location", "sizes", "files", "names", "stream", "deadline_ms", "idempotency_key", "raw", "wait_ms")
     LOCATION_FIELD_NUMBER: _ClassVar[int]
     SIZES_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +55,7 @@ class PushDataRequest(_message.Message):
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     RAW_FIELD_NUMBER: _ClassVar[int]
+    WAIT_MS_FIELD_NUMBER: _ClassVar[int]
     location: str
     sizes: _containers.RepeatedScalarFieldContainer[int]
     files: _containers.RepeatedScalarFieldContainer[str]
@@ -63,7 +64,8 @@ class PushDataRequest(_message.Message):
     deadline_ms: int
     idempotency_key: str
     raw: RawFrameFormat
-    def __init__(self, location: _Optional[str] = ..., sizes: _Optional[_Iterable[int]] = ..., files: _Optional[_Iterable[str]] = ..., names: _Optional[_Iterable[str]] = ..., stream: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., raw: _Optional[_Union[RawFrameFormat, _Mapping]] = ...) -> None: ...
+    wait_ms: int
+    def __init__(self, location: _Optional[str] = ..., sizes: _Optional[_Iterable[int]] = ..., files: _Optional[_Iterable[str]] = ..., names: _Optional[_Iterable[str]] = ..., stream: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., raw: _Optional[_Union[RawFrameFormat, _Mapping]] = ..., wait_ms: _Optional[int] = ...) -> None: ...
 
 class RawFrameFormat(_message.Message):
     __slots__ = ("format", "width", "height", "stride")
@@ -98,13 +100,14 @@ class PullResultRequest(_message.Message):
     def __init__(self, stream: _Optional[str] = ..., after_sequence: _Optional[int] = ..., until_drained: bool = ...) -> None: ...
 
 class FrameResult(_message.Message):
-    __slots__ = ("name", "sequence", "frame", "batch_index", "detections", "error", "times")
+    __slots__ = ("name", "sequence", "frame", "batch_index", "detections", "error", "gap", "times")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     BATCH_INDEX_FIELD_NUMBER: _ClassVar[int]
     DETECTIONS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
     TIMES_FIELD_NUMBER: _ClassVar[int]
     name: str
     sequence: int
@@ -112,8 +115,17 @@ class FrameResult(_message.Message):
     batch_index: int
     detections: Detections
     error: FrameError
+    gap: Gap
     times: _containers.RepeatedCompositeFieldContainer[StageTime]
-    def __init__(self, name: _Optional[str] = ..., sequence: _Optional[int] = ..., frame: _Optional[int] = ..., batch_index: _Optional[int] = ..., detections: _Optional[_Union[Detections, _Mapping]] = ..., error: _Optional[_Union[FrameError, _Mapping]] = ..., times: _Optional[_Iterable[_Union[StageTime, _Mapping]]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., sequence: _Optional[int] = ..., frame: _Optional[int] = ..., batch_index: _Optional[int] = ..., detections: _Optional[_Union[Detections, _Mapping]] = ..., error: _Optional[_Union[FrameError, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ..., times: _Optional[_Iterable[_Union[StageTime, _Mapping]]] = ...) -> None: ...
+
+class Gap(_message.Message):
+    __slots__ = ("first_sequence", "last_sequence")
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    first_sequence: int
+    last_sequence: int
+    def __init__(self, first_sequence: _Optional[int] = ..., last_sequence: _Optional[int] = ...) -> None: ...
 
 class Detections(_message.Message):
     __slots__ = ("detections", "image_width", "image_height", "detections_dropped", "crops_dropped")

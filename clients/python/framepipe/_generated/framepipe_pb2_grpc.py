@@ -62,8 +62,9 @@ class FramepipeServicer(object):
         INVALID_ARGUMENT    what the message says cannot be so (sizes, names, stream id, raw geometry);
         PERMISSION_DENIED   the location lies outside the allowed roots, or is a symlink or framepipe's own memory;
         NOT_FOUND           there is no such file;
-        RESOURCE_EXHAUSTED  the frame table, the stream's journal or the number of streams is at its limit: pull and
-        acknowledge results, then try again;
+        RESOURCE_EXHAUSTED  a budget is used up: frames or bytes in flight, the stream's fair share of them, the stream's
+        journal, the disk, or the number of streams. The trailer grpc-retry-pushback-ms says when to
+        try again; wait_ms lets the call wait instead;
         UNAVAILABLE         the server is draining.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

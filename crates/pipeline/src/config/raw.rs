@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use framepipe_vision::Limits;
 use serde::Deserialize;
 
-use super::{Config, JournalConfig, Overrides, PoolConfig, ServerConfig, StageConfig, bytes};
+use super::{Config, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig, bytes};
 use crate::{Pool, STAGES};
 
 #[derive(Deserialize)]
@@ -21,6 +21,8 @@ pub(super) struct Raw {
     server: RawServer,
     #[serde(default)]
     journal: RawJournal,
+    #[serde(default)]
+    quarantine: RawQuarantine,
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
@@ -60,8 +62,10 @@ struct RawServer {
     unix: Option<PathBuf>,
     inbox: Vec<PathBuf>,
     frames_max: u32,
+    bytes_max: ByteSize,
     idempotency_window_s: u64,
     idempotency_keys_max: u32,
+    hang_ms_max: u64,
 }
 
 impl Default for RawServer {
@@ -71,8 +75,10 @@ impl Default for RawServer {
             unix: None,
             inbox: vec!["/dev/shm/framepipe-inbox".into()],
             frames_max: 4096,
+            bytes_max: ByteSize::gib(4),
             idempotency_window_s: 600,
             idempotency_keys_max: 65_536,
+            hang_ms_max: defaults::hang_ms_max(),
         }
     }
 }
@@ -80,14 +86,35 @@ impl Default for RawServer {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawJournal {
+    memory_bytes_max: ByteSize,
     stream_bytes_max: ByteSize,
     streams_max: u32,
     result_bytes_max: ByteSize,
+    retention_s: u64,
 }
 
 impl Default for RawJournal {
     fn default() -> Self {
-        Self { stream_bytes_max: ByteSize::mib(256), streams_max: 256, result_bytes_max: ByteSize::b(0) }
+        Self {
+            memory_bytes_max: ByteSize::mib(64),
+            stream_bytes_max: ByteSize::mib(256),
+            streams_max: 256,
+            result_bytes_max: ByteSize::b(0),
+            retention_s: 0,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawQuarantine {
+    entries_max: u32,
+    bytes_max: ByteSize,
+}
+
+impl Default for RawQuarantine {
+    fn default() -> Self {
+        Self { entries_max: 100, bytes_max: ByteSize::mib(256) }
     }
 }
 
@@ -110,6 +137,7 @@ struct RawStage {
     batch_max: Option<u32>,
     batch_wait_us_max: Option<u64>,
     nice: Option<i32>,
+    hang_ms_max: Option<u64>,
 }
 
 /// One entry a pool.
@@ -141,6 +169,9 @@ mod defaults {
     }
     pub fn attempts_max() -> u8 {
         2
+    }
+    pub fn hang_ms_max() -> u64 {
+        30_000
     }
     /// Slots of a pool. In flight behind ingest at once: what the stages hold in hand, and as much again waiting so
     /// that none runs dry.
@@ -182,6 +213,8 @@ impl Raw {
                 inbox: self.server.inbox.into_iter().map(place).collect(),
                 idempotency_window_s: self.server.idempotency_window_s,
                 idempotency_keys_max: self.server.idempotency_keys_max,
+                bytes_max: bytes(self.server.bytes_max),
+                hang_ms_max: self.server.hang_ms_max,
             },
             run,
             name,
@@ -189,6 +222,12 @@ impl Raw {
                 stream_bytes_max: bytes(self.journal.stream_bytes_max),
                 streams_max: self.journal.streams_max,
                 result_bytes_max: bytes(self.journal.result_bytes_max),
+                memory_bytes_max: bytes(self.journal.memory_bytes_max),
+                retention_s: self.journal.retention_s,
+            },
+            quarantine: QuarantineConfig {
+                entries_max: self.quarantine.entries_max,
+                bytes_max: bytes(self.quarantine.bytes_max),
             },
             stages: self.stages.complete(overrides),
             pools: self.pools.complete(),
@@ -207,6 +246,7 @@ impl RawStages {
                 batch_max: raw.batch_max.unwrap_or(1),
                 batch_wait_us_max: raw.batch_wait_us_max.unwrap_or(2000),
                 nice: raw.nice.unwrap_or(10),
+                hang_ms_max: raw.hang_ms_max.unwrap_or_else(defaults::hang_ms_max),
             }
         };
         raw.into_iter().zip(&STAGES).map(complete).collect()
