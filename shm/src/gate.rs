@@ -8,6 +8,7 @@
 use crate::{
     geometry::POOL_COUNT_MAX,
     job::{Job, JobState, NO_TICKET},
+    keys::{Key, KeyEntry, KeyNote},
     segment::Segment,
     sync::Ordering,
     word::{JobWord, Owner},
@@ -59,12 +60,18 @@ impl<'s> Gate<'s> {
     }
 
     /// Accepts a draft, whole: after this call, or a death within it past the store, every frame of it will have a
-    /// result.
+    /// result. `key` is remembered with it, if and only if it is accepted.
     ///
     /// # Errors
     /// [`Lost`]: this process was declared dead and must end.
-    pub fn accept(&self, mut draft: Draft<'s>) -> Result<(), Lost> {
+    pub fn accept(&self, mut draft: Draft<'s>, key: Option<KeyNote<'_>>) -> Result<(), Lost> {
         let jobs = std::mem::take(&mut draft.jobs);
+        if let Some(note) = key
+            && let Some(key) = Key::at(self.segment, note.place)
+        {
+            let (first, count, expires_ns) = (draft.first, jobs.len() as u64, note.expires_ns);
+            key.write(KeyEntry { first, count, expires_ns }, note.record);
+        }
         for (place, (job, _)) in jobs.iter().enumerate() {
             job.head().ticket.store(draft.first + place as u64, Ordering::Release);
         }
@@ -100,6 +107,20 @@ impl<'s> Gate<'s> {
             let job = Job::new(self.segment, index);
             if matches!(job.word().state(), JobState::Ready | JobState::Claimed) {
                 f(job.request()); // only a gateway frees a job, so the request stands
+            }
+        }
+    }
+
+    /// Calls `f` with place, numbers and record of every remembered key, and erases those whose frames were never
+    /// accepted: what a new gateway does before it accepts any frame.
+    pub fn take_over_keys(&self, mut f: impl FnMut(usize, KeyEntry, &[u8])) {
+        let accepted = self.segment.next_frame();
+        for place in 0..self.segment.geometry().keys as usize {
+            let Some(key) = Key::at(self.segment, place) else { return };
+            match key.read() {
+                Some((entry, record)) if entry.first.saturating_add(entry.count) <= accepted => f(place, entry, record),
+                Some(_) => key.erase(),
+                None => {}
             }
         }
     }

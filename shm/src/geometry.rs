@@ -64,6 +64,10 @@ pub struct Geometry {
     pub request_bytes: u64,
     /// Bytes of a job's descriptor.
     pub descriptor_bytes: u64,
+    /// Entries of the table of idempotency keys.
+    pub keys: u64,
+    /// Bytes of such an entry's record.
+    pub key_bytes: u64,
     /// The pools, by number.
     pub pools: [PoolGeometry; POOL_COUNT_MAX],
 }
@@ -85,6 +89,7 @@ const JOBS_MAX: u64 = 1 << 16;
 const QUEUES_MAX: u64 = 32;
 const PROCESSES_MAX: u64 = 1024;
 const RECORD_BYTES_MAX: u64 = 1 << 16;
+const KEYS_MAX: u64 = 1 << 20;
 const SLOTS_MAX: u64 = 1 << 16;
 const SLOT_BYTES_MAX: u64 = 1 << 34;
 
@@ -107,6 +112,8 @@ impl Geometry {
         within("the number of processes", self.processes, 1, PROCESSES_MAX)?;
         within("a request's size in bytes", self.request_bytes, 0, RECORD_BYTES_MAX)?;
         within("a descriptor's size in bytes", self.descriptor_bytes, 0, RECORD_BYTES_MAX)?;
+        within("the number of idempotency keys", self.keys, 0, KEYS_MAX)?;
+        within("the size in bytes of a key's record", self.key_bytes, 0, RECORD_BYTES_MAX)?;
         for (pool, geometry) in self.pools.iter().enumerate() {
             let mut previous = 0;
             for class in &geometry.classes {

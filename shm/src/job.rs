@@ -1,4 +1,5 @@
-//! The job table: each job's word, its two banks of slots and descriptor, and its request.
+//! The job table: each job's word and its two banks of slots and descriptor; and, in a file of their own that stages map
+//! to be read alone, the requests.
 //!
 //! The **current bank** (the word's bit says which) is what the frame is now. Whoever has claimed the job writes the
 //! other bank and makes it current with the same compare-and-swap that hands the job on: killed before it, the old
@@ -13,7 +14,7 @@ use crate::{
 
 pub use crate::word::JobState;
 
-/// Head of a job in the table; two banks and the request follow.
+/// Head of a job in the table; two banks follow.
 #[repr(C, align(128))]
 pub(crate) struct JobHead {
     /// The [`JobWord`].
@@ -127,10 +128,14 @@ impl<'s> Job<'s> {
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), into.as_ptr(), length) };
     }
 
+    fn request_bytes(&self, length: usize) -> std::ptr::NonNull<u8> {
+        self.segment.requests().at(self.index as usize * self.segment.layout().request_stride, length)
+    }
+
     /// The request. For whoever has claimed the job: it is immutable from acceptance until the job is freed.
     pub fn request(&self) -> &'s [u8] {
         let length = self.segment.geometry().request_bytes as usize;
-        let start = self.bytes(self.offset() + self.segment.layout().request, length);
+        let start = self.request_bytes(length);
         // SAFETY: in bounds; written before the swap that made the job READY, and not until it is freed again, which
         // only the gateway does, having claimed it.
         unsafe { std::slice::from_raw_parts(start.as_ptr(), length) }
@@ -140,8 +145,9 @@ impl<'s> Job<'s> {
     pub fn write_request(&self, from: &[u8]) {
         let length = self.segment.geometry().request_bytes as usize;
         assert_eq!(from.len(), length, "a request has the geometry's size");
-        let into = self.bytes(self.offset() + self.segment.layout().request, length);
-        // SAFETY: in bounds; the job is WRITING and this process's, so that nobody reads its request.
+        let into = self.request_bytes(length);
+        // SAFETY: in bounds; the job is WRITING and this process's, which is the gateway and maps the requests to be
+        // written, so that nobody reads its request.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), into.as_ptr(), length) };
     }
 }

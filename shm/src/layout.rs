@@ -1,9 +1,10 @@
-//! Where everything lies in the control file: offsets computed from the geometry alone, by every process alike.
+//! Where everything lies in the segment's files: offsets computed from the geometry alone, by every process alike.
 
 use crate::{
     event::EventWords,
     geometry::{CLASS_COUNT_MAX, Geometry, PAGE_BYTES, POOL_COUNT_MAX},
     job::JobHead,
+    keys::KeyHead,
     process::ProcessEntry,
     ring::RingEnds,
     segment::Header,
@@ -47,11 +48,17 @@ pub(crate) struct Layout {
     pub pools: [PoolPlace; POOL_COUNT_MAX],
     pub jobs: usize,
     pub job_stride: usize,
-    pub request: usize,
     pub descriptor: usize,
     pub bank_stride: usize,
     pub banks: usize,
+    /// Of the control file.
     pub bytes: usize,
+    /// From one job's request to the next one's, in the file of requests, and the bytes of that file.
+    pub request_stride: usize,
+    pub requests_bytes: usize,
+    /// From one entry to the next, in the file of keys, and the bytes of that file.
+    pub key_stride: usize,
+    pub keys_bytes: usize,
 }
 
 struct Cursor(u64);
@@ -99,8 +106,9 @@ impl Layout {
         }
         let bank_head = (POOL_COUNT_MAX * 16) as u64;
         let bank_stride = (bank_head + geometry.descriptor_bytes).next_multiple_of(8);
-        let request = size_of::<JobHead>() as u64 + 2 * bank_stride;
-        let job_stride = (request + geometry.request_bytes).next_multiple_of(TABLE_ALIGN);
+        let job_stride = (size_of::<JobHead>() as u64 + 2 * bank_stride).next_multiple_of(TABLE_ALIGN);
+        let request_stride = geometry.request_bytes.next_multiple_of(8);
+        let key_stride = (size_of::<KeyHead>() as u64 + geometry.key_bytes).next_multiple_of(8);
         let jobs = cursor.take(geometry.jobs * job_stride);
         Self {
             processes,
@@ -109,11 +117,20 @@ impl Layout {
             pools,
             jobs,
             job_stride: job_stride as usize,
-            request: request as usize,
             descriptor: bank_head as usize,
             bank_stride: bank_stride as usize,
             banks: size_of::<JobHead>(),
             bytes: cursor.0.next_multiple_of(PAGE_BYTES) as usize,
+            request_stride: request_stride as usize,
+            requests_bytes: (geometry.jobs * request_stride).next_multiple_of(PAGE_BYTES) as usize,
+            key_stride: key_stride as usize,
+            keys_bytes: (geometry.keys * key_stride).next_multiple_of(PAGE_BYTES) as usize,
         }
+    }
+
+    /// Bytes of all files together.
+    pub fn bytes_total(&self) -> u64 {
+        let pools: usize = self.pools.iter().map(|pool| pool.bytes).sum();
+        (self.bytes + self.requests_bytes + self.keys_bytes + pools) as u64
     }
 }

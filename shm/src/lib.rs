@@ -12,7 +12,8 @@
 //! | `ring.rs`, `event.rs` | the hint ring; the process-shared event (both checked with loom) |
 //! | `geometry.rs`, `layout.rs` | what all processes agree on, and where it lies |
 //! | `memory.rs`, `segment.rs` | files in /dev/shm, mapped; the segment: create, open, adopt, remove |
-//! | `job.rs`, `pool.rs`, `process.rs` | the tables |
+//! | `access.rs` | what a process maps of it |
+//! | `job.rs`, `keys.rs`, `pool.rs`, `process.rs` | the tables |
 //! | `worker.rs` | a stage's steps: claim, acquire, publish, put back |
 //! | `gate.rs` | the gateway's steps: allocate, accept, free |
 //! | `recover.rs` | the launcher's step: put back what the dead had |
@@ -26,6 +27,8 @@ mod ring;
 mod sync;
 
 #[cfg(not(loom))]
+mod access;
+#[cfg(not(loom))]
 mod clock;
 #[cfg(not(loom))]
 mod gate;
@@ -33,6 +36,8 @@ mod gate;
 mod geometry;
 #[cfg(not(loom))]
 mod job;
+#[cfg(not(loom))]
+mod keys;
 #[cfg(not(loom))]
 mod layout;
 #[cfg(not(loom))]
@@ -57,14 +62,16 @@ pub use ring::{HintRing, RingEnds};
 
 #[cfg(not(loom))]
 pub use {
+    access::{Access, pool_bits},
     clock::monotonic_ns,
     gate::{Draft, Gate},
     geometry::{CLASS_COUNT_MAX, ClassGeometry, Geometry, GeometryError, POOL_COUNT_MAX, PoolGeometry},
     job::{Banked, JobState},
+    keys::{KeyEntry, KeyNote},
     pool::SlotRef,
     process::{Counter, ProcessEntry, ProcessState},
     recover::{Blame, Repair, Sweeper},
-    segment::{Access, Segment, SegmentError},
+    segment::{Segment, SegmentError},
     word::{JobWord, OWNER_MAX, Owner, SlotWord},
     worker::{Lost, Outcome, Shortage, Work, Worker},
 };

@@ -4,7 +4,7 @@ use std::{fs::File, io, num::NonZeroUsize, os::unix::fs::OpenOptionsExt, path::P
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 
-/// A shared mapping of a whole file. The pointer stays valid until the mapping is dropped.
+/// A shared mapping of a whole file. Writing to one that was opened to be read is a death by SIGSEGV. The pointer stays valid until the mapping is dropped.
 pub(crate) struct Mapping {
     start: NonNull<u8>,
     bytes: usize,
@@ -23,23 +23,23 @@ impl Mapping {
         // Reserved now: a full /dev/shm is an error here, not a SIGBUS at some later touch.
         let length = i64::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
         nix::fcntl::posix_fallocate(&file, 0, length)?;
-        Self::map(&file, bytes)
+        Self::map(&file, bytes, true)
     }
 
-    /// Maps the whole of an existing file.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).open(path)?;
+    /// Maps the whole of an existing file: to be written, or only to be read.
+    pub fn open(path: &Path, writable: bool) -> io::Result<Self> {
+        let file = File::options().read(true).write(writable).open(path)?;
         let bytes =
             usize::try_from(file.metadata()?.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        Self::map(&file, bytes)
+        Self::map(&file, bytes, writable)
     }
 
-    fn map(file: &File, bytes: usize) -> io::Result<Self> {
+    fn map(file: &File, bytes: usize, writable: bool) -> io::Result<Self> {
         let length = NonZeroUsize::new(bytes).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        let protection = if writable { ProtFlags::PROT_READ | ProtFlags::PROT_WRITE } else { ProtFlags::PROT_READ };
         // Not populated: a mapping's teardown delays the notice of its process's death.
         // SAFETY: a new mapping at an address that the kernel chooses aliases nothing of this process.
-        let start =
-            unsafe { mmap(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, file, 0)? };
+        let start = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, file, 0)? };
         // A grandchild must not keep the slots mapped past their owner's death.
         // SAFETY: the range was mapped just now.
         unsafe { madvise(start, bytes, MmapAdvise::MADV_DONTFORK)? };

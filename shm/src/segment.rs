@@ -9,8 +9,9 @@ use std::{
 };
 
 use crate::{
+    access::Access,
     event::{Event, EventWords},
-    geometry::{Geometry, GeometryError, POOL_COUNT_MAX},
+    geometry::{Geometry, GeometryError, PAGE_BYTES, POOL_COUNT_MAX},
     job::{Job, NO_TICKET},
     layout::{Layout, RingPlace},
     memory::Mapping,
@@ -22,8 +23,10 @@ use crate::{
 
 const MAGIC: u64 = u64::from_le_bytes(*b"framepip");
 /// Changes with every change of what the bytes of a segment mean.
-const ABI: u32 = 1;
+const ABI: u32 = 2;
 const CONTROL_FILE: &str = "control";
+const REQUESTS_FILE: &str = "requests";
+const KEYS_FILE: &str = "keys";
 
 /// Head of the control file.
 #[repr(C)]
@@ -92,35 +95,14 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> SegmentError + '_ {
     |error| SegmentError::Io { path: path.display().to_string(), error }
 }
 
-/// Which pools a process maps: only those that it uses, because a mapping's teardown delays the notice of its death.
-#[derive(Clone, Copy, Debug)]
-pub enum Access {
-    /// All of them.
-    All,
-    /// Those whose bit is set.
-    Pools(u32),
-}
-
-impl Access {
-    /// The pools of these numbers.
-    pub fn pools(pools: &[usize]) -> Self {
-        Self::Pools(pools.iter().fold(0, |bits, pool| bits | 1 << pool))
-    }
-
-    fn includes(self, pool: usize) -> bool {
-        match self {
-            Self::All => true,
-            Self::Pools(bits) => bits >> pool & 1 == 1,
-        }
-    }
-}
-
 /// A mapped segment.
 pub struct Segment {
     folder: PathBuf,
     geometry: Geometry,
     layout: Layout,
     control: Mapping,
+    requests: Mapping,
+    keys: Option<Mapping>,
     pools: [Option<Mapping>; POOL_COUNT_MAX],
 }
 
@@ -157,7 +139,7 @@ impl Segment {
     fn check_room(folder: &Path, layout: &Layout) -> Result<(), SegmentError> {
         let parent = folder.parent().unwrap_or(Path::new("/"));
         let room = rustix::fs::statvfs(parent).map_err(|error| io_error(parent)(error.into()))?;
-        let needed = (layout.bytes + layout.pools.iter().map(|pool| pool.bytes).sum::<usize>()) as u64;
+        let needed = layout.bytes_total();
         let free = room.f_bavail * room.f_frsize;
         if needed > free {
             return Err(SegmentError::NoRoom { needed, free, folder: parent.display().to_string() });
@@ -186,8 +168,10 @@ impl Segment {
         for (number, pool) in pools.iter_mut().enumerate().filter(|(number, _)| layout.pools[*number].bytes > 0) {
             *pool = Some(make(&pool_file(number), layout.pools[number].bytes)?);
         }
+        let requests = make(REQUESTS_FILE, layout.requests_bytes.max(PAGE_BYTES as usize))?;
+        let keys = (layout.keys_bytes > 0).then(|| make(KEYS_FILE, layout.keys_bytes)).transpose()?;
         let control = make(CONTROL_FILE, layout.bytes)?;
-        let segment = Self { folder: folder.to_owned(), geometry, layout, control, pools };
+        let segment = Self { folder: folder.to_owned(), geometry, layout, control, requests, keys, pools };
         segment.fill(run, first_frame);
         Ok(segment)
     }
@@ -221,7 +205,7 @@ impl Segment {
         let foreign = |why: String| SegmentError::Foreign { folder: folder.display().to_string(), why };
         check_owner(folder).map_err(foreign)?;
         let path = folder.join(CONTROL_FILE);
-        let control = Mapping::open(&path).map_err(|error| match error.kind() {
+        let control = Mapping::open(&path, true).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => SegmentError::Absent(folder.display().to_string()),
             io::ErrorKind::UnexpectedEof => foreign("its control file is empty".into()),
             _ => io_error(&path)(error),
@@ -247,19 +231,24 @@ impl Segment {
         if control.len() != layout.bytes {
             return Err(foreign(format!("its control file has {} bytes, not {}", control.len(), layout.bytes)));
         }
+        let open = |name: &str, bytes: usize, writable: bool| {
+            let path = folder.join(name);
+            let mapping = Mapping::open(&path, writable).map_err(io_error(&path))?;
+            if mapping.len() != bytes {
+                return Err(foreign(format!("{} has {} bytes, not {bytes}", path.display(), mapping.len())));
+            }
+            Ok(mapping)
+        };
         let mut pools: [Option<Mapping>; POOL_COUNT_MAX] = Default::default();
         for (number, pool) in pools.iter_mut().enumerate() {
             let bytes = layout.pools[number].bytes;
-            if bytes > 0 && access.includes(number) {
-                let path = folder.join(pool_file(number));
-                let mapping = Mapping::open(&path).map_err(io_error(&path))?;
-                if mapping.len() != bytes {
-                    return Err(foreign(format!("{} has {} bytes, not {bytes}", path.display(), mapping.len())));
-                }
-                *pool = Some(mapping);
+            if bytes > 0 && (access.reads(number) || access.writes(number)) {
+                *pool = Some(open(&pool_file(number), bytes, access.writes(number))?);
             }
         }
-        Ok(Self { folder: folder.to_owned(), geometry, layout, control, pools })
+        let requests = open(REQUESTS_FILE, layout.requests_bytes.max(PAGE_BYTES as usize), access.admits())?;
+        let keys = (layout.keys_bytes > 0 && access.admits()).then(|| open(KEYS_FILE, layout.keys_bytes, true));
+        Ok(Self { folder: folder.to_owned(), geometry, layout, control, requests, keys: keys.transpose()?, pools })
     }
 
     /// Removes a segment's files. Processes that have it mapped keep their mappings. It is moved aside first, so that a
@@ -304,8 +293,7 @@ impl Segment {
     /// When the geometry cannot be.
     pub fn bytes_needed(geometry: &Geometry) -> Result<u64, GeometryError> {
         geometry.check()?;
-        let layout = Layout::of(geometry);
-        Ok((layout.bytes + layout.pools.iter().map(|pool| pool.bytes).sum::<usize>()) as u64)
+        Ok(Layout::of(geometry).bytes_total())
     }
 
     /// The run's id: frame numbers are unique within it.
@@ -388,6 +376,15 @@ impl Segment {
 
     pub(crate) fn control(&self) -> &Mapping {
         &self.control
+    }
+
+    pub(crate) fn requests(&self) -> &Mapping {
+        &self.requests
+    }
+
+    /// The table of keys, where this process maps it and it has entries.
+    pub(crate) fn keys(&self) -> Option<&Mapping> {
+        self.keys.as_ref()
     }
 
     pub(crate) fn pool(&self, pool: usize) -> Option<&Mapping> {

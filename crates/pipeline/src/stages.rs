@@ -1,7 +1,7 @@
 //! The stage table. Process counts, rings, pools, `status` and the configuration's keys derive from it: a stage is one
 //! row here and one binary.
 
-use framepipe_shm::Access;
+use framepipe_shm::{Access, pool_bits};
 
 /// The slot pools, by their number in the segment. Each belongs to the one stage that writes it, and is waited for by
 /// that stage alone, so that waits point downstream and cannot form a cycle.
@@ -122,7 +122,11 @@ pub const GATEWAY_BINARY: &str = "framepipe-gateway";
 
 /// The pools that the gateway maps: what a result is made of.
 pub fn gateway_access() -> Access {
-    Access::pools(&[Pool::Detections as usize, Pool::Attributes as usize])
+    Access::Gateway { reads: bits(&[Pool::Detections, Pool::Attributes]) }
+}
+
+fn bits(pools: &[Pool]) -> u32 {
+    pool_bits(pools.iter().map(|pool| *pool as usize))
 }
 
 /// The place of the stage of this name.
@@ -138,8 +142,7 @@ impl StageRow {
 
     /// The pools that the stage's processes map.
     pub fn access(&self) -> Access {
-        let pools: Vec<usize> = self.reads.iter().chain(self.writes).map(|pool| *pool as usize).collect();
-        Access::pools(&pools)
+        Access::Stage { reads: bits(self.reads), writes: bits(self.writes) }
     }
 }
 

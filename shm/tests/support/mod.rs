@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use framepipe_shm::{Access, Gate, Geometry, Outcome, PoolGeometry, Segment, Shortage, Work, Worker};
+use framepipe_shm::{Access, Gate, Geometry, KeyNote, Outcome, PoolGeometry, Segment, Shortage, Work, Worker};
 
 /// Queues of the test pipeline.
 pub const A: usize = 0;
@@ -17,6 +17,9 @@ pub const A: usize = 0;
 pub const B: usize = 1;
 /// See [`A`].
 pub const GATEWAY: usize = 2;
+
+/// Entries of the table of keys.
+pub const KEYS: u64 = 2;
 
 /// What of a frame lies in pool 0, and in pool 1.
 pub fn expected(frame: u64) -> (u64, u64) {
@@ -30,7 +33,17 @@ pub fn geometry(jobs: u64, slots: u64) -> Geometry {
     pools[0] = PoolGeometry::new(&[(4096, slots)]);
     pools[1] = PoolGeometry::new(&[(4096, slots)]);
     pools[2] = PoolGeometry::new(&[(4096, slots)]);
-    Geometry { pipeline: 0, jobs, queues: 3, processes: 32, request_bytes: 8, descriptor_bytes: 8, pools }
+    Geometry {
+        pipeline: 0,
+        jobs,
+        queues: 3,
+        processes: 32,
+        request_bytes: 8,
+        descriptor_bytes: 8,
+        keys: KEYS,
+        key_bytes: 8,
+        pools,
+    }
 }
 
 /// A segment of its own that goes when it is dropped, and a ledger of frames delivered.
@@ -56,16 +69,33 @@ impl Bench {
         std::mem::ManuallyDrop::new(Self { segment, ledger: Ledger(self.ledger.0) })
     }
 
-    /// Accepts frames with these numbers; false when there are too few jobs.
+    /// Accepts so many frames; false when there are too few jobs.
     pub fn accept(&self, owner: u16, count: usize) -> bool {
+        self.accept_with(owner, count, None)
+    }
+
+    /// Accepts so many frames of a call with a key, which is remembered at a place of the table.
+    pub fn accept_keyed(&self, owner: u16, count: usize, place: usize, key: u64) -> bool {
+        self.accept_with(owner, count, Some(KeyNote { place, expires_ns: 1, record: &key.to_ne_bytes() }))
+    }
+
+    fn accept_with(&self, owner: u16, count: usize, key: Option<KeyNote<'_>>) -> bool {
         let gate = Gate::new(&self.segment, owner);
         let Some(mut draft) = gate.draft(count) else { return false };
         for place in 0..count {
             let frame = draft.first_frame() + place as u64;
             draft.write(place, &frame.to_ne_bytes(), &[0; 8]);
         }
-        gate.accept(draft).expect("the gateway lives");
+        gate.accept(draft, key).expect("the gateway lives");
         true
+    }
+
+    /// What a new gateway finds remembered: key, first frame, frames.
+    pub fn take_over_keys(&self, owner: u16) -> Vec<(u64, u64, u64)> {
+        let mut keys = Vec::new();
+        Gate::new(&self.segment, owner)
+            .take_over_keys(|_, entry, record| keys.push((number(record), entry.first, entry.count)));
+        keys
     }
 
     /// One step of stage A or B: claims a job and hands it on, or puts it back for want of a slot.
