@@ -1,37 +1,58 @@
-//! PushData: from a checked call to accepted frames. Calls go one after another from the reservation on; what may wait
-//! for a file system (opening the sources) comes before.
+//! PushData: from a checked call to accepted frames. What can be refused for want of room is refused before a file is
+//! touched; what may wait for a file system (opening the sources, making a stream) leaves the threads that serve others.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use bytemuck::Zeroable;
 use framepipe_frame::{Descriptor, Request, Text};
 use framepipe_journal::StreamId;
 use framepipe_proto::v1::{PushDataRequest, PushDataResponse};
-use framepipe_shm::monotonic_ns;
-use tonic::Status;
+use framepipe_shm::{KeyNote, monotonic_ns};
+use tonic::{Code, Status, metadata::MetadataValue};
 
 use crate::{
+    admission::{Load, NoRoom, Ticket},
     checks::{self, Checked},
     hub::{Hub, State, status},
+    idempotency::record,
     source::Source,
 };
+
+/// The trailer that tells when to try again: gRPC's own name for it, in milliseconds.
+const RETRY_TRAILER: &str = "grpc-retry-pushback-ms";
+/// Where room comes with a reader's acknowledgements: nobody knows when.
+const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
 
 /// Accepts a batch, whole or not at all.
 pub async fn push(hub: Arc<Hub>, request: PushDataRequest) -> Result<PushDataResponse, Status> {
     let checked = checks::check(&request, hub.frames_max)?;
     let stream = named_stream(&request.stream)?;
-    if !request.idempotency_key.is_empty()
-        && let Some(answer) = hub.lock().answers.get(&request.idempotency_key, Instant::now())
-    {
+    let wait = Duration::from_millis(request.wait_ms);
+    let until = tokio::time::Instant::now() + wait;
+    let call = Arc::new(Call { hub, stream, request, checked, files: OnceLock::new() });
+    if let Some(answer) = call.look(wait.is_zero())? {
         return Ok(answer);
     }
-    // Opening a client's file may wait for its file system; the threads that serve others must not.
-    let task = tokio::task::spawn_blocking(move || {
-        let sources = checked.files.iter().map(|path| hub.roots.look(path)).collect::<Result<Vec<_>, _>>()?;
-        check_sizes(&checked, &sources)?;
-        accept(&hub, stream, &request, &checked, &sources)
-    });
-    task.await.map_err(|error| Status::internal(format!("the call failed: {error}")))?
+    let mut place: Option<InLine> = None;
+    loop {
+        // Listened to before the look, so that no news is missed between the two.
+        let room = call.hub.room.notified();
+        tokio::pin!(room);
+        room.as_mut().enable();
+        let (trying, ticket) = (call.clone(), place.as_ref().map(|place| place.ticket));
+        let task = tokio::task::spawn_blocking(move || trying.accept(ticket));
+        let refusal = match task.await.map_err(|error| Status::internal(format!("the call failed: {error}")))? {
+            Err(refusal) if refusal.code() == Code::ResourceExhausted && !wait.is_zero() => refusal,
+            ended => return ended,
+        };
+        place.get_or_insert_with(|| InLine::stand(call.clone()));
+        if tokio::time::timeout_at(until, room).await.is_err() {
+            return Err(refusal);
+        }
+    }
 }
 
 fn named_stream(stream: &str) -> Result<Option<StreamId>, Status> {
@@ -39,6 +60,175 @@ fn named_stream(stream: &str) -> Result<Option<StreamId>, Status> {
         return Ok(None);
     }
     StreamId::new(stream).map(Some).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+/// A place in the line of those that wait, left when the call ends, by whatever end.
+struct InLine {
+    call: Arc<Call>,
+    ticket: Ticket,
+}
+
+impl InLine {
+    fn stand(call: Arc<Call>) -> Self {
+        let load = call.files.get().map_or(Load::default(), |files| files.load);
+        let ticket = call.hub.lock().admission.line_up(call.stream.as_ref(), load);
+        Self { call, ticket }
+    }
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        self.call.hub.lock().admission.leave(self.ticket);
+        self.call.hub.room.notify_waiters(); // what it stood before may be another's now
+    }
+}
+
+/// A call on its way.
+struct Call {
+    hub: Arc<Hub>,
+    stream: Option<StreamId>,
+    request: PushDataRequest,
+    checked: Checked,
+    /// Set once its files were looked at.
+    files: OnceLock<Files>,
+}
+
+/// What a call's files are.
+struct Files {
+    sources: Vec<Source>,
+    load: Load,
+}
+
+impl Call {
+    /// What can be said at once, without a file: the first answer to its key, or that there is no room.
+    fn look(&self, refuses: bool) -> Result<Option<PushDataResponse>, Status> {
+        let mut state = self.hub.lock();
+        if let Some(answer) = self.known_answer(&mut state)? {
+            return Ok(Some(answer));
+        }
+        if refuses {
+            let known = |sum: u64, size: &u64| sum.saturating_add(*size);
+            let load = Load {
+                frames: self.checked.frames.len() as u64,
+                bytes: self.request.sizes.iter().fold(0, known), // of files, none are known yet
+            };
+            state.admission.ask(self.stream.as_ref(), load, None, Instant::now()).map_err(no_room)?;
+        }
+        Ok(None)
+    }
+
+    fn known_answer(&self, state: &mut State) -> Result<Option<PushDataResponse>, Status> {
+        let key = &self.request.idempotency_key;
+        let answer = Some(key).filter(|key| !key.is_empty()).and_then(|key| state.answers.get(key, monotonic_ns()));
+        if answer.is_none() && self.hub.is_draining() {
+            let words = "the server is draining: it finishes what it has accepted and takes no more";
+            return Err(Status::unavailable(words));
+        }
+        Ok(answer)
+    }
+
+    /// Looks at the files, once.
+    fn files(&self) -> Result<&Files, Status> {
+        if let Some(files) = self.files.get() {
+            return Ok(files);
+        }
+        let look = |path: &String| self.hub.roots.look(path);
+        let sources = self.checked.files.iter().map(look).collect::<Result<Vec<_>, _>>()?;
+        check_sizes(&self.checked, &sources)?;
+        let mut load = Load::default();
+        for frame in &self.checked.frames {
+            load += Load { frames: 1, bytes: frame.bytes.unwrap_or(sources[frame.file].bytes) };
+        }
+        Ok(self.files.get_or_init(|| Files { sources, load }))
+    }
+
+    /// Accepts the batch, if there is room. `ticket` is its place in the line.
+    fn accept(&self, ticket: Option<Ticket>) -> Result<PushDataResponse, Status> {
+        let files = self.files()?;
+        let mut state = self.hub.lock();
+        if let Some(answer) = self.known_answer(&mut state)? {
+            return Ok(answer);
+        }
+        state.admission.ask(self.stream.as_ref(), files.load, ticket, Instant::now()).map_err(no_room)?;
+        let stream = self.stream.clone().unwrap_or_else(|| state.new_stream(self.hub.run));
+        let frames = self.checked.frames.len() as u32;
+        if u64::from(frames) > self.hub.stream_frames_max {
+            return Err(Status::invalid_argument(format!(
+                "a batch of {frames} images can never fit: the results of {} frames fill a stream's journal; split it, \
+                 or raise journal.stream_bytes_max",
+                self.hub.stream_frames_max
+            )));
+        }
+        state.enter_stream(&stream).map_err(journal_refusal)?;
+        state.journals.reserve(&stream, frames).map_err(journal_refusal)?;
+        match self.draft_and_accept(&mut state, &stream, files) {
+            Ok(answer) => Ok(answer),
+            Err(refusal) => {
+                state.journals.release(&stream, frames).map_err(status)?;
+                Err(refusal)
+            }
+        }
+    }
+
+    fn draft_and_accept(
+        &self,
+        state: &mut State,
+        stream: &StreamId,
+        files: &Files,
+    ) -> Result<PushDataResponse, Status> {
+        let count = self.checked.frames.len();
+        // The budget has as many frames as there are jobs: it said that they are free.
+        let mut draft = self.hub.gate.draft(count).ok_or_else(|| {
+            let words = format!("{count} jobs are not free, though the budget has room: a repair is under way");
+            with_retry(Status::resource_exhausted(words), RETRY_UNKNOWN)
+        })?;
+        let now_ns = monotonic_ns();
+        let first_frame = draft.first_frame();
+        for place in 0..count {
+            let request = self.frame_request(place, first_frame, stream, files, now_ns);
+            draft.write(place, bytemuck::bytes_of(&request), bytemuck::bytes_of(&Descriptor::zeroed()));
+        }
+        let answer = PushDataResponse { stream: stream.to_string(), first_frame, accepted: count as u32 };
+        let key = &self.request.idempotency_key;
+        let slot = Some(key).filter(|key| !key.is_empty()).and_then(|_| state.answers.slot(now_ns));
+        let record = record(key, stream.as_str());
+        let note = |slot: crate::idempotency::Slot| KeyNote {
+            place: slot.place,
+            expires_ns: slot.expires_ns,
+            record: bytemuck::bytes_of(&record),
+        };
+        state.admission.accepted(stream, files.load);
+        self.hub.gate.accept(draft, slot.map(note)).map_err(|lost| Status::internal(lost.to_string()))?;
+        if let Some(slot) = slot {
+            state.answers.put(key, slot, answer.clone());
+        }
+        Ok(answer)
+    }
+
+    fn frame_request(&self, place: usize, first: u64, stream: &StreamId, files: &Files, now_ns: u64) -> Request {
+        let frame = &self.checked.frames[place];
+        let source = &files.sources[frame.file];
+        Request {
+            frame: first + place as u64,
+            accepted_ns: now_ns,
+            deadline_ns: match self.request.deadline_ms {
+                0 => 0,
+                deadline_ms => now_ns.saturating_add(deadline_ms.saturating_mul(1_000_000)),
+            },
+            offset: frame.offset,
+            bytes: frame.bytes.unwrap_or(source.bytes),
+            source_device: source.id.0,
+            source_inode: source.id.1,
+            source_bytes: source.bytes,
+            source_mtime_ns: source.mtime_ns,
+            batch_index: place as u32,
+            root: source.root,
+            raw: self.checked.raw,
+            path: Text::truncated(&source.path),
+            name: Text::truncated(&frame.name),
+            stream: Text::truncated(stream.as_str()),
+        }
+    }
 }
 
 fn check_sizes(checked: &Checked, sources: &[Source]) -> Result<(), Status> {
@@ -59,92 +249,17 @@ fn check_sizes(checked: &Checked, sources: &[Source]) -> Result<(), Status> {
     Ok(())
 }
 
-fn accept(
-    hub: &Hub,
-    stream: Option<StreamId>,
-    request: &PushDataRequest,
-    checked: &Checked,
-    sources: &[Source],
-) -> Result<PushDataResponse, Status> {
-    let mut state = hub.lock();
-    if hub.is_draining() {
-        return Err(Status::unavailable("the server is draining: it finishes what it has accepted and takes no more"));
-    }
-    let key = &request.idempotency_key;
-    if !key.is_empty()
-        && let Some(answer) = state.answers.get(key, Instant::now())
-    {
-        return Ok(answer);
-    }
-    let stream = stream.unwrap_or_else(|| state.new_stream(hub.run));
-    let frames = checked.frames.len() as u32;
-    if u64::from(frames) > hub.stream_frames_max {
-        return Err(Status::invalid_argument(format!(
-            "a batch of {frames} images can never fit: the results of {} frames fill a stream's journal; split it, or \
-             raise journal.stream_bytes_max",
-            hub.stream_frames_max
-        )));
-    }
-    state.enter_stream(&stream).map_err(status)?;
-    state.journals.reserve(&stream, frames).map_err(status)?;
-    let accepted = draft_and_accept(hub, &mut state, &stream, request, checked, sources);
-    let first_frame = match accepted {
-        Ok(first_frame) => first_frame,
-        Err(refusal) => {
-            state.journals.release(&stream, frames).map_err(status)?;
-            return Err(refusal);
-        }
-    };
-    let answer = PushDataResponse { stream: stream.to_string(), first_frame, accepted: frames };
-    if !key.is_empty() {
-        state.answers.put(key.clone(), answer.clone(), Instant::now());
-    }
-    Ok(answer)
+fn no_room(refusal: NoRoom) -> Status {
+    with_retry(Status::resource_exhausted(refusal.words), refusal.retry)
 }
 
-fn draft_and_accept(
-    hub: &Hub,
-    state: &mut State,
-    stream: &StreamId,
-    call: &PushDataRequest,
-    checked: &Checked,
-    sources: &[Source],
-) -> Result<u64, Status> {
-    let count = checked.frames.len();
-    let Some(mut draft) = hub.gate.draft(count) else {
-        let (free, most) = (hub.gate.free_jobs(), hub.frames_max);
-        return Err(Status::resource_exhausted(format!(
-            "{count} frames do not fit: {free} of {most} places are free (server.frames_max); try again once results came"
-        )));
-    };
-    let now_ns = monotonic_ns();
-    let deadline_ns = match call.deadline_ms {
-        0 => 0,
-        deadline_ms => now_ns.saturating_add(deadline_ms.saturating_mul(1_000_000)),
-    };
-    for (place, frame) in checked.frames.iter().enumerate() {
-        let source = &sources[frame.file];
-        let request = Request {
-            frame: draft.first_frame() + place as u64,
-            accepted_ns: now_ns,
-            deadline_ns,
-            offset: frame.offset,
-            bytes: frame.bytes.unwrap_or(source.bytes),
-            source_device: source.id.0,
-            source_inode: source.id.1,
-            source_bytes: source.bytes,
-            source_mtime_ns: source.mtime_ns,
-            batch_index: place as u32,
-            root: source.root,
-            raw: checked.raw,
-            path: Text::truncated(&source.path),
-            name: Text::truncated(&frame.name),
-            stream: Text::truncated(stream.as_str()),
-        };
-        draft.write(place, bytemuck::bytes_of(&request), bytemuck::bytes_of(&Descriptor::zeroed()));
-    }
-    let first_frame = draft.first_frame();
-    state.add_in_flight(stream, count as u32);
-    hub.gate.accept(draft).map_err(|lost| Status::internal(lost.to_string()))?;
-    Ok(first_frame)
+fn journal_refusal(error: framepipe_journal::JournalError) -> Status {
+    let status = status(error);
+    if status.code() == Code::ResourceExhausted { with_retry(status, RETRY_UNKNOWN) } else { status }
+}
+
+fn with_retry(mut status: Status, retry: Duration) -> Status {
+    let retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
+    status.metadata_mut().insert(RETRY_TRAILER, MetadataValue::from(retry_ms));
+    status
 }

@@ -1,11 +1,11 @@
 //! What can be known of a PushData call from its words alone: no file is touched here.
 
-use framepipe_frame::{NAME_BYTES_MAX, PATH_BYTES_MAX, RawFormat, RawFrame};
+use framepipe_frame::{KEY_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, RawFormat, RawFrame};
 use framepipe_proto::v1::{PixelFormat, PushDataRequest, RawFrameFormat};
 use tonic::Status;
 
-/// Longest idempotency key, in bytes.
-pub const KEY_BYTES_MAX: usize = 128;
+/// Longest time that a call may wait for room.
+const WAIT_MS_MAX: u64 = 60_000;
 
 /// A call whose words make sense.
 #[derive(Debug, PartialEq)]
@@ -52,6 +52,13 @@ pub fn check(request: &PushDataRequest, frames_max: usize) -> Result<Checked, St
     if request.idempotency_key.len() > KEY_BYTES_MAX {
         let length = request.idempotency_key.len();
         return Err(invalid(format!("the idempotency key has {length} bytes; at most {KEY_BYTES_MAX} are allowed")));
+    }
+    if request.idempotency_key.contains('\0') {
+        return Err(invalid("the idempotency key holds a NUL"));
+    }
+    if request.wait_ms > WAIT_MS_MAX {
+        let wait_ms = request.wait_ms;
+        return Err(invalid(format!("wait_ms = {wait_ms}: a call waits {WAIT_MS_MAX} ms at most")));
     }
     let raw = raw_frame(request.raw.as_ref())?;
     let files = if request.files.is_empty() { vec![request.location.clone()] } else { request.files.clone() };
@@ -193,6 +200,8 @@ mod tests {
         assert!(refusal(&PushDataRequest { names: vec!["x".repeat(256)], ..blob(&[1]) }).contains("256 bytes"));
         assert!(refusal(&PushDataRequest { files: vec!["/x".into()], ..blob(&[1]) }).contains("both"));
         assert!(refusal(&PushDataRequest { idempotency_key: "k".repeat(129), ..blob(&[1]) }).contains("129 bytes"));
+        assert!(refusal(&PushDataRequest { idempotency_key: "a\0b".into(), ..blob(&[1]) }).contains("NUL"));
+        assert!(refusal(&PushDataRequest { wait_ms: 60_001, ..blob(&[1]) }).contains("60000 ms at most"));
     }
 
     #[test]

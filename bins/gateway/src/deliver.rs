@@ -58,7 +58,8 @@ impl Deliverer {
             let request: Request = bytemuck::pod_read_unaligned(work.request());
             if state.journals.contains(self.hub.run, request.frame) {
                 self.hub.gate.free(work)?;
-                state.frame_done(&StreamId::new(&request.stream.as_str())?);
+                let stream = StreamId::new(&request.stream.as_str())?;
+                state.admission.done(&stream, request.bytes, Instant::now());
             } else {
                 self.worker.put_back(work)?;
             }
@@ -100,7 +101,7 @@ impl Deliverer {
                 }
             }
             self.hub.gate.free(one.work)?;
-            state.frame_done(&one.stream);
+            state.admission.done(&one.stream, one.request.bytes, start);
             touched.insert(one.stream);
             delivered += 1;
         }
@@ -110,6 +111,7 @@ impl Deliverer {
             }
         }
         self.hub.report_drained(&mut state);
+        self.hub.tell_room(&state);
         drop(state);
         if delivered == 0 {
             std::thread::park_timeout(IDLE_WAIT); // nothing could be written: try again, but not at once

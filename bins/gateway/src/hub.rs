@@ -1,4 +1,4 @@
-//! What all calls share, under one lock: the journals, the streams and the idempotency keys. Steps under the lock are
+//! What all calls share, under one lock: the journals, the streams, the budget and the idempotency keys. Steps under the lock are
 //! short: words copied, journals' files written and read by way of the page cache.
 
 use std::{
@@ -7,7 +7,7 @@ use std::{
         Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -15,10 +15,14 @@ use framepipe_frame::Request;
 use framepipe_journal::{JournalError, Journals, OpenReport, Options, StreamId};
 use framepipe_pipeline::{Plan, Process, Report};
 use framepipe_shm::Gate;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tonic::Status;
 
-use crate::{idempotency::Answers, source::Roots};
+use crate::{
+    admission::{Admission, Load},
+    idempotency::Answers,
+    source::Roots,
+};
 
 /// Bytes of one segment of a journal, at least: small enough that acknowledged results soon give their space back.
 const SEGMENT_BYTES: u64 = 4 << 20;
@@ -41,6 +45,8 @@ pub struct Hub {
     pub result_bytes_max: usize,
     /// The segment's run.
     pub run: u64,
+    /// Told when frames are done or results acknowledged: calls that wait look again.
+    pub room: Notify,
     draining: AtomicBool,
     stopping: watch::Sender<bool>,
     process: &'static Process,
@@ -52,16 +58,15 @@ pub struct State {
     pub journals: Journals,
     /// Answers to recent calls with a key.
     pub answers: Answers,
+    /// Who holds how much of the budget.
+    pub admission: Admission,
     streams: HashMap<StreamId, Stream>,
-    in_flight: u64,
     drained: bool,
     made: u64,
 }
 
 /// What is known of a stream beside its journal.
 struct Stream {
-    /// Frames accepted whose results are not visible yet.
-    in_flight: u32,
     /// Changes with each new reader, which ends the former one.
     reader: u64,
     /// Changes whenever there may be something to read, or a reason to end.
@@ -70,7 +75,7 @@ struct Stream {
 
 impl Stream {
     fn new() -> Self {
-        Self { in_flight: 0, reader: 0, news: watch::Sender::new(0) }
+        Self { reader: 0, news: watch::Sender::new(0) }
     }
 
     fn tell(&self) {
@@ -115,22 +120,25 @@ impl Hub {
             .with_context(|| format!("the journals in {} cannot be opened (paths.state)", folder.display()))?;
         log(&report);
         let window = Duration::from_secs(config.server.idempotency_window_s);
+        let gate = Gate::new(segment, process.order.owner);
+        let budget = Load { frames: config.frames_max.into(), bytes: config.server.bytes_max };
         let state = State {
             streams: journals.stream_ids().map(|id| (id.clone(), Stream::new())).collect(),
-            answers: Answers::new(window, config.server.idempotency_keys_max as usize),
+            answers: Answers::take_over(&gate, config.server.idempotency_keys_max as usize, window),
+            admission: Admission::new(budget, config.journal.streams_max as usize, Instant::now()),
             journals,
-            in_flight: 0,
             drained: false,
             made: 0,
         };
         Ok(Self {
             state: Mutex::new(state),
             roots: Roots::open(&config.server.inbox, segment.file_ids()?)?,
-            gate: Gate::new(segment, process.order.owner),
+            gate,
             frames_max: config.frames_max as usize,
             stream_frames_max: config.journal.stream_bytes_max / (plan.result_bytes_max + RECORD_HEAD_BYTES),
             result_bytes_max: result_bytes_max as usize,
             run: segment.run(),
+            room: Notify::new(),
             draining: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             process,
@@ -145,6 +153,7 @@ impl Hub {
     /// Refuses new frames from now on, and reports when the accepted ones are done.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+        self.room.notify_waiters();
         self.report_drained(&mut self.lock());
     }
 
@@ -153,10 +162,18 @@ impl Hub {
         self.draining.load(Ordering::Acquire)
     }
 
+    /// Tells the calls that wait that there may be room.
+    pub fn tell_room(&self, state: &State) {
+        if state.admission.has_line() {
+            self.room.notify_waiters();
+        }
+    }
+
     /// Ends every reader and the server.
     pub fn stop(&self) {
         self.draining.store(true, Ordering::Release);
         self.stopping.send_replace(true);
+        self.room.notify_waiters();
     }
 
     /// Changes once, when the server must end.
@@ -166,7 +183,7 @@ impl Hub {
 
     /// Says once, while draining, that nothing is in flight any more.
     pub fn report_drained(&self, state: &mut State) {
-        if self.is_draining() && state.in_flight == 0 && !state.drained {
+        if self.is_draining() && state.admission.in_flight() == 0 && !state.drained {
             state.drained = true;
             self.process.report(Report::Drained);
         }
@@ -182,7 +199,7 @@ impl Hub {
             let stream = StreamId::new(&request.stream.as_str()).expect("a gateway wrote the request");
             result = std::mem::replace(&mut result, Ok(())).and_then(|()| {
                 state.enter_stream(&stream)?;
-                state.add_in_flight(&stream, 1);
+                state.admission.accepted(&stream, Load { frames: 1, bytes: request.bytes });
                 if state.journals.contains(self.run, request.frame) {
                     return Ok(());
                 }
@@ -196,9 +213,10 @@ impl Hub {
 impl State {
     /// Makes a stream known; an idle one makes room where there are too many.
     pub fn enter_stream(&mut self, stream: &StreamId) -> Result<(), JournalError> {
-        let streams = &self.streams;
+        let (streams, admission) = (&self.streams, &self.admission);
         let held = |id: &StreamId| {
-            streams.get(id).is_some_and(|stream| stream.in_flight > 0 || stream.news.receiver_count() > 0)
+            let is_read = streams.get(id).is_some_and(|stream| stream.news.receiver_count() > 0);
+            is_read || admission.in_flight_of(id) > 0
         };
         for dropped in self.journals.create_stream(stream, held)? {
             self.streams.remove(&dropped);
@@ -221,22 +239,6 @@ impl State {
     /// True when the stream is known.
     pub fn has_stream(&self, stream: &StreamId) -> bool {
         self.streams.contains_key(stream)
-    }
-
-    /// Counts frames accepted to a stream.
-    pub fn add_in_flight(&mut self, stream: &StreamId, frames: u32) {
-        self.in_flight += u64::from(frames);
-        if let Some(stream) = self.streams.get_mut(stream) {
-            stream.in_flight += frames;
-        }
-    }
-
-    /// A frame of the stream is done: its record is in the journal and its job is free.
-    pub fn frame_done(&mut self, stream: &StreamId) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        if let Some(stream) = self.streams.get_mut(stream) {
-            stream.in_flight = stream.in_flight.saturating_sub(1);
-        }
     }
 
     /// Makes all appended records of the stream visible.
@@ -264,12 +266,12 @@ impl State {
 
     /// How things stand for a reader that has read up to `sequence`.
     pub fn look(&self, reader: &Reader, sequence: u64) -> Look {
-        let Some(stream) = self.streams.get(&reader.stream).filter(|stream| stream.reader == reader.epoch) else {
+        if self.streams.get(&reader.stream).is_none_or(|stream| stream.reader != reader.epoch) {
             return Look::Replaced;
-        };
+        }
         // Asked of the journal, not compared: acknowledged and damaged sequences leave gaps.
         let is_read = || self.journals.read(&reader.stream, sequence, 1, 0).is_ok_and(|unread| unread.is_empty());
-        if stream.in_flight == 0 && is_read() { Look::Drained } else { Look::Open }
+        if self.admission.in_flight_of(&reader.stream) == 0 && is_read() { Look::Drained } else { Look::Open }
     }
 }
 

@@ -5,13 +5,16 @@
 //! |---|---|
 //! | `checks.rs` | what can be known of a PushData call from its words alone |
 //! | `source.rs` | the files that it names: opened beneath the roots, checked, not read |
-//! | `hub.rs` | what all calls share: journals, streams, idempotency keys |
-//! | `accept.rs` | PushData: checks, reserves, drafts, accepts |
+//! | `hub.rs` | what all calls share: journals, streams, budget, idempotency keys |
+//! | `admission.rs` | the budget in frames and bytes, shared fairly between streams; the line of those that wait |
+//! | `idempotency.rs` | which keys were answered, and how |
+//! | `accept.rs` | PushData: checks, asks for room, reserves, drafts, accepts |
 //! | `deliver.rs`, `encode.rs` | finished jobs become records of the journal, then are freed, then are shown |
 //! | `pull.rs` | PullResult: one reader a stream |
 //! | `service.rs` | the gRPC service and its listeners |
 
 mod accept;
+mod admission;
 mod checks;
 mod deliver;
 mod encode;

@@ -20,5 +20,7 @@ mod text;
 
 pub use descriptor::{Descriptor, STAGE_COUNT_MAX, StageTimes, TensorMap};
 pub use error::{ErrorCode, FrameError, RecordError};
-pub use request::{NAME_BYTES_MAX, PATH_BYTES_MAX, RawFormat, RawFrame, Request, STREAM_BYTES_MAX};
+pub use request::{
+    KEY_BYTES_MAX, KeyRecord, NAME_BYTES_MAX, PATH_BYTES_MAX, RawFormat, RawFrame, Request, STREAM_BYTES_MAX,
+};
 pub use text::Text;

@@ -48,6 +48,19 @@ pub struct Request {
     pub stream: Text<STREAM_BYTES_MAX>,
 }
 
+/// Longest idempotency key, in bytes.
+pub const KEY_BYTES_MAX: usize = 128;
+
+/// An entry's record in the segment's table of idempotency keys.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct KeyRecord {
+    /// The key that the client gave.
+    pub key: Text<KEY_BYTES_MAX>,
+    /// The stream that the answer named.
+    pub stream: Text<STREAM_BYTES_MAX>,
+}
+
 /// Pixel format of a raw frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]

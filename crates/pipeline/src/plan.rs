@@ -1,6 +1,6 @@
 //! From the configuration and the models' manifests to the segment's geometry and the bounds that follow from them.
 
-use framepipe_frame::{Descriptor, Request, detections, raw};
+use framepipe_frame::{Descriptor, KeyRecord, Request, detections, raw};
 use framepipe_model::{Detector, Manifest, ManifestError};
 use framepipe_shm::{Geometry, GeometryError, POOL_COUNT_MAX, PoolGeometry};
 
@@ -111,6 +111,8 @@ fn geometry(config: &Config, detector: &Manifest, attributes: &[Manifest]) -> Re
         processes: u64::from(processes) + 1,
         request_bytes: size_of::<Request>() as u64,
         descriptor_bytes: size_of::<Descriptor>() as u64,
+        keys: config.server.idempotency_keys_max.into(),
+        key_bytes: size_of::<KeyRecord>() as u64,
         pools,
     })
 }

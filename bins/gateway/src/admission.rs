@@ -1,0 +1,424 @@
+//! Who may take how much of the pipeline: a budget in frames and in bytes, shared fairly between the streams that want it.
+//!
+//! Of k active streams each holds at most 1/k of the budget: one client's flood leaves room for another's trickle. Within
+//! that it is first come, first served: a call that waits keeps its turn, and later ones take no room that it could have.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use framepipe_journal::StreamId;
+
+/// A stream counts as active for so long after its last call.
+const ACTIVE: Duration = Duration::from_secs(1);
+/// The rate of results is looked at over so long.
+const RATE_WINDOW: Duration = Duration::from_millis(250);
+/// Bounds of the advice when to try again.
+const RETRY_LEAST: Duration = Duration::from_millis(5);
+const RETRY_MOST: Duration = Duration::from_secs(2);
+
+/// Frames, and the bytes of their images.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Load {
+    /// Frames.
+    pub frames: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl std::ops::AddAssign for Load {
+    fn add_assign(&mut self, more: Load) {
+        self.frames += more.frames;
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
+}
+
+impl Load {
+    fn take(&mut self, less: Load) {
+        self.frames = self.frames.saturating_sub(less.frames);
+        self.bytes = self.bytes.saturating_sub(less.bytes);
+    }
+
+    fn with(mut self, more: Load) -> Self {
+        self += more;
+        self
+    }
+
+    fn fits(&self, budget: &Load) -> bool {
+        self.frames <= budget.frames && self.bytes <= budget.bytes
+    }
+}
+
+/// Why there is no room.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NoRoom {
+    /// What the call wanted, what stood in its way, and what to do about it.
+    pub words: String,
+    /// When it is worth trying again.
+    pub retry: Duration,
+}
+
+/// A call's place in the line of those that wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ticket(u64);
+
+struct Waiting {
+    ticket: Ticket,
+    stream: Option<StreamId>,
+    load: Load,
+}
+
+#[derive(Default)]
+struct Share {
+    held: Load,
+    waiting: u32,
+    /// Its last call; `None`: none since this gateway started.
+    seen: Option<Instant>,
+}
+
+impl Share {
+    fn is_active(&self, now: Instant) -> bool {
+        self.held.frames > 0 || self.waiting > 0 || self.seen.is_some_and(|seen| now.duration_since(seen) < ACTIVE)
+    }
+}
+
+/// The budget, and who has how much of it.
+pub struct Admission {
+    budget: Load,
+    streams_max: usize,
+    held: Load,
+    shares: HashMap<StreamId, Share>,
+    line: VecDeque<Waiting>,
+    next_ticket: u64,
+    rate: Rate,
+}
+
+impl Admission {
+    /// Nobody holds anything. `streams_max` bounds how many streams are told apart.
+    pub fn new(budget: Load, streams_max: usize, now: Instant) -> Self {
+        Self {
+            budget,
+            streams_max,
+            held: Load::default(),
+            shares: HashMap::new(),
+            line: VecDeque::new(),
+            next_ticket: 0,
+            rate: Rate::new(now),
+        }
+    }
+
+    /// Looks whether there is room, and notes that the stream is active. A call without a stream gets one of its own.
+    ///
+    /// # Errors
+    /// [`NoRoom`].
+    pub fn ask(
+        &mut self,
+        stream: Option<&StreamId>,
+        load: Load,
+        ticket: Option<Ticket>,
+        now: Instant,
+    ) -> Result<(), NoRoom> {
+        self.shares.retain(|_, share| share.is_active(now));
+        if let Some(stream) = stream
+            && (self.shares.len() < self.streams_max || self.shares.contains_key(stream))
+        {
+            self.shares.entry(stream.clone()).or_default().seen = Some(now);
+        }
+        let (share, active) = self.share(stream);
+        let held = stream.and_then(|stream| self.shares.get(stream)).map_or(Load::default(), |share| share.held);
+        if !within_share(held, load, share) {
+            let lacking = held.with(load).frames.saturating_sub(share.frames).max(1);
+            let words = format!(
+                "{} do not fit: the stream holds {} of its {}, one {active}th of the pipeline, which {active} streams \
+                 want at once; send smaller batches, or try again once results came",
+                said(load),
+                said(held),
+                said(share)
+            );
+            return Err(NoRoom { words, retry: self.rate.time_for(lacking * active, now) });
+        }
+        let ahead = self.ahead(ticket, share);
+        let taken = self.held.with(ahead).with(load);
+        if !taken.fits(&self.budget) {
+            let words = format!(
+                "{} do not fit: {} are in flight and {} wait before, of {} (server.frames_max, server.bytes_max); try \
+                 again once results came",
+                said(load),
+                said(self.held),
+                said(ahead),
+                said(self.budget)
+            );
+            let lacking = taken.frames.saturating_sub(self.budget.frames).max(1);
+            return Err(NoRoom { words, retry: self.rate.time_for(lacking, now) });
+        }
+        Ok(())
+    }
+
+    /// A stream's share, and the number of active streams.
+    fn share(&self, stream: Option<&StreamId>) -> (Load, u64) {
+        let newcomer = stream.is_none_or(|stream| !self.shares.contains_key(stream));
+        let active = self.shares.len() as u64 + u64::from(newcomer);
+        let Load { frames, bytes } = self.budget;
+        (Load { frames: (frames / active).max(1), bytes: bytes / active }, active)
+    }
+
+    /// What those before this place in the line may take. Who waits for his own share stands in nobody's way.
+    fn ahead(&self, ticket: Option<Ticket>, share: Load) -> Load {
+        let before = self.line.iter().take_while(|waiting| Some(waiting.ticket) != ticket);
+        before.fold(Load::default(), |ahead, waiting| {
+            let held = waiting.stream.as_ref().and_then(|stream| self.shares.get(stream));
+            let held = held.map_or(Load::default(), |share| share.held);
+            if within_share(held, waiting.load, share) { ahead.with(waiting.load) } else { ahead }
+        })
+    }
+
+    /// Stands in the line.
+    pub fn line_up(&mut self, stream: Option<&StreamId>, load: Load) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        if let Some(share) = stream.and_then(|stream| self.shares.get_mut(stream)) {
+            share.waiting += 1;
+        }
+        self.line.push_back(Waiting { ticket, stream: stream.cloned(), load });
+        ticket
+    }
+
+    /// Leaves the line.
+    pub fn leave(&mut self, ticket: Ticket) {
+        let Some(place) = self.line.iter().position(|waiting| waiting.ticket == ticket) else { return };
+        let left = self.line.remove(place).and_then(|waiting| waiting.stream);
+        if let Some(share) = left.and_then(|stream| self.shares.get_mut(&stream)) {
+            share.waiting = share.waiting.saturating_sub(1);
+        }
+    }
+
+    /// True while a call waits for room.
+    pub fn has_line(&self) -> bool {
+        !self.line.is_empty()
+    }
+
+    /// A stream's frames were accepted: by this gateway, after [`Admission::ask`], or by a former one.
+    pub fn accepted(&mut self, stream: &StreamId, load: Load) {
+        self.held += load;
+        self.shares.entry(stream.clone()).or_default().held += load;
+    }
+
+    /// A frame of a stream has its result.
+    pub fn done(&mut self, stream: &StreamId, bytes: u64, now: Instant) {
+        let load = Load { frames: 1, bytes };
+        self.held.take(load);
+        if let Some(share) = self.shares.get_mut(stream) {
+            share.held.take(load);
+        }
+        self.rate.done(now);
+    }
+
+    /// Frames in flight of a stream.
+    pub fn in_flight_of(&self, stream: &StreamId) -> u64 {
+        self.shares.get(stream).map_or(0, |share| share.held.frames)
+    }
+
+    /// Frames in flight.
+    pub fn in_flight(&self) -> u64 {
+        self.held.frames
+    }
+}
+
+/// A stream that holds nothing may have one frame of any size that the budget holds.
+fn within_share(held: Load, load: Load, share: Load) -> bool {
+    held.with(load).fits(&share) || held.frames == 0 && load.frames == 1
+}
+
+fn said(load: Load) -> String {
+    format!("{} frames ({} bytes)", load.frames, load.bytes)
+}
+
+/// How fast results come.
+struct Rate {
+    since: Instant,
+    done: u64,
+    per_second: f64,
+}
+
+impl Rate {
+    fn new(now: Instant) -> Self {
+        Self { since: now, done: 0, per_second: 0.0 }
+    }
+
+    fn done(&mut self, now: Instant) {
+        self.done += 1;
+        self.look(now);
+    }
+
+    fn look(&mut self, now: Instant) {
+        let elapsed = now.duration_since(self.since);
+        if elapsed >= RATE_WINDOW {
+            let latest = self.done as f64 / elapsed.as_secs_f64();
+            self.per_second = if self.per_second == 0.0 { latest } else { (self.per_second + latest) / 2.0 };
+            (self.since, self.done) = (now, 0);
+        }
+    }
+
+    /// How long so many results take.
+    fn time_for(&mut self, frames: u64, now: Instant) -> Duration {
+        self.look(now);
+        let seconds = frames as f64 / self.per_second; // infinite, where there were none
+        Duration::try_from_secs_f64(seconds).unwrap_or(RETRY_MOST).clamp(RETRY_LEAST, RETRY_MOST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(name: &str) -> StreamId {
+        StreamId::new(name).expect("a good name")
+    }
+
+    fn frames(frames: u64) -> Load {
+        Load { frames, bytes: frames * 10 }
+    }
+
+    struct Bench {
+        admission: Admission,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let now = Instant::now();
+            Self { admission: Admission::new(Load { frames: 12, bytes: 120 }, 8, now), now }
+        }
+
+        fn push(&mut self, name: &str, load: Load) -> Result<(), NoRoom> {
+            self.admission.ask(Some(&stream(name)), load, None, self.now)?;
+            self.admission.accepted(&stream(name), load);
+            Ok(())
+        }
+
+        fn done(&mut self, name: &str, count: u64) {
+            (0..count).for_each(|_| self.admission.done(&stream(name), 10, self.now));
+        }
+
+        fn wait(&mut self, name: &str, load: Load) -> Ticket {
+            self.admission.ask(Some(&stream(name)), load, None, self.now).expect_err("there is no room");
+            self.admission.line_up(Some(&stream(name)), load)
+        }
+
+        fn try_again(&mut self, name: &str, load: Load, ticket: Ticket) -> bool {
+            let admitted = self.admission.ask(Some(&stream(name)), load, Some(ticket), self.now).is_ok();
+            if admitted {
+                self.admission.leave(ticket);
+                self.admission.accepted(&stream(name), load);
+            }
+            admitted
+        }
+    }
+
+    #[test]
+    fn alone_a_stream_has_the_whole_budget() {
+        let mut bench = Bench::new();
+        bench.push("a", frames(12)).expect("it fits");
+        let refusal = bench.push("a", frames(1)).expect_err("it is full");
+        assert!(refusal.words.contains("1 frames (10 bytes) do not fit"), "{refusal:?}");
+        bench.done("a", 1);
+        bench.push("a", frames(1)).expect("there is room again");
+    }
+
+    #[test]
+    fn of_two_streams_each_holds_half() {
+        let mut bench = Bench::new();
+        bench.push("flood", frames(12)).expect("it is alone");
+        bench.push("trickle", frames(1)).expect_err("all is in flight");
+        bench.done("flood", 3);
+        let refusal = bench.push("flood", frames(1)).expect_err("it holds 9, and half of the budget are 6");
+        assert!(refusal.words.contains("2 streams"), "{refusal:?}");
+        bench.push("trickle", frames(3)).expect("what the flood lets go is another's");
+        bench.done("flood", 4);
+        bench.push("flood", frames(1)).expect("it holds 5");
+        bench.push("flood", frames(1)).expect_err("it holds 6");
+        bench.push("trickle", frames(3)).expect("half");
+        bench.push("trickle", frames(1)).expect_err("half");
+    }
+
+    #[test]
+    fn a_stream_that_went_away_gives_its_share_back() {
+        let mut bench = Bench::new();
+        bench.push("a", frames(1)).expect("it fits");
+        bench.push("b", frames(12)).expect_err("half");
+        bench.done("a", 1);
+        bench.now += ACTIVE;
+        bench.push("b", frames(12)).expect("it is alone");
+    }
+
+    #[test]
+    fn bytes_are_a_budget_too_and_one_large_frame_passes() {
+        let mut bench = Bench::new();
+        bench.push("a", Load { frames: 1, bytes: 50 }).expect("it fits");
+        bench.push("b", Load { frames: 1, bytes: 70 }).expect("more than half, and its first");
+        bench.push("b", Load { frames: 1, bytes: 1 }).expect_err("it holds its share");
+        bench.push("c", Load { frames: 1, bytes: 1 }).expect_err("120 bytes are in flight");
+        bench.admission.done(&stream("a"), 50, bench.now);
+        bench.push("c", Load { frames: 1, bytes: 50 }).expect("it fits");
+    }
+
+    #[test]
+    fn who_waits_keeps_his_turn() {
+        let mut bench = Bench::new();
+        bench.push("a", frames(6)).expect("it fits");
+        bench.push("b", frames(6)).expect("it fits");
+        bench.done("a", 2);
+        // Three streams: each may hold 4. c wants all of them, and there are 2.
+        let c = bench.wait("c", frames(4));
+        bench.done("b", 4);
+        bench.push("b", frames(2)).expect("2 are beyond what c waits for");
+        assert!(bench.push("b", frames(1)).is_err(), "the rest is c's");
+        assert!(bench.try_again("c", frames(4), c));
+        assert!(!bench.admission.has_line());
+    }
+
+    #[test]
+    fn who_waits_for_his_own_share_stands_in_nobodys_way() {
+        let mut bench = Bench::new();
+        bench.push("b", frames(1)).expect("it fits");
+        bench.push("a", frames(6)).expect("it fits");
+        let a = bench.wait("a", frames(4));
+        bench.push("b", frames(5)).expect("a may not have it");
+        bench.done("a", 4);
+        assert!(bench.try_again("a", frames(4), a));
+    }
+
+    #[test]
+    fn a_place_in_the_line_can_be_left() {
+        let mut bench = Bench::new();
+        bench.push("a", frames(12)).expect("it fits");
+        let b = bench.wait("b", frames(6));
+        bench.admission.leave(b);
+        bench.admission.leave(b);
+        assert!(!bench.admission.has_line());
+    }
+
+    #[test]
+    fn the_advice_follows_the_rate_of_results() {
+        let mut bench = Bench::new();
+        bench.push("a", frames(12)).expect("it fits");
+        assert_eq!(bench.push("a", frames(1)).expect_err("full").retry, RETRY_MOST, "no result came yet");
+        for _ in 0..10 {
+            bench.now += Duration::from_millis(50);
+            bench.done("a", 1);
+        }
+        bench.push("a", frames(10)).expect("it fits");
+        let retry = bench.push("a", frames(4)).expect_err("full").retry;
+        assert_eq!(retry.as_millis(), 200, "4 frames at 20 a second");
+    }
+
+    #[test]
+    fn streams_beyond_the_limit_are_not_remembered() {
+        let mut bench = Bench::new();
+        (0..100).for_each(|number| {
+            drop(bench.admission.ask(Some(&stream(&format!("s{number}"))), frames(1), None, bench.now))
+        });
+        assert!(bench.admission.shares.len() <= 8);
+    }
+}
