@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import threading
+import time
 import uuid
 import weakref
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,8 @@ from .reader import Results
 log = logging.getLogger("framepipe")
 
 CALL_TIMEOUT_S = 30.0
+# Longest wait for room in one call: well within its timeout.
+ROOM_WAIT_S = 20.0
 MESSAGE_BYTES_MAX = 64 << 20
 _CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -111,7 +114,8 @@ class Client:
         which then sends the same batch again. Without one each push has a key of its own, so that the repeats that
         this method makes while the server is away enqueue nothing twice.
 
-        `wait`: seconds to try again while the server is at its limit, before `Overloaded` is raised.
+        `wait`: seconds to wait for room while the server is at its limit, before `Overloaded` is raised. The
+        server keeps the call's turn meanwhile.
         """
         batch = read(images, names, pixel_format)
         key = idempotency_key or uuid.uuid4().hex
@@ -244,18 +248,20 @@ class Client:
         self.close()
 
     def _push(self, request: pb.PushDataRequest, blob: Blob | None, wait: float) -> Batch:
-        overload = Backoff(wait, self._closed)
+        until = time.monotonic() + wait
         # Two first pushes at once must not make two streams.
         with self._naming if self.stream is None else nullcontext():
             request.stream = self.stream or ""
             while True:
+                left = until - time.monotonic()
+                request.wait_ms = int(1000 * min(max(left, 0), ROOM_WAIT_S))
                 try:
                     with self._batches.pushing():
                         answer = self._call(self._stub.PushData, request)
                         self._batches.accepted(answer.first_frame, answer.accepted, blob)
                     break
-                except Overloaded:
-                    if not overload.pause():
+                except Overloaded as overloaded:
+                    if left <= 0 or self._closed.wait(min(overloaded.retry_after or 0.02, left)):
                         raise
             self.stream = answer.stream
         return Batch(

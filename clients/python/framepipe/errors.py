@@ -29,7 +29,12 @@ class PermissionDenied(FramepipeError):
 
 
 class Overloaded(FramepipeError):
-    """The server is at a limit that its message names. Read and acknowledge results, then push again."""
+    """The server is at a limit that its message names. Read and acknowledge results, then push again.
+
+    `retry_after` is the server's advice, in seconds, when to try again; None without one.
+    """
+
+    retry_after: float | None = None
 
 
 class Unavailable(FramepipeError):
@@ -63,7 +68,18 @@ def from_rpc(error: grpc.RpcError) -> FramepipeError:
     """The exception for a failed call, with the server's own message."""
     code = error.code()
     kind = _BY_CODE.get(code, FramepipeError)
-    return kind(error.details() or f"the server answered {code.name} without a message", code)
+    raised = kind(error.details() or f"the server answered {code.name} without a message", code)
+    if isinstance(raised, Overloaded):
+        raised.retry_after = _retry_after(error)
+    return raised
+
+
+def _retry_after(error: grpc.RpcError) -> float | None:
+    """The advice in gRPC's own trailer, which is in milliseconds."""
+    for name, value in error.trailing_metadata() or ():
+        if name == "grpc-retry-pushback-ms" and str(value).isdecimal():
+            return int(value) / 1000
+    return None
 
 
 def is_broken_connection(error: grpc.RpcError) -> bool:

@@ -92,6 +92,7 @@ class FakeServer(FramepipeServicer):
             self.pushes.append(request)
             self.changed.notify_all()
             if self.push_faults:
+                context.set_trailing_metadata((("grpc-retry-pushback-ms", "40"),))
                 context.abort(self.push_faults.popleft(), "the frame table is full (4096 frames)")
             if request.idempotency_key not in self.answers:
                 self.answers[request.idempotency_key] = self._accept(request)

@@ -115,6 +115,14 @@ def test_waiting_out_an_overload_pushes_once(client, server):
     server.push_faults.extend([grpc.StatusCode.RESOURCE_EXHAUSTED] * 2)
     assert client.push([b"x"], wait=20).first_frame == 100
     assert len(server.pushes) == 3 and len(server.answers) == 1
+    assert all(15_000 <= push.wait_ms <= 20_000 for push in server.pushes), "the server waits, not the client"
+
+
+def test_an_overload_tells_when_to_try_again(client, server):
+    server.push_faults.append(grpc.StatusCode.RESOURCE_EXHAUSTED)
+    with pytest.raises(framepipe.Overloaded) as caught:
+        client.push([b"x"])
+    assert caught.value.retry_after == 0.04
 
 
 def test_a_push_whose_answer_was_lost_is_repeated_under_the_same_key_and_enqueues_once(client, server):

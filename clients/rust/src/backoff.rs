@@ -23,6 +23,11 @@ impl Backoff {
         Self { total, end: None, next: FIRST }
     }
 
+    /// The pauses of attempts that end at this moment.
+    pub fn until(end: Instant) -> Self {
+        Self { total: Duration::ZERO, end: Some(end), next: FIRST }
+    }
+
     /// An attempt succeeded: the next failure begins a new series.
     pub fn over(&mut self) {
         *self = Self::new(self.total);

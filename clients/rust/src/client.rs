@@ -3,7 +3,7 @@
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use framepipe_proto::v1::{AckResultsRequest, PushDataRequest, PushDataResponse, framepipe_client::FramepipeClient};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::{
     Response, Status,
     transport::{Channel, Endpoint},
@@ -21,6 +21,8 @@ use crate::{
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for room in one call: well within its timeout.
+const ROOM_WAIT: Duration = Duration::from_secs(20);
 const RECONNECT: Duration = Duration::from_secs(60);
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 const SERVICE: &str = "framepipe.v1.Framepipe";
@@ -133,9 +135,12 @@ impl Client {
         batch
     }
 
-    async fn enqueue(&self, message: PushDataRequest, blob: Option<&Blob>, wait: Duration) -> Result<Batch, Error> {
-        let mut overload = Backoff::new(wait);
+    async fn enqueue(&self, mut message: PushDataRequest, blob: Option<&Blob>, wait: Duration) -> Result<Batch, Error> {
+        let until = Instant::now() + wait;
+        let mut overload = Backoff::until(until);
         loop {
+            let left = until.saturating_duration_since(Instant::now()).min(ROOM_WAIT);
+            message.wait_ms = left.as_millis() as u64;
             let pushing = self.batches.pushing();
             let answer = self.call(|mut grpc| {
                 let message = message.clone();
@@ -153,7 +158,7 @@ impl Client {
             };
             drop(pushing);
             match overload.pause() {
-                Some(pause) if matches!(error, Error::Overloaded(_)) => sleep(pause).await,
+                Some(pause) if matches!(error, Error::Overloaded { .. }) => sleep(pause).await,
                 _ => return Err(error),
             }
         }

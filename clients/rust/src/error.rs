@@ -1,7 +1,7 @@
 //! The errors of the client: one variant for each thing that a caller can do about one. A frame that the server
 //! accepted and could not process is no error: it is a result whose outcome is one.
 
-use std::{error::Error as _, io, path::PathBuf};
+use std::{error::Error as _, io, path::PathBuf, time::Duration};
 
 use tonic::{Code, Status};
 
@@ -18,8 +18,13 @@ pub enum Error {
     #[error("permission denied: {0}")]
     PermissionDenied(String),
     /// The server is at a limit that its message names. Read and acknowledge results, then push again.
-    #[error("the server is at its limit: {0}")]
-    Overloaded(String),
+    #[error("the server is at its limit: {message}")]
+    Overloaded {
+        /// Which limit, and what to do about it.
+        message: String,
+        /// When the server advises to try again.
+        retry_after: Option<Duration>,
+    },
     /// No server answers, or it is draining.
     #[error("framepipe is unavailable: {0}")]
     Unavailable(String),
@@ -49,7 +54,7 @@ impl Error {
             Code::InvalidArgument => Self::InvalidRequest(message),
             Code::NotFound => Self::NotFound(message),
             Code::PermissionDenied => Self::PermissionDenied(message),
-            Code::ResourceExhausted => Self::Overloaded(message),
+            Code::ResourceExhausted => Self::Overloaded { message, retry_after: retry_after(&status) },
             Code::Aborted => Self::ReaderReplaced(message),
             _ if is_broken_connection(&status) => Self::Unavailable(message),
             _ => Self::Server(Box::new(status)),
@@ -60,6 +65,12 @@ impl Error {
     pub(crate) fn is_refusal(&self) -> bool {
         !matches!(self, Self::Unavailable(_) | Self::Server(_))
     }
+}
+
+/// The server's advice when to try again: gRPC's own trailer, in milliseconds.
+fn retry_after(status: &Status) -> Option<Duration> {
+    let ms = status.metadata().get("grpc-retry-pushback-ms")?.to_str().ok()?;
+    ms.parse().ok().map(Duration::from_millis)
 }
 
 /// Whether a call failed on its way, so that the same call may succeed over a new connection. What a transport

@@ -73,7 +73,8 @@ impl<'a> PushRequest<'a> {
         self
     }
 
-    /// How long to try again while the server is at its limit, before [`Overloaded`](crate::Error::Overloaded).
+    /// How long to wait for room while the server is at its limit, before
+    /// [`Overloaded`](crate::Error::Overloaded). The server keeps the call's turn meanwhile.
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = wait;
         self

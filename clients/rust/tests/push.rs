@@ -47,7 +47,9 @@ async fn a_refused_push_is_typed_and_deletes_its_blob() {
             Code::InvalidArgument => matches!(error, Error::InvalidRequest(_)),
             Code::PermissionDenied => matches!(error, Error::PermissionDenied(_)),
             Code::NotFound => matches!(error, Error::NotFound(_)),
-            Code::ResourceExhausted => matches!(error, Error::Overloaded(_)),
+            Code::ResourceExhausted => {
+                matches!(&error, Error::Overloaded { retry_after, .. } if *retry_after == Some(Duration::from_millis(40)))
+            }
             _ => matches!(error, Error::Server(_)),
         };
         assert!(is_right && error.to_string().contains("frame table is full"), "{code:?}: {error}");
@@ -63,6 +65,10 @@ async fn waiting_out_an_overload_pushes_once() {
     assert_eq!((batch.first_frame, batch.stream.as_str()), (100, "made-by-server"));
     let state = bench.fake.state();
     assert_eq!((state.pushes.len(), state.answers.len()), (3, 1));
+    assert!(
+        state.pushes.iter().all(|push| (15_000..=20_000).contains(&push.wait_ms)),
+        "the server waits, not the client"
+    );
 }
 
 #[tokio::test]

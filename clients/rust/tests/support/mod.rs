@@ -28,7 +28,7 @@ use tokio_stream::{
     Stream,
     wrappers::{ReceiverStream, UnixListenerStream},
 };
-use tonic::{Code, Request, Response, Status, transport::Server};
+use tonic::{Code, Request, Response, Status, metadata::MetadataValue, transport::Server};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -164,7 +164,9 @@ impl Framepipe for Fake {
         self.change(|state| {
             state.pushes.push(request.clone());
             if let Some(code) = state.push_faults.pop_front() {
-                return Err(Status::new(code, "the frame table is full (4096 frames)"));
+                let mut refusal = Status::new(code, "the frame table is full (4096 frames)");
+                refusal.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from(40));
+                return Err(refusal);
             }
             let known = state.answers.get(&request.idempotency_key).cloned();
             let answer = known.unwrap_or_else(|| state.accept(&request));
