@@ -16,8 +16,9 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail};
-use framepipe_pipeline::{Config, Plan};
-use framepipe_shm::{Access, Blame, Segment, SegmentError};
+use framepipe_frame::Request;
+use framepipe_pipeline::{Config, Plan, discarded};
+use framepipe_shm::{Access, Blame, Gate, Segment, SegmentError};
 use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
 
 use crate::proc_stat::start_time;
@@ -32,6 +33,7 @@ pub struct House {
     pub control: UnixListener,
     config: Config,
     _locks: [File; 2],
+    _segment_lock: File,
 }
 
 /// Name of the control socket in the run folder.
@@ -42,7 +44,7 @@ impl House {
     pub fn make(config: &Config, plan: &Plan, discard: bool) -> anyhow::Result<Self> {
         make_folder(&config.run, 0o755)?;
         make_folder(&config.state, 0o700)?;
-        let lock = lock(&config.run)?;
+        let locks = [lock(&config.run, "--run-dir")?, lock(&config.state, "--state-dir")?];
         for inbox in &config.server.inbox {
             // Like /tmp: any client may store, nobody may remove another's. Each file's own mode says who may read it.
             make_folder(inbox, 0o1777)?;
@@ -58,7 +60,7 @@ impl House {
         listeners.push(unix_listener(&config.server.unix, 0o666)?.into());
         framepipe_pipeline::say!("listening on unix:{}", config.server.unix.display());
         let (segment, segment_lock) = segment(config, plan, discard)?;
-        Ok(Self { segment, listeners, control, config: config.clone(), _locks: [lock, segment_lock] })
+        Ok(Self { segment, listeners, control, config: config.clone(), _locks: locks, _segment_lock: segment_lock })
     }
 
     /// Removes sockets, and the segment unless it `holds` frames that a later launcher must take over.
@@ -90,15 +92,16 @@ fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(|| path.display().to_string())
 }
 
-fn lock(run: &Path) -> anyhow::Result<File> {
-    let path = run.join("lock");
+/// Takes the lock of a folder of this instance's; `flag` names another one.
+fn lock(folder: &Path, flag: &str) -> anyhow::Result<File> {
+    let path = folder.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => bail!(
-            "a pipeline runs already from {}: stop it, or give this one another --name or --run-dir",
-            run.display()
+            "a pipeline runs already from {}: stop it, or give this one another --name or {flag}",
+            folder.display()
         ),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
@@ -122,7 +125,7 @@ fn segment_folder(config: &Config) -> PathBuf {
 fn segment(config: &Config, plan: &Plan, discard: bool) -> anyhow::Result<(&'static Segment, File)> {
     let folder = segment_folder(config);
     let segment = match create(&folder, plan) {
-        Err(SegmentError::Exists(_)) => take_over(&folder, plan, discard)?,
+        Err(SegmentError::Exists(_)) => take_over(config, &folder, plan, discard)?,
         made => made?,
     };
     let Some(lock) = Segment::lock(&folder)? else { return Err(belongs_to_another(&folder)) };
@@ -141,20 +144,23 @@ fn create(folder: &Path, plan: &Plan) -> Result<Segment, SegmentError> {
     Segment::create(folder, plan.geometry, now.as_nanos() as u64, now.as_secs() << 20)
 }
 
-fn take_over(folder: &Path, plan: &Plan, discard: bool) -> anyhow::Result<Segment> {
+fn take_over(config: &Config, folder: &Path, plan: &Plan, discard: bool) -> anyhow::Result<Segment> {
     // Held for the moment; whoever has it for good is running.
     if let Ok(None) = Segment::lock(folder) {
         return Err(belongs_to_another(folder));
     }
     let ways = format!(
-        "stop with the configuration and the version that made it (they finish its frames), or give --discard, \
-         which loses the frames in {}",
+        "start with the configuration and the version that made it (they finish its frames), or give --discard, which \
+         answers each frame in {} with an error",
         folder.display()
     );
     let segment = match Segment::open(folder, Access::All) {
         Ok(segment) => segment,
         Err(error) if discard => {
-            framepipe_pipeline::say!("launcher: discarding {}: {error}", folder.display());
+            framepipe_pipeline::say!(
+                "launcher: discarding {}, whose frames nobody can read, and so none is answered: {error}",
+                folder.display()
+            );
             return remake(folder, plan);
         }
         Err(error) => return Err(error).context(ways),
@@ -162,10 +168,9 @@ fn take_over(folder: &Path, plan: &Plan, discard: bool) -> anyhow::Result<Segmen
     let orphans = end_processes(&segment)?;
     if segment.geometry() != &plan.geometry {
         if discard {
-            let [free, ..] = segment.job_census();
-            let frames = segment.geometry().jobs as usize - free;
+            let frames = note_discarded(&segment, &config.state)?;
             framepipe_pipeline::say!(
-                "launcher: discarding {} with {frames} frames of another configuration",
+                "launcher: discarding {} of another configuration; its {frames} frames are answered with an error",
                 folder.display()
             );
             return remake(folder, plan);
@@ -178,6 +183,18 @@ fn take_over(folder: &Path, plan: &Plan, discard: bool) -> anyhow::Result<Segmen
         folder.display()
     );
     Ok(segment)
+}
+
+/// Notes the accepted frames of a segment that is about to go, for the gateway to answer.
+fn note_discarded(segment: &Segment, state: &Path) -> anyhow::Result<usize> {
+    segment.recover(Blame::Nobody); // which says of each frame whether it was accepted
+    let mut requests: Vec<Request> = Vec::new();
+    if segment.geometry().request_bytes == size_of::<Request>() as u64 {
+        Gate::new(segment, 0).for_each_accepted(|request| requests.push(bytemuck::pod_read_unaligned(request)));
+    }
+    discarded::note(state, segment.run(), &requests)
+        .with_context(|| format!("cannot note the discarded frames in {}", state.display()))?;
+    Ok(requests.len())
 }
 
 fn remake(folder: &Path, plan: &Plan) -> anyhow::Result<Segment> {

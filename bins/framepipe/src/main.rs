@@ -105,7 +105,7 @@ struct UpArgs {
     /// Processes of the attribute stage, 1 to 64 [default: the configuration's, or 1].
     #[arg(long, value_name = "N")]
     attribute: Option<u32>,
-    /// Throw away a segment that a dead launcher left and that cannot be taken over, with the frames in it.
+    /// Throw away a segment that a dead launcher left and that cannot be taken over; its frames get an error as result.
     #[arg(long)]
     discard: bool,
 }

@@ -12,7 +12,7 @@ use std::{
 
 use framepipe_frame::{ErrorCode, FrameError, Request};
 use framepipe_journal::{JournalError, StreamId};
-use framepipe_pipeline::{GATEWAY, Process};
+use framepipe_pipeline::{GATEWAY, Process, discarded};
 use framepipe_shm::{Counter, Lost, Work, Worker, monotonic_ns};
 use prost::Message as _;
 
@@ -48,9 +48,10 @@ impl Deliverer {
     }
 
     /// What a new gateway does first: counts what is in flight, frees the finished jobs whose records its predecessor
-    /// had written, and shows all records.
+    /// had written, answers what the operator discarded, and shows all records.
     pub fn take_stock(&mut self) -> anyhow::Result<()> {
         self.hub.count_accepted()?;
+        self.answer_discarded()?;
         // All of them are claimed before any is given back: no more than there are jobs.
         let finished: Vec<Work<'static>> = std::iter::from_fn(|| self.worker.claim()).collect();
         let mut state = self.hub.lock();
@@ -66,6 +67,29 @@ impl Deliverer {
         }
         state.publish_all()?;
         Ok(())
+    }
+
+    /// Writes a record for each frame that the operator discarded. No record is shown, and so none acknowledged, before
+    /// all are written and the list is gone: a gateway that dies meanwhile finds those that it wrote, and writes no second.
+    fn answer_discarded(&self) -> anyhow::Result<()> {
+        let state_folder = &self.process.order.config.state;
+        let noted = discarded::noted(state_folder)?;
+        let mut state = self.hub.lock();
+        for (run, request) in &noted {
+            let stream = StreamId::new(&request.stream.as_str())?;
+            state.enter_stream(&stream)?;
+            if !state.journals.contains(*run, request.frame) {
+                let words =
+                    "the operator discarded the memory that held the frame (framepipe up --discard): push it again";
+                let result = error_result(request, &FrameError::new(ErrorCode::Discarded, words));
+                state.journals.reserve_accepted(&stream, 1)?;
+                state.journals.append(&stream, *run, request.frame, &result.encode_to_vec())?;
+            }
+        }
+        if !noted.is_empty() {
+            framepipe_pipeline::say!("gateway: {} discarded frames were answered with an error", noted.len());
+        }
+        Ok(discarded::forget(state_folder)?)
     }
 
     /// Delivers until the process must stop.

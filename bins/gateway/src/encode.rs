@@ -38,9 +38,12 @@ impl Encoder {
     pub fn encode(&self, work: &Work<'_>, request: &Request, claimed_ns: u64) -> v1::FrameResult {
         let mut descriptor: Descriptor = bytemuck::Zeroable::zeroed();
         work.read_descriptor(bytemuck::bytes_of_mut(&mut descriptor));
-        let outcome = match descriptor.error() {
-            Some(error) => failure(&error),
-            None => self.detections(work, &descriptor).map_or_else(|error| failure(&error), Outcome::Detections),
+        let outcome = match descriptor.check().map(|()| descriptor.error()) {
+            Ok(Some(error)) => failure(&error),
+            Ok(None) => {
+                self.detections(work, &descriptor).map_or_else(|error| broken(request, &error), Outcome::Detections)
+            }
+            Err(error) => broken(request, &error.into()),
         };
         v1::FrameResult {
             name: request.name.as_str().into_owned(),
@@ -108,6 +111,12 @@ fn labels(kind: &OutputKind) -> Option<&Vec<String>> {
 
 fn failure(error: &FrameError) -> Outcome {
     Outcome::Error(v1::FrameError { code: error.code as i32, message: error.message.clone() })
+}
+
+/// What another process wrote makes no sense: no client's fault, but a bug of ours, or memory scribbled over.
+fn broken(request: &Request, error: &FrameError) -> Outcome {
+    framepipe_pipeline::say!("gateway: frame {}: {}", request.frame, error.message);
+    failure(error)
 }
 
 /// A result that says why there is none.

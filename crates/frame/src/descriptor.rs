@@ -2,10 +2,13 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{ErrorCode, FrameError, Text};
+use crate::{ErrorCode, FrameError, RecordError, Text};
 
 /// Most stages that a descriptor has times for.
 pub const STAGE_COUNT_MAX: usize = 8;
+
+/// Longest side of any image, in pixels: the limits allow no more.
+const SIDE_MAX: u32 = 1 << 20;
 
 /// Maps a point of the tensor to the source image: `source = (tensor - pad) * scale`, in pixels.
 #[repr(C)]
@@ -76,6 +79,33 @@ impl Descriptor {
         Some(FrameError::new(code, self.error_text.as_str()))
     }
 
+    /// Looks whether the numbers can be: another process wrote them.
+    ///
+    /// # Errors
+    /// Names the first one that cannot.
+    pub fn check(&self) -> Result<(), RecordError> {
+        let broken = |what: String| Err(RecordError::new("descriptor", what));
+        let TensorMap { scale_x, scale_y, pad_x, pad_y } = self.tensor_map;
+        if self.error_code != 0 && ErrorCode::from_number(self.error_code).is_none() {
+            return broken(format!("error code {}", self.error_code));
+        }
+        if self.orientation > 8 {
+            return broken(format!("orientation {}", self.orientation));
+        }
+        if [self.source_width, self.source_height, self.kept_width, self.kept_height]
+            .iter()
+            .any(|side| *side > SIDE_MAX)
+            || (self.kept_width == 0) != (self.kept_height == 0)
+        {
+            let (width, height) = (self.source_width, self.source_height);
+            return broken(format!("a source of {width}x{height}, kept {}x{}", self.kept_width, self.kept_height));
+        }
+        if [scale_x, scale_y, pad_x, pad_y].iter().any(|number| !number.is_finite() || *number < 0.0) {
+            return broken(format!("{:?}", self.tensor_map));
+        }
+        Ok(())
+    }
+
     /// Makes the frame an error.
     pub fn set_error(&mut self, error: &FrameError) {
         self.error_code = error.code as u32;
@@ -86,6 +116,23 @@ impl Descriptor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_that_cannot_be_are_named() {
+        let good = Descriptor { orientation: 8, source_width: 10, source_height: 20, ..Descriptor::zeroed() };
+        assert!(good.check().is_ok());
+        let map = TensorMap { scale_x: f32::NAN, ..good.tensor_map };
+        for (bad, word) in [
+            (Descriptor { error_code: 99, ..good }, "99"),
+            (Descriptor { orientation: 9, ..good }, "orientation 9"),
+            (Descriptor { kept_width: 5, ..good }, "5x0"),
+            (Descriptor { source_height: u32::MAX, ..good }, "4294967295"),
+            (Descriptor { tensor_map: map, ..good }, "NaN"),
+        ] {
+            let error = bad.check().expect_err(word).to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
 
     #[test]
     fn an_error_survives_the_record() {

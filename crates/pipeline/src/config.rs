@@ -205,6 +205,7 @@ impl Config {
         check.range("pipeline.crops_max", self.crops_max.into(), 1, 1024)?;
         check.range("pipeline.crop_batch_max", self.crop_batch_max.into(), 1, 1024)?;
         check.range("pipeline.attempts_max", self.attempts_max.into(), 1, 15)?;
+        check.range("limits.side_max", self.limits.side_max.into(), 1, 1 << 20)?;
         check.range("server.frames_max", self.frames_max.into(), 1, 65_536)?;
         check.range("server.idempotency_keys_max", self.server.idempotency_keys_max.into(), 1, 1 << 20)?;
         check.range("server.bytes_max", self.server.bytes_max, 1 << 20, 1 << 44)?;

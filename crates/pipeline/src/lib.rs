@@ -8,18 +8,22 @@
 //! | `config.rs`, `config/` | the configuration file: as typed, then checked |
 //! | `plan.rs` | from the configuration and the manifests to the segment's geometry |
 //! | `control.rs` | what launcher and processes say to each other |
+//! | `discarded.rs` | frames that an operator discarded, from the launcher to the gateway |
 //! | `process.rs` | a process's start: its order from the launcher, its segment, its end |
 //! | `say.rs` | words for the operator |
 
 mod config;
 mod control;
+pub mod discarded;
 mod plan;
 mod process;
 mod say;
 mod stage_loop;
 mod stages;
 
-pub use config::{Config, ConfigError, JournalConfig, Overrides, PoolConfig, ServerConfig, StageConfig};
+pub use config::{
+    Config, ConfigError, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig,
+};
 pub use control::{Command, Report, StartOrder};
 pub use plan::{Plan, PlanError};
 pub use process::{Exit, Process, run_stage};

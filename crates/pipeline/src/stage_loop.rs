@@ -276,6 +276,7 @@ fn refuse(context: &LoopContext<'_>, frame: &Frame<'_>, now_ns: u64) -> Result<(
         let message = format!("the frame killed {} {attempts} times, working on it alone", row.binary);
         return Err(FrameError::new(ErrorCode::Poison, message));
     }
+    frame.descriptor.check()?;
     let deadline_ns = frame.request().deadline_ns;
     if row.checks_deadline && deadline_ns != 0 && now_ns > deadline_ns {
         let late_ms = (now_ns - deadline_ns) / 1_000_000;
@@ -315,6 +316,13 @@ fn publish_one(context: &LoopContext<'_>, mut frame: Frame<'_>) -> Result<usize,
     let mut queue = context.stage + 1;
     let mut carry = row.carries();
     if let Some(error) = frame.error.take() {
+        if error.code == ErrorCode::Internal {
+            // No client's fault: a bug of ours, or memory that another process scribbled over.
+            crate::say!("{}: frame {}: {}", row.name, frame.request().frame, error.message);
+        }
+        if frame.descriptor.check().is_err() {
+            frame.descriptor = Descriptor::zeroed();
+        }
         frame.descriptor.set_error(&error);
         frame.work.release_outputs();
         queue = GATEWAY;
