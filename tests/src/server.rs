@@ -61,11 +61,17 @@ impl Server {
 
     /// Starts a pipeline.
     pub fn launch(home: &Home, config: &str) -> Self {
+        Self::launch_with(home, config, &[])
+    }
+
+    /// Starts a pipeline with more arguments for `framepipe up`.
+    pub fn launch_with(home: &Home, config: &str, arguments: &[&str]) -> Self {
         let config = home.configure(config);
         let log = home.path("up.log");
         let output = File::create(&log).expect("the log can be written");
         let launcher = Command::new(program())
             .args(["up".as_ref(), "--config".as_ref(), config.as_os_str()])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("one more descriptor"))
             .stderr(output)

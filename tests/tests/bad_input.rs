@@ -131,7 +131,7 @@ async fn a_full_job_table_refuses_until_frames_are_done() {
     for _ in 0..FRAMES_MAX {
         server.raw_client().push_data(blob(&file, &[bytes])).await.expect("there is room");
     }
-    let words = ["1 frames", &format!("0 of {FRAMES_MAX}"), "server.frames_max"];
+    let words = ["1 frame ", &format!("{FRAMES_MAX} frames"), "server.frames_max"];
     refused(&server, blob(&file, &[bytes]), Code::ResourceExhausted, &words).await;
     server.signal_stage("ingest", Signal::SIGCONT);
     wait_until("the frames to be done", LIMIT, || server.status().jobs.free == FRAMES_MAX);

@@ -85,9 +85,13 @@ async fn a_second_start_from_the_same_folder_is_refused_and_disturbs_nothing() {
     let path = home.configure(CONFIG);
     let output = framepipe(&["up", "--config", text(&path)]);
     check_failure(&output, &["runs already", text(&home.run()), "--run-dir"]);
-    // From another folder, with the same name: the segment is the first one's.
+    // From another folder, with the same results: they are the first one's.
     let other = home.path("other-run");
     let output = framepipe(&["up", "--config", text(&path), "--run-dir", text(&other)]);
+    check_failure(&output, &["runs already", text(&home.path("state")), "--state-dir"]);
+    // With the same name alone: the segment is the first one's.
+    let state = home.path("other-state");
+    let output = framepipe(&["up", "--config", text(&path), "--run-dir", text(&other), "--state-dir", text(&state)]);
     check_failure(&output, &["running pipeline", text(&home.shm()), "--name"]);
     assert_eq!(server.all_pids(), pids);
     server.stop();

@@ -127,11 +127,11 @@ impl Admission {
         }
         let (share, active) = self.share(stream);
         let held = stream.and_then(|stream| self.shares.get(stream)).map_or(Load::default(), |share| share.held);
-        if !within_share(held, load, share) {
+        if active > 1 && !within_share(held, load, share) {
             let lacking = held.with(load).frames.saturating_sub(share.frames).max(1);
             let words = format!(
-                "{} do not fit: the stream holds {} of its {}, one {active}th of the pipeline, which {active} streams \
-                 want at once; send smaller batches, or try again once results came",
+                "{} do not fit: the stream holds {} of its share of {}, 1/{active} of the budget, while {active} streams \
+                 are active; send smaller batches, or try again once results came",
                 said(load),
                 said(held),
                 said(share)
@@ -231,7 +231,7 @@ fn within_share(held: Load, load: Load, share: Load) -> bool {
 }
 
 fn said(load: Load) -> String {
-    format!("{} frames ({} bytes)", load.frames, load.bytes)
+    format!("{} frame{} ({} bytes)", load.frames, if load.frames == 1 { "" } else { "s" }, load.bytes)
 }
 
 /// How fast results come.
@@ -321,7 +321,7 @@ mod tests {
         let mut bench = Bench::new();
         bench.push("a", frames(12)).expect("it fits");
         let refusal = bench.push("a", frames(1)).expect_err("it is full");
-        assert!(refusal.words.contains("1 frames (10 bytes) do not fit"), "{refusal:?}");
+        assert!(refusal.words.contains("1 frame (10 bytes) do not fit"), "{refusal:?}");
         bench.done("a", 1);
         bench.push("a", frames(1)).expect("there is room again");
     }

@@ -1,0 +1,160 @@
+//! Admission: budgets in frames and bytes, refusals with a hint, calls that wait, fair shares, keys that outlive the gateway
+//! and the launcher, and frames that an operator discards.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use framepipe_client::{Client, ErrorCode, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
+use framepipe_proto::v1::{PushDataRequest, PushDataResponse};
+use framepipe_tests::{Home, Server, images::png, wait_until};
+use nix::sys::signal::Signal;
+use tonic::{Code, Status};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A light detector, and a budget of 16 frames and 1 MiB.
+const CONFIG: &str = r#"
+    name = "admission"
+    [pipeline]
+    detector = "tiny-face-416"
+    [server]
+    frames_max = 16
+    bytes_max = "1 MiB"
+"#;
+
+fn frames(home: &Home, stream: &str, count: usize) -> PushDataRequest {
+    let file = home.store("one.png", &png(16, 16)).display().to_string();
+    PushDataRequest { files: vec![file; count], stream: stream.into(), ..PushDataRequest::default() }
+}
+
+async fn push(server: &Server, request: &PushDataRequest) -> Result<PushDataResponse, Status> {
+    server.raw_client().push_data(request.clone()).await.map(tonic::Response::into_inner)
+}
+
+fn retry_ms(refusal: &Status) -> u64 {
+    let hint = refusal.metadata().get("grpc-retry-pushback-ms").expect("a refusal has a hint");
+    hint.to_str().expect("it is text").parse().expect("it is a number")
+}
+
+async fn results(client: &Client, stream: &str) -> Vec<FrameResult> {
+    let options = ResultsOptions { until_drained: true, ..ResultsOptions::default() };
+    let results = client.results(stream, options).map(|result| result.expect("it is readable")).collect();
+    tokio::time::timeout(LIMIT, results).await.expect("all results in time")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_exceeds_the_budget_is_refused_with_a_hint_or_waits() {
+    let home = Home::new();
+    let server = Server::start(&home, CONFIG).await;
+    server.signal_stage("ingest", Signal::SIGSTOP); // nothing moves
+    push(&server, &frames(&home, "a", 16)).await.expect("16 frames are the budget");
+    let refusal = push(&server, &frames(&home, "a", 1)).await.expect_err("the budget is used up");
+    assert_eq!(refusal.code(), Code::ResourceExhausted, "{refusal:?}");
+    assert!(refusal.message().contains("1 frame ") && (5..=2000).contains(&retry_ms(&refusal)), "{refusal:?}");
+    // A file that is not there would be NOT_FOUND: no file is touched before there is room.
+    let absent = PushDataRequest { files: vec!["/nowhere".into()], ..frames(&home, "a", 0) };
+    assert_eq!(push(&server, &absent).await.expect_err("refused").code(), Code::ResourceExhausted);
+
+    let waited = PushDataRequest { wait_ms: 100, ..frames(&home, "a", 1) };
+    assert_eq!(push(&server, &waited).await.expect_err("in vain").code(), Code::ResourceExhausted);
+    let waiting = PushDataRequest { wait_ms: 30_000, ..frames(&home, "a", 3) };
+    let mut raw = server.raw_client();
+    let waiting = tokio::spawn(async move { raw.push_data(waiting).await });
+    server.signal_stage("ingest", Signal::SIGCONT);
+    let accepted = tokio::time::timeout(LIMIT, waiting).await.expect("in time").expect("it ran").expect("accepted");
+    assert_eq!(accepted.get_ref().accepted, 3);
+    assert_eq!(results(&server.client(), "a").await.len(), 19, "and what was refused has no result");
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_are_a_budget_too() {
+    let home = Home::new();
+    let server = Server::start(&home, CONFIG).await;
+    server.signal_stage("ingest", Signal::SIGSTOP);
+    let file = home.store("large", &vec![0; 700_000]).display().to_string();
+    let request = PushDataRequest { files: vec![file], stream: "a".into(), ..PushDataRequest::default() };
+    push(&server, &request).await.expect("700,000 bytes fit");
+    let refusal = push(&server, &request).await.expect_err("1,400,000 do not");
+    assert!(refusal.message().contains("server.bytes_max") || refusal.message().contains("bytes"), "{refusal:?}");
+    assert_eq!(refusal.code(), Code::ResourceExhausted);
+    server.signal_stage("ingest", Signal::SIGCONT);
+    assert_eq!(results(&server.client(), "a").await.len(), 1);
+    push(&server, &request).await.expect("there is room again");
+    assert_eq!(results(&server.client(), "a").await.len(), 1);
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_does_not_starve_a_trickle() {
+    let home = Home::new();
+    let server = Server::start(&home, CONFIG).await;
+    let flood_request = frames(&home, "flood", 4);
+    let mut raw = server.raw_client();
+    let flood = tokio::spawn(async move {
+        let (mut accepted, mut refused) = (0, 0);
+        loop {
+            match raw.push_data(flood_request.clone()).await {
+                Ok(answer) => accepted += answer.get_ref().accepted,
+                Err(refusal) if refusal.code() == Code::ResourceExhausted => refused += 1,
+                Err(other) if other.code() == Code::Unavailable => return (accepted, refused),
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    });
+    wait_until("the flood to fill the budget", LIMIT, || server.status().in_flight() > 8);
+    let trickle = PushDataRequest { wait_ms: 10_000, ..frames(&home, "trickle", 1) };
+    for number in 0..30 {
+        let answer = push(&server, &trickle).await;
+        assert!(answer.is_ok(), "push {number} of the trickle: {answer:?}");
+    }
+    server.stop();
+    let (accepted, refused) = flood.await.expect("the flood ended with the server");
+    assert!(accepted > 0 && refused > 0, "it was a flood: {accepted} accepted, {refused} refused");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_is_remembered_across_the_gateways_and_the_launchers_death() {
+    let home = Home::new();
+    let server = Server::start(&home, CONFIG).await;
+    let request = PushDataRequest { idempotency_key: "once".into(), ..frames(&home, "a", 3) };
+    let first = push(&server, &request).await.expect("it is good");
+    assert_eq!(push(&server, &request).await.expect("known"), first);
+    server.kill_one("gateway");
+    server.client().wait_ready(LIMIT).await.expect("it serves again");
+    assert_eq!(push(&server, &request).await.expect("known"), first);
+    server.kill();
+    let server = Server::start(&home, CONFIG).await;
+    assert_eq!(push(&server, &request).await.expect("known"), first);
+    assert_eq!(server.status().accepted, 3);
+    let other = PushDataRequest { idempotency_key: "another".into(), ..request };
+    assert_ne!(push(&server, &other).await.expect("new"), first);
+    assert_eq!(results(&server.client(), "a").await.len(), 6);
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn discarded_frames_get_an_error_each() {
+    let home = Home::new();
+    let server = Server::start(&home, CONFIG).await;
+    server.signal_stage("ingest", Signal::SIGSTOP);
+    let first = push(&server, &frames(&home, "a", 5)).await.expect("it is good");
+    server.kill();
+    let other = CONFIG.replace("frames_max = 16", "frames_max = 17");
+    let mut refused = Server::launch(&home, &other);
+    assert_eq!(refused.wait_end().code(), Some(1), "it cannot take the segment over");
+    assert!(refused.output().contains("--discard"), "{}", refused.output());
+    let mut server = Server::launch_with(&home, &other, &["--discard"]);
+    server.wait_ready().await;
+    let results = results(&server.client(), "a").await;
+    let expected: BTreeSet<u64> = (first.first_frame..first.first_frame + 5).collect();
+    assert_eq!(results.iter().map(|result| result.frame).collect::<BTreeSet<_>>(), expected);
+    assert_eq!(results.len(), 5);
+    for result in results {
+        let Some(Outcome::Error(error)) = result.outcome else { panic!("{result:?}") };
+        assert_eq!(error.code(), ErrorCode::Discarded);
+    }
+    let client = server.client();
+    let batch = client.push(PushRequest::images(&[png(16, 16)]).stream("a")).await.expect("it goes on");
+    assert_eq!(self::results(&client, "a").await[0].frame, batch.first_frame);
+    server.stop();
+}
