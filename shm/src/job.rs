@@ -84,7 +84,7 @@ impl<'s> Job<'s> {
         self.offset() + layout.banks + bank * layout.bank_stride
     }
 
-    fn entries(&self, bank: usize) -> &'s [BankEntry] {
+    pub(crate) fn entries(&self, bank: usize) -> &'s [BankEntry] {
         // SAFETY: the layout places the entries, atomics alone, at the head of each bank.
         unsafe { self.segment.control().table(self.bank_offset(bank), crate::POOL_COUNT_MAX) }
     }

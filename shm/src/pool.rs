@@ -102,10 +102,10 @@ impl<'s> Class<'s> {
         }
     }
 
-    /// True while the slot is in the life that the reference names.
-    pub fn lives(&self, slot: SlotRef) -> bool {
+    /// True while the slot is in the life that the reference names, and is this job's.
+    pub fn lives_for(&self, slot: SlotRef, job: u32) -> bool {
         let word = self.word(slot.index);
-        word.is_used() && word.generation() == slot.generation
+        word.is_used() && word.generation() == slot.generation && word.job() == job
     }
 
     /// True when a take would find nothing, as far as the hints say.
