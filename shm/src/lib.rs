@@ -70,7 +70,7 @@ pub use {
     keys::{KeyEntry, KeyNote},
     pool::SlotRef,
     process::{Counter, ProcessEntry, ProcessState},
-    recover::{Blame, Repair, Sweeper},
+    recover::{Blame, Casualty, Repair, Sweeper},
     segment::{Segment, SegmentError},
     word::{JobWord, OWNER_MAX, Owner, SlotWord},
     worker::{Lost, Outcome, Shortage, Work, Worker},

@@ -36,7 +36,42 @@ pub struct Repair {
     pub hints: usize,
 }
 
+/// A job that a dead process had claimed, as it left it: for the launcher, before [`Segment::recover`].
+pub struct Casualty<'s> {
+    segment: &'s Segment,
+    job: Job<'s>,
+    word: JobWord,
+}
+
+impl<'s> Casualty<'s> {
+    /// The job's word: its owner is the dead process.
+    pub fn word(&self) -> JobWord {
+        self.word
+    }
+
+    /// The frame's request.
+    pub fn request(&self) -> &'s [u8] {
+        self.job.request()
+    }
+
+    /// The bytes in the job's slot of `pool`; `None` when it has none.
+    pub fn input(&self, pool: usize) -> Option<&'s [u8]> {
+        crate::Work::new(self.segment, self.job, self.word).input(pool)
+    }
+}
+
 impl Segment {
+    /// The jobs that the dead had claimed.
+    pub fn casualties(&self) -> impl Iterator<Item = Casualty<'_>> {
+        let live = Living::of(self);
+        (0..self.geometry().jobs as u32).filter_map(move |index| {
+            let job = Job::new(self, index);
+            let word = job.word();
+            let is_one = word.state() == JobState::Claimed && live.is_dead(word.owner());
+            is_one.then_some(Casualty { segment: self, job, word })
+        })
+    }
+
     /// Puts back what the dead had: jobs, slots and hints; then wakes all sleepers, since the dead may have swallowed
     /// a wake-up that was another's.
     pub fn recover(&self, blame: Blame) -> Repair {

@@ -203,7 +203,7 @@ impl<'s> Worker<'s> {
 }
 
 impl<'s> Work<'s> {
-    fn new(segment: &'s Segment, job: Job<'s>, word: JobWord) -> Self {
+    pub(crate) fn new(segment: &'s Segment, job: Job<'s>, word: JobWord) -> Self {
         // Another process wrote the list: a slot that is not, or no longer, this job's is none.
         let lives = |banked: &Banked| {
             let class = Class::new(segment, banked.slot.pool, banked.slot.class);

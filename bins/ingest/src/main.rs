@@ -1,11 +1,5 @@
-//! The framepipe-ingest process: opens, checks and copies clients' bytes.
-//!
-//! | file | what it holds |
-//! |---|---|
-//! | `source.rs` | a client's file: opened without trust, read once, compared with what was accepted |
-//! | `stage.rs` | its step in the stage loop |
+//! The framepipe-ingest process: opens, checks and copies clients' bytes. Its step in the stage loop is `stage.rs`.
 
-mod source;
 mod stage;
 
 use std::process::ExitCode;

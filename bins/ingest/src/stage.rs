@@ -1,18 +1,14 @@
 //! One copy of a client's bytes into a slot of the server's, after which nothing that the client does can change them.
 //! What is no image that can be decoded is told at once.
 
-use std::{
-    os::fd::{AsFd, OwnedFd},
-    path::Path,
-};
+use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Result, anyhow};
 use framepipe_frame::{ErrorCode, FrameError, RawFrame, Request};
-use framepipe_pipeline::{Frame, Item, Needs, Pool, Process, Stage};
+use framepipe_pipeline::{
+    Frame, Item, Needs, Pool, Process, Stage,
+    source::{RootError, Source, open_root},
+};
 use framepipe_vision::{Limits, probe};
-use rustix::fs::{Mode, OFlags, open, openat2};
-
-use crate::source::{BENEATH, Source};
 
 /// The stage: the inbox folders, and what images may be.
 pub struct Ingest {
@@ -22,9 +18,9 @@ pub struct Ingest {
 
 impl Ingest {
     /// Opens the inbox folders.
-    pub fn open(process: &Process) -> Result<Self> {
+    pub fn open(process: &Process) -> Result<Self, RootError> {
         let config = &process.order.config;
-        let roots = config.server.inbox.iter().map(|root| open_root(root)).collect::<Result<_>>()?;
+        let roots = config.server.inbox.iter().map(|root| open_root(root)).collect::<Result<_, _>>()?;
         Ok(Self { roots, limits: config.limits })
     }
 
@@ -60,18 +56,6 @@ impl Stage for Ingest {
             item.frame.error = self.ingest(&mut item.frame).err();
         }
     }
-}
-
-fn open_root(path: &Path) -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = open(path, flags, Mode::empty()).map_err(|errno| {
-        anyhow!("cannot open the inbox folder {}: {errno}; create it, or correct server.inbox", path.display())
-    })?;
-    // Old sandboxes refuse openat2 altogether: better told now than by every frame.
-    openat2(&root, ".", flags, Mode::empty(), BENEATH).map_err(|errno| {
-        anyhow!("openat2(2) below {} fails: {errno}; it needs Linux 5.6, and a sandbox that allows it", path.display())
-    })?;
-    Ok(root)
 }
 
 /// What can be said without reading the source.
@@ -122,15 +106,5 @@ mod tests {
         assert_eq!(check(0, RawFrame { width: 0, ..raw }), Some(ErrorCode::CorruptImage));
         let long = RawFrame { format: 3, width: 65_500, height: 1, stride: 65_500 };
         assert_eq!(check(65_500, long), Some(ErrorCode::ImageTooLarge));
-    }
-
-    #[test]
-    fn a_root_that_is_not_there_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(open_root(folder.path()).is_ok());
-        let message = open_root(&folder.path().join("absent")).unwrap_err().to_string();
-        assert!(message.contains("/absent: ") && message.contains("server.inbox"), "{message}");
-        std::fs::write(folder.path().join("file"), b"").unwrap();
-        assert!(open_root(&folder.path().join("file")).is_err(), "a file is no root");
     }
 }

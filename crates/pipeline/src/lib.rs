@@ -9,15 +9,22 @@
 //! | `plan.rs` | from the configuration and the manifests to the segment's geometry |
 //! | `control.rs` | what launcher and processes say to each other |
 //! | `discarded.rs` | frames that an operator discarded, from the launcher to the gateway |
+//! | `source.rs` | a client's file: opened without trust, read once, compared with what was accepted |
+//! | `quarantine.rs` | frames that killed their stage, kept on disk |
+//! | `faults.rs` | faults on demand, for tests; in no release build |
 //! | `process.rs` | a process's start: its order from the launcher, its segment, its end |
 //! | `say.rs` | words for the operator |
 
 mod config;
 mod control;
 pub mod discarded;
+#[cfg(any(debug_assertions, feature = "fault-injection"))]
+mod faults;
 mod plan;
 mod process;
+pub mod quarantine;
 mod say;
+pub mod source;
 mod stage_loop;
 mod stages;
 

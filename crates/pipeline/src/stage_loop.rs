@@ -164,12 +164,21 @@ pub(crate) fn run<S: Stage>(stage: &mut S, context: &LoopContext<'_>) -> Result<
             continue;
         }
         let start = Instant::now();
+        #[cfg(any(debug_assertions, feature = "fault-injection"))]
+        strike(context, &mut batch);
         stage.process(&mut batch);
         context.entry.count(Counter::Batches, 1);
         context.entry.count(Counter::BusyNs, start.elapsed().as_nanos() as u64);
         publish(context, &mut batch)?;
     }
     Ok(())
+}
+
+#[cfg(any(debug_assertions, feature = "fault-injection"))]
+fn strike<P>(context: &LoopContext<'_>, batch: &mut [Item<'_, P>]) {
+    let requests: Vec<Request> = batch.iter().map(|item| item.frame.request()).collect();
+    let descriptors = batch.iter_mut().map(|item| &mut item.frame.descriptor);
+    crate::faults::strike(STAGES[context.stage].name, requests.iter().zip(descriptors));
 }
 
 /// Claims and plans frames until the batch is full, or none comes within the batch's waiting time.
@@ -273,7 +282,11 @@ fn refuse(context: &LoopContext<'_>, frame: &Frame<'_>, now_ns: u64) -> Result<(
     let row = &STAGES[context.stage];
     let attempts = frame.work.attempts();
     if attempts >= context.attempts_max {
-        let message = format!("the frame killed {} {attempts} times, working on it alone", row.binary);
+        let number = frame.request().frame;
+        let message = format!(
+            "the frame killed {} {attempts} times, working on it alone: see `framepipe quarantine show {number}`",
+            row.binary
+        );
         return Err(FrameError::new(ErrorCode::Poison, message));
     }
     frame.descriptor.check()?;

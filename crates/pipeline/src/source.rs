@@ -5,19 +5,45 @@
 use std::{
     borrow::Cow,
     os::fd::{BorrowedFd, OwnedFd},
+    path::Path,
 };
 
 use framepipe_frame::{ErrorCode, FrameError, Request};
 use rustix::{
-    fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2},
+    fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2},
     io::{Errno, pread},
 };
 
 /// No way out of the root, and no link on the way: not even one that stays inside.
-pub const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
+
+/// Opens an inbox folder, below which sources are opened.
+///
+/// # Errors
+/// Names the folder and what to do about it.
+pub fn open_root(path: &Path) -> Result<OwnedFd, RootError> {
+    let failed = |what: &str, advice: &str, errno: Errno| RootError {
+        words: format!("{what} {}: {errno}; {advice}", path.display()),
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = open(path, flags, Mode::empty())
+        .map_err(|errno| failed("cannot open the inbox folder", "create it, or correct server.inbox", errno))?;
+    // Old sandboxes refuse openat2 altogether: better told now than by every frame.
+    let advice = "it needs Linux 5.6, and a sandbox that allows it";
+    openat2(&root, ".", flags, Mode::empty(), BENEATH)
+        .map_err(|errno| failed("openat2(2) fails below", advice, errno))?;
+    Ok(root)
+}
+
+/// An inbox folder that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{words}")]
+pub struct RootError {
+    words: String,
+}
 
 /// An opened source, which was what the request says.
 #[derive(Debug)]

@@ -169,3 +169,13 @@ fn a_request_beyond_the_files_end_is_an_error() {
         assert_eq!(error.code, ErrorCode::SourceChanged, "{offset}, {bytes}: {error}");
     }
 }
+
+#[test]
+fn a_root_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(open_root(folder.path()).is_ok());
+    let message = open_root(&folder.path().join("absent")).unwrap_err().to_string();
+    assert!(message.contains("/absent: ") && message.contains("server.inbox"), "{message}");
+    fs::write(folder.path().join("file"), b"").unwrap();
+    assert!(open_root(&folder.path().join("file")).is_err(), "a file is no root");
+}

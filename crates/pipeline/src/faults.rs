@@ -1,0 +1,27 @@
+//! Faults on demand, for tests: a frame whose name holds `fault:STAGE:KIND` makes that stage fail while it has the frame in
+//! hand. Compiled only with debug assertions or the feature `fault-injection`: a release build has none of it.
+
+use framepipe_frame::{Descriptor, Request};
+
+/// What the names of these frames ask of a stage is done: the process ends, or never returns, or its record is broken.
+pub fn strike<'f>(stage: &str, frames: impl Iterator<Item = (&'f Request, &'f mut Descriptor)>) {
+    for (request, descriptor) in frames {
+        let name = request.name.as_str();
+        let Some((_, fault)) = name.split_once("fault:") else { continue };
+        match fault.split_once(':').filter(|(at, _)| *at == stage).map(|(_, kind)| kind) {
+            Some("abort") => {
+                crate::say!("{stage}: struck by {name}");
+                std::process::abort();
+            }
+            Some("kill") => {
+                let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+            }
+            Some("exit") => std::process::exit(1),
+            Some("hang") => loop {
+                std::thread::park();
+            },
+            Some("scribble") => *descriptor = bytemuck::pod_read_unaligned(&[0xa5; size_of::<Descriptor>()]),
+            _ => {}
+        }
+    }
+}
