@@ -1,9 +1,9 @@
-//! One process of the pipeline: spawned, heard and commanded.
+//! One process of the pipeline: spawned, heard and commanded; and the last lines that it said.
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
-    process::{Command, ExitStatus},
+    process::{Command, ExitStatus, Stdio},
     thread,
 };
 
@@ -13,6 +13,8 @@ use crossbeam_channel::Sender;
 use framepipe_pipeline::{Command as Order, Report, StartOrder};
 use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
 use rustix::process::{PidfdFlags, pidfd_open};
+
+use crate::last_words::LastWords;
 
 /// First descriptor number of what a child inherits beyond the standard three.
 const FIRST_INHERITED: i32 = 3;
@@ -34,6 +36,8 @@ pub struct Child {
     address: String,
     order: Option<StartOrder>,
     commands: Option<IpcSender<Order>>,
+    /// What it said last.
+    pub last_words: LastWords,
     /// True once it takes frames.
     pub is_ready: bool,
 }
@@ -65,13 +69,18 @@ impl Child {
         let mut command = Command::new(sibling(binary)?);
         command.arg(&address).arg(std::process::id().to_string());
         command.fd_mappings(inherited.collect::<anyhow::Result<_>>()?)?;
+        command.stderr(Stdio::piped());
         let mut process = command.spawn().with_context(|| format!("cannot start {binary}"))?;
-        let heard = Self::hear(&process, server, words, wake);
-        let pidfd = heard.inspect_err(|_| {
+        let pid = process.id();
+        let stderr = process.stderr.take().expect("it was piped");
+        let heard = Self::hear(&process, server, words, wake).and_then(|pidfd| {
+            let last_words = LastWords::hear(pid, stderr)?;
+            Ok((pidfd, last_words))
+        });
+        let (pidfd, last_words) = heard.inspect_err(|_| {
             let _ = process.kill().and_then(|()| process.wait()); // unheard, it is of no use
         })?;
-        let pid = process.id();
-        Ok(Self { pid, process, pidfd, address, order: Some(order), commands: None, is_ready: false })
+        Ok(Self { pid, process, pidfd, address, order: Some(order), commands: None, last_words, is_ready: false })
     }
 
     /// Starts to hear a process, and to watch for its death.

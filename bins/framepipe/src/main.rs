@@ -4,13 +4,21 @@
 //! |---|---|
 //! | `up.rs` | `framepipe up`: everything made in order, then supervised, then taken down |
 //! | `house.rs` | folders, lock, listeners and the segment: made, or taken over from a launcher that died |
-//! | `supervisor.rs` | the loop: deaths, repairs, restarts, drain and stop |
+//! | `supervisor.rs` | the loop: starts, restarts, hung processes, drain and stop |
+//! | `place.rs` | a place in the pipeline, and when its next process starts |
+//! | `deaths.rs` | the dead waited for, and what they had put back |
+//! | `isolate.rs` | a frame that killed its stage goes into quarantine |
+//! | `last_words.rs` | what processes say, passed on and remembered |
 //! | `child.rs` | one process: spawned, heard, commanded |
 //! | `proc_stat.rs` | who a pid is, against its reuse |
 //! | `status.rs` | `framepipe status`, and the socket that answers it |
 
 mod child;
+mod deaths;
 mod house;
+mod isolate;
+mod last_words;
+mod place;
 mod proc_stat;
 mod status;
 mod supervisor;

@@ -14,7 +14,10 @@ use framepipe_pipeline::{Config, GATEWAY, Pool, STAGES};
 use framepipe_shm::{Counter, ProcessState, Segment, monotonic_ns};
 use serde::{Deserialize, Serialize};
 
-use crate::house::CONTROL_SOCKET;
+use crate::{
+    deaths::{RepairNote, Repairs},
+    house::CONTROL_SOCKET,
+};
 
 /// For a client to take its answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -40,6 +43,8 @@ pub struct Status {
     pub queues: Vec<Queue>,
     /// Each slot pool.
     pub pools: Vec<PoolUse>,
+    /// The newest deaths and their repairs.
+    pub repairs: Vec<RepairNote>,
 }
 
 /// Jobs by state.
@@ -110,13 +115,14 @@ pub struct Answers {
     segment: &'static Segment,
     started: Instant,
     places: usize,
+    repairs: Repairs,
 }
 
 impl Answers {
     /// Answers for this pipeline.
-    pub fn new(config: &Config, segment: &'static Segment) -> Self {
+    pub fn new(config: &Config, segment: &'static Segment, repairs: Repairs) -> Self {
         let places = config.stages.iter().map(|stage| stage.processes as usize).sum::<usize>() + 1;
-        Self { name: config.name.clone(), segment, started: Instant::now(), places }
+        Self { name: config.name.clone(), segment, started: Instant::now(), places, repairs }
     }
 
     /// Answers whoever connects, for ever.
@@ -149,6 +155,7 @@ impl Answers {
                 .map(|queue| Queue { stage: stage_name(queue).into(), depth: self.segment.queue_depth(queue) })
                 .collect(),
             pools: Pool::ALL.iter().map(pool_use).collect(),
+            repairs: self.repairs.newest(),
         }
     }
 

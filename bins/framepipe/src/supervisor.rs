@@ -2,14 +2,13 @@
 
 use std::{
     os::fd::OwnedFd,
-    process::ExitStatus,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender};
-use framepipe_pipeline::{Command, Config, Exit, GATEWAY, GATEWAY_BINARY, Report, STAGES, StartOrder};
-use framepipe_shm::{Blame, Segment, Sweeper};
+use framepipe_pipeline::{Command, Config, GATEWAY, GATEWAY_BINARY, Report, STAGES, StartOrder};
+use framepipe_shm::{Counter, Segment, Sweeper, monotonic_ns};
 use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
@@ -18,16 +17,15 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use crate::{
     child::{Child, Word},
+    deaths::Repairs,
+    place::Place,
     proc_stat::start_time,
 };
 
 /// Between two sweeps for what a lost hint or wake-up left behind.
 const SWEEP: Duration = Duration::from_millis(500);
-/// Wait before a second restart; doubled each time, up to the most.
-const BACKOFF_LEAST: Duration = Duration::from_millis(100);
-const BACKOFF_MOST: Duration = Duration::from_secs(10);
-/// A process that has lived so long starts again at once.
-const HEALTHY: Duration = Duration::from_secs(10);
+/// For a process to take its first frame: models load slowly on a busy machine.
+const START_MAX: Duration = Duration::from_secs(120);
 /// For a process that was told to stop, to end by itself.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
@@ -51,41 +49,33 @@ pub enum End {
 
 /// What the pipeline is at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
+pub enum Phase {
     /// Stages warm up; the gateway follows when all are ready.
     Starting,
+    /// All serve.
     Running,
     /// New frames are refused, the accepted ones finished.
     Draining,
+    /// All were told to end.
     Stopping {
+        /// How the pipeline ended.
         end: End,
+        /// Since when.
         since: Instant,
     },
 }
 
-/// One place in the pipeline that a process fills.
-struct Place {
-    stage: usize,
-    instance: usize,
-    entry: usize,
-    child: Option<Child>,
-    started: Instant,
-    restart_at: Option<Instant>,
-    backoff: Duration,
-    was_ready: bool,
-    failure: Option<String>,
-}
-
 /// The supervisor of one pipeline.
 pub struct Supervisor<'a> {
-    config: &'a Config,
-    segment: &'static Segment,
+    pub(crate) config: &'a Config,
+    pub(crate) segment: &'static Segment,
     listeners: &'a [OwnedFd],
-    places: Vec<Place>,
+    pub(crate) places: Vec<Place>,
     words: (Sender<Word>, Receiver<Word>),
     wake: OwnedFd,
     signals: SignalFd,
-    phase: Phase,
+    pub(crate) phase: Phase,
+    pub(crate) repairs: Repairs,
     started: Instant,
     sweeper: Sweeper,
 }
@@ -97,6 +87,7 @@ impl<'a> Supervisor<'a> {
         segment: &'static Segment,
         listeners: &'a [OwnedFd],
         signals: SignalFd,
+        repairs: Repairs,
     ) -> anyhow::Result<Self> {
         let instances = config.stages.iter().enumerate();
         let stages = instances.flat_map(|(stage, config)| (0..config.processes as usize).map(move |one| (stage, one)));
@@ -110,6 +101,7 @@ impl<'a> Supervisor<'a> {
             wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
             signals,
             phase: Phase::Starting,
+            repairs,
             started: Instant::now(),
             sweeper: Sweeper::default(),
         })
@@ -140,6 +132,7 @@ impl<'a> Supervisor<'a> {
             if Instant::now() >= next_sweep {
                 next_sweep = Instant::now() + SWEEP;
                 self.sweeper.sweep(self.segment);
+                self.kill_hung();
             }
             if let Some(end) = self.advance()? {
                 return Ok(end);
@@ -228,64 +221,28 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    /// Waits for the dead, repairs what they had, and says when each starts again.
-    fn bury(&mut self) -> anyhow::Result<()> {
-        let mut blame = None;
-        for index in 0..self.places.len() {
-            let Some(child) = &mut self.places[index].child else { continue };
-            let mut fds = [PollFd::from_borrowed_fd(child.pidfd(), PollFlags::IN)];
-            if poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }))? == 0 {
-                continue;
-            }
-            let status = child.wait()?;
-            let place = &mut self.places[index];
-            place.child = None;
-            self.segment.processes()[place.entry].vacate();
-            let done = status.code() == Some(Exit::Done as i32);
-            if done && matches!(self.phase, Phase::Stopping { .. }) {
-                continue;
-            }
-            if blame != Some(Blame::Frames) {
-                blame = Some(self.blame(status));
-            }
-            self.died(index, status)?;
-        }
-        // One repair for all who died by now.
-        if let Some(blame) = blame {
-            let start = Instant::now();
-            let repair = self.segment.recover(blame);
-            let frames = repair.reclaimed + repair.accepted;
-            let us = start.elapsed().as_micros();
-            framepipe_pipeline::say!("launcher: repaired in {us} µs: {frames} frames go back into their queues");
-        }
-        Ok(())
-    }
-
-    /// Whom a death blames: nobody, where the process ended by its own will or the launcher killed it; else the frames
-    /// that it had in hand.
-    fn blame(&self, status: ExitStatus) -> Blame {
-        let own_will = [Exit::Done, Exit::Unusable, Exit::Lost].iter().any(|exit| status.code() == Some(*exit as i32));
-        if own_will || matches!(self.phase, Phase::Stopping { .. }) { Blame::Nobody } else { Blame::Frames }
-    }
-
-    fn died(&mut self, index: usize, status: ExitStatus) -> anyhow::Result<()> {
-        let place = &mut self.places[index];
-        let title = place.title();
-        let why = place.failure.take().unwrap_or_else(|| status.to_string());
-        if !place.was_ready && status.code() == Some(Exit::Unusable as i32) {
-            anyhow::bail!("{title} cannot start: {why}"); // it never could: starting it again would end the same way
-        }
+    /// Kills each process that does not go round its loop. What it had is taken back only once it is dead.
+    fn kill_hung(&mut self) {
         if matches!(self.phase, Phase::Stopping { .. }) {
-            return Ok(());
+            return; // who does not end is killed anyway
         }
-        if place.started.elapsed() >= HEALTHY {
-            place.backoff = Duration::ZERO;
+        let now_ns = monotonic_ns();
+        for place in &mut self.places {
+            let hang_ms =
+                self.config.stages.get(place.stage).map_or(self.config.server.hang_ms_max, |it| it.hang_ms_max);
+            let most = Duration::from_millis(hang_ms);
+            let Some(child) = &mut place.child else { continue };
+            let (age, most, what) = if child.is_ready {
+                let beat_ns = self.segment.processes()[place.entry].heartbeat_ns();
+                (Duration::from_nanos(now_ns.saturating_sub(beat_ns)), most, "no heartbeat")
+            } else {
+                (place.started.elapsed(), most.max(START_MAX), "not ready")
+            };
+            if age > most && place.failure.is_none() {
+                place.failure = Some(format!("hung, {what} for {} ms, and was killed", age.as_millis()));
+                child.kill();
+            }
         }
-        let wait = place.postpone();
-        let entry = &self.segment.processes()[place.entry];
-        entry.set_restarts(entry.restarts() + 1);
-        framepipe_pipeline::say!("launcher: {title} died ({why}); it starts again in {} ms", wait.as_millis());
-        Ok(())
     }
 
     fn restart_due(&mut self) {
@@ -324,6 +281,8 @@ impl<'a> Supervisor<'a> {
         entry.started(child.pid, start_time(child.pid).unwrap_or(0));
         place.child = Some(child);
         place.started = Instant::now();
+        place.failure = None;
+        place.frames_before = entry.counted(Counter::Frames);
         Ok(())
     }
 
@@ -379,38 +338,6 @@ impl<'a> Supervisor<'a> {
                 let _ = child.wait(); // the failure that brought us here is the one to tell
                 self.segment.processes()[place.entry].vacate();
             }
-        }
-    }
-}
-
-impl Place {
-    fn new(stage: usize, instance: usize, entry: usize) -> Self {
-        Self {
-            stage,
-            instance,
-            entry,
-            child: None,
-            started: Instant::now(),
-            restart_at: None,
-            backoff: Duration::ZERO,
-            was_ready: false,
-            failure: None,
-        }
-    }
-
-    /// Puts the next start off, longer each time.
-    fn postpone(&mut self) -> Duration {
-        let wait = self.backoff;
-        self.backoff = (wait * 2).clamp(BACKOFF_LEAST, BACKOFF_MOST);
-        self.restart_at = Some(Instant::now() + wait);
-        wait
-    }
-
-    fn title(&self) -> String {
-        match (STAGES.get(self.stage), &self.child) {
-            (Some(row), Some(child)) => format!("{}[{}] (pid {})", row.name, self.instance, child.pid),
-            (Some(row), None) => format!("{}[{}]", row.name, self.instance),
-            (None, _) => "gateway".into(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{process::ExitCode, thread};
 use framepipe_pipeline::{Config, Plan};
 
 use crate::{
+    deaths::Repairs,
     house::House,
     status,
     supervisor::{End, Supervisor, take_signals},
@@ -23,11 +24,12 @@ pub fn up(config: Config, discard: bool) -> anyhow::Result<ExitCode> {
         config.onnxruntime.display()
     );
     let house = House::make(&config, &plan, discard)?;
-    let answers = status::Answers::new(&config, house.segment);
+    let repairs = Repairs::default();
+    let answers = status::Answers::new(&config, house.segment, repairs.clone());
     let control = house.control.try_clone()?;
     // Spawned before any child, and never the parent of one: children are bound to the thread that spawns them.
     thread::Builder::new().name("status".into()).spawn(move || answers.serve(&control))?;
-    let ended = Supervisor::new(&config, house.segment, &house.listeners, signals).and_then(Supervisor::run);
+    let ended = Supervisor::new(&config, house.segment, &house.listeners, signals, repairs).and_then(Supervisor::run);
     // What was accepted outlives a launcher that could not go on: the next one takes the segment over.
     let [free, ..] = house.segment.job_census();
     let holds_frames = free < house.segment.geometry().jobs as usize;

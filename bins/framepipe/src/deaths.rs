@@ -1,0 +1,181 @@
+//! Deaths: the dead are waited for, what they had is put back, and then it is said, and settled when each starts again.
+
+use std::{
+    collections::VecDeque,
+    process::ExitStatus,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use framepipe_frame::Request;
+use framepipe_pipeline::{Exit, GATEWAY, STAGES};
+use framepipe_shm::{Blame, monotonic_ns};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    child::Child,
+    isolate,
+    supervisor::{Phase, Supervisor},
+};
+
+/// Repairs that `status` shows.
+const REPAIRS_SHOWN: usize = 256;
+/// For the last words of a process whose frame goes to quarantine.
+const WORDS_PATIENCE: Duration = Duration::from_millis(200);
+
+/// One death, and the repair of what it left.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RepairNote {
+    /// The process's stage, or "gateway".
+    pub stage: String,
+    /// Its number in the stage.
+    pub instance: usize,
+    /// Its pid.
+    pub pid: u32,
+    /// When the launcher noticed its death, CLOCK_MONOTONIC, nanoseconds.
+    pub noticed_ns: u64,
+    /// When all that it had could be claimed again, and every sleeper was woken.
+    pub repaired_ns: u64,
+    /// Frames put back by the repair, which is one for all who had died by then.
+    pub frames: usize,
+}
+
+/// The newest repairs, shared with who answers `status`.
+#[derive(Clone, Default)]
+pub struct Repairs(Arc<Mutex<VecDeque<RepairNote>>>);
+
+impl Repairs {
+    fn note(&self, note: RepairNote) {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if notes.len() == REPAIRS_SHOWN {
+            notes.pop_front();
+        }
+        notes.push_back(note);
+    }
+
+    /// The newest repairs, the oldest of them first.
+    pub fn newest(&self) -> Vec<RepairNote> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+/// Who died, and how.
+pub struct Death {
+    /// Index of its place.
+    pub place: usize,
+    /// The owner id that it bore.
+    pub owner: u16,
+    /// The dead process.
+    pub child: Child,
+    /// How it ended.
+    pub status: ExitStatus,
+    noticed_ns: u64,
+}
+
+impl Supervisor<'_> {
+    /// Waits for the dead, repairs what they had, and settles when each starts again.
+    pub(crate) fn bury(&mut self) -> anyhow::Result<()> {
+        let deaths = self.deaths()?;
+        // One repair for all who died by now.
+        let blames: Vec<Blame> = deaths.iter().filter_map(|death| self.blame(death)).collect();
+        if !blames.is_empty() {
+            let blame = if blames.contains(&Blame::Frames) { Blame::Frames } else { Blame::Nobody };
+            self.isolate_poison(blame, &deaths);
+            let repair = self.segment.recover(blame);
+            let repaired_ns = monotonic_ns();
+            let frames = repair.reclaimed + repair.accepted;
+            for Death { place, child, noticed_ns, .. } in &deaths {
+                let place = &self.places[*place];
+                let stage = STAGES.get(place.stage).map_or("gateway", |row| row.name).to_owned();
+                let (instance, pid, noticed_ns) = (place.instance, child.pid, *noticed_ns);
+                self.repairs.note(RepairNote { stage, instance, pid, noticed_ns, repaired_ns, frames });
+            }
+            let noticed_ns = deaths.iter().map(|death| death.noticed_ns).min().unwrap_or(repaired_ns);
+            let us = (repaired_ns - noticed_ns) / 1000;
+            framepipe_pipeline::say!("launcher: repaired in {us} µs: {frames} frames go back into their queues");
+        }
+        deaths.iter().try_for_each(|death| self.settle(death))
+    }
+
+    /// Waits for who is dead. From then on nobody bears their owner ids.
+    fn deaths(&mut self) -> anyhow::Result<Vec<Death>> {
+        let mut deaths = Vec::new();
+        for (index, place) in self.places.iter_mut().enumerate() {
+            let Some(child) = &place.child else { continue };
+            let mut fds = [PollFd::from_borrowed_fd(child.pidfd(), PollFlags::IN)];
+            if poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? == 0 {
+                continue;
+            }
+            let noticed_ns = monotonic_ns();
+            let Some(mut child) = place.child.take() else { continue };
+            let status = child.wait()?;
+            let entry = &self.segment.processes()[place.entry];
+            let owner = entry.owner();
+            entry.vacate();
+            deaths.push(Death { place: index, owner, child, status, noticed_ns });
+        }
+        Ok(deaths)
+    }
+
+    /// Whom a death blames: nobody, where the process ended by its own will, the launcher killed it at the end, or it had
+    /// not begun to work; else the frames that it had in hand. `None`: it ended as it was told to, with nothing in hand.
+    fn blame(&self, death: &Death) -> Option<Blame> {
+        let ended_with = |exit: Exit| death.status.code() == Some(exit as i32);
+        let is_stopping = matches!(self.phase, Phase::Stopping { .. });
+        if is_stopping && ended_with(Exit::Done) {
+            return None;
+        }
+        let own_will = [Exit::Done, Exit::Unusable, Exit::Lost].into_iter().any(ended_with);
+        // A gateway that takes stock has many frames claimed, none of which it works on.
+        let at_work = death.child.is_ready;
+        Some(if own_will || is_stopping || !at_work { Blame::Nobody } else { Blame::Frames })
+    }
+
+    /// Puts the frames that will be given up for these deaths into quarantine. A failure is said, and hinders nothing.
+    fn isolate_poison(&self, blame: Blame, deaths: &[Death]) {
+        if blame != Blame::Frames {
+            return;
+        }
+        for casualty in self.segment.casualties() {
+            let word = casualty.word();
+            if !word.is_suspect() || word.attempts() + 1 < self.config.attempts_max {
+                continue;
+            }
+            let Some(death) = deaths.iter().find(|death| death.owner == word.owner()) else { continue };
+            let place = &self.places[death.place];
+            let request: Request = bytemuck::pod_read_unaligned(casualty.request());
+            let story = isolate::Story {
+                stage: STAGES.get(place.stage).map_or("gateway", |row| row.name),
+                pid: death.child.pid,
+                death: place.failure.clone().unwrap_or_else(|| death.status.to_string()),
+                attempts: u32::from(word.attempts()) + 1,
+                last_words: death.child.last_words.take(WORDS_PATIENCE),
+            };
+            isolate::enter(self.config, &casualty, request, story);
+        }
+    }
+
+    /// Says how a process died, and when the next one starts in its place.
+    fn settle(&mut self, death: &Death) -> anyhow::Result<()> {
+        let place = &mut self.places[death.place];
+        let title = match STAGES.get(place.stage) {
+            Some(row) => format!("{}[{}] (pid {})", row.name, place.instance, death.child.pid),
+            None => format!("gateway (pid {})", death.child.pid),
+        };
+        let why = place.failure.take().unwrap_or_else(|| death.status.to_string());
+        if !place.was_ready && death.status.code() == Some(Exit::Unusable as i32) {
+            anyhow::bail!("{title} cannot start: {why}"); // it never could: starting it again would end the same way
+        }
+        if matches!(self.phase, Phase::Stopping { .. }) {
+            return Ok(());
+        }
+        let entry = &self.segment.processes()[place.entry];
+        place.forgive(entry.counted(framepipe_shm::Counter::Frames));
+        let wait = place.postpone();
+        entry.set_restarts(entry.restarts() + 1);
+        framepipe_pipeline::say!("launcher: {title} died ({why}); it starts again in {} ms", wait.as_millis());
+        debug_assert!(place.stage <= GATEWAY);
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! One place in the pipeline: the process that fills it, and when the next one does.
+
+use std::time::{Duration, Instant};
+
+use framepipe_pipeline::STAGES;
+
+use crate::child::Child;
+
+/// Wait before a second restart; doubled each time, up to the most.
+const BACKOFF_LEAST: Duration = Duration::from_millis(100);
+const BACKOFF_MOST: Duration = Duration::from_secs(10);
+/// A process that has lived so long starts again at once.
+const HEALTHY: Duration = Duration::from_secs(10);
+
+/// One place in the pipeline that a process fills.
+pub struct Place {
+    /// Its stage; `GATEWAY` for the gateway.
+    pub stage: usize,
+    /// Its number in the stage.
+    pub instance: usize,
+    /// Its entry in the process table.
+    pub entry: usize,
+    /// The process, while there is one.
+    pub child: Option<Child>,
+    /// When the last one started.
+    pub started: Instant,
+    /// When the next one does.
+    pub restart_at: Option<Instant>,
+    backoff: Duration,
+    /// True once any process of this place took frames.
+    pub was_ready: bool,
+    /// Why the last one said that it cannot go on, or was killed.
+    pub failure: Option<String>,
+    /// Frames that the place had published when the last process started.
+    pub frames_before: u64,
+}
+
+impl Place {
+    /// A place without a process.
+    pub fn new(stage: usize, instance: usize, entry: usize) -> Self {
+        Self {
+            stage,
+            instance,
+            entry,
+            child: None,
+            started: Instant::now(),
+            restart_at: None,
+            backoff: Duration::ZERO,
+            was_ready: false,
+            failure: None,
+            frames_before: 0,
+        }
+    }
+
+    /// Forgets former failures, where the process that died was none: it had lived long, or done `frames` frames.
+    pub fn forgive(&mut self, frames: u64) {
+        if frames > self.frames_before || self.started.elapsed() >= HEALTHY {
+            self.backoff = Duration::ZERO;
+        }
+    }
+
+    /// Puts the next start off, longer each time.
+    pub fn postpone(&mut self) -> Duration {
+        let wait = self.backoff;
+        self.backoff = (wait * 2).clamp(BACKOFF_LEAST, BACKOFF_MOST);
+        self.restart_at = Some(Instant::now() + wait);
+        wait
+    }
+
+    /// Its name, for the log.
+    pub fn title(&self) -> String {
+        match (STAGES.get(self.stage), &self.child) {
+            (Some(row), Some(child)) => format!("{}[{}] (pid {})", row.name, self.instance, child.pid),
+            (Some(row), None) => format!("{}[{}]", row.name, self.instance),
+            (None, _) => "gateway".into(),
+        }
+    }
+}
