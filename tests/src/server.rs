@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -109,12 +109,15 @@ impl Server {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Runs `framepipe` on this pipeline.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(program());
+        command.args(arguments).arg("--config").arg(&self.config).output().expect("framepipe can be run")
+    }
+
     /// What `framepipe status --json` says.
     pub fn status(&self) -> Status {
-        let output = Command::new(program())
-            .args(["status".as_ref(), "--json".as_ref(), "--config".as_ref(), self.config.as_os_str()])
-            .output()
-            .expect("framepipe can be run");
+        let output = self.run(&["status", "--json"]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "framepipe status: {said}\n{}", self.output());
         serde_json::from_slice(&output.stdout).expect("framepipe status says JSON")

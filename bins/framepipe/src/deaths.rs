@@ -8,8 +8,8 @@ use std::{
 };
 
 use framepipe_frame::Request;
-use framepipe_pipeline::{Exit, GATEWAY, STAGES};
-use framepipe_shm::{Blame, monotonic_ns};
+use framepipe_pipeline::{Exit, STAGES};
+use framepipe_shm::{Blame, Counter, monotonic_ns};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,7 @@ pub struct RepairNote {
     pub noticed_ns: u64,
     /// When all that it had could be claimed again, and every sleeper was woken.
     pub repaired_ns: u64,
-    /// Frames put back by the repair, which is one for all who had died by then.
+    /// Frames that the process had in hand.
     pub frames: usize,
 }
 
@@ -70,29 +70,32 @@ pub struct Death {
     pub child: Child,
     /// How it ended.
     pub status: ExitStatus,
-    noticed_ns: u64,
+    frames: usize,
 }
 
 impl Supervisor<'_> {
     /// Waits for the dead, repairs what they had, and settles when each starts again.
     pub(crate) fn bury(&mut self) -> anyhow::Result<()> {
-        let deaths = self.deaths()?;
+        let mut deaths = self.deaths()?;
         // One repair for all who died by now.
         let blames: Vec<Blame> = deaths.iter().filter_map(|death| self.blame(death)).collect();
         if !blames.is_empty() {
+            for casualty in self.segment.casualties() {
+                let of = |death: &&mut Death| death.owner == casualty.word().owner();
+                deaths.iter_mut().find(of).into_iter().for_each(|death| death.frames += 1);
+            }
             let blame = if blames.contains(&Blame::Frames) { Blame::Frames } else { Blame::Nobody };
             self.isolate_poison(blame, &deaths);
             let repair = self.segment.recover(blame);
-            let repaired_ns = monotonic_ns();
-            let frames = repair.reclaimed + repair.accepted;
-            for Death { place, child, noticed_ns, .. } in &deaths {
+            let (noticed_ns, repaired_ns) = (self.woken_ns, monotonic_ns());
+            for Death { place, child, frames, .. } in &deaths {
                 let place = &self.places[*place];
                 let stage = STAGES.get(place.stage).map_or("gateway", |row| row.name).to_owned();
-                let (instance, pid, noticed_ns) = (place.instance, child.pid, *noticed_ns);
+                let (instance, pid, frames) = (place.instance, child.pid, *frames);
                 self.repairs.note(RepairNote { stage, instance, pid, noticed_ns, repaired_ns, frames });
             }
-            let noticed_ns = deaths.iter().map(|death| death.noticed_ns).min().unwrap_or(repaired_ns);
             let us = (repaired_ns - noticed_ns) / 1000;
+            let frames = repair.reclaimed + repair.accepted;
             framepipe_pipeline::say!("launcher: repaired in {us} µs: {frames} frames go back into their queues");
         }
         deaths.iter().try_for_each(|death| self.settle(death))
@@ -107,13 +110,12 @@ impl Supervisor<'_> {
             if poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? == 0 {
                 continue;
             }
-            let noticed_ns = monotonic_ns();
             let Some(mut child) = place.child.take() else { continue };
             let status = child.wait()?;
             let entry = &self.segment.processes()[place.entry];
             let owner = entry.owner();
             entry.vacate();
-            deaths.push(Death { place: index, owner, child, status, noticed_ns });
+            deaths.push(Death { place: index, owner, child, status, frames: 0 });
         }
         Ok(deaths)
     }
@@ -171,11 +173,10 @@ impl Supervisor<'_> {
             return Ok(());
         }
         let entry = &self.segment.processes()[place.entry];
-        place.forgive(entry.counted(framepipe_shm::Counter::Frames));
+        place.forgive(entry.counted(Counter::Frames));
         let wait = place.postpone();
         entry.set_restarts(entry.restarts() + 1);
         framepipe_pipeline::say!("launcher: {title} died ({why}); it starts again in {} ms", wait.as_millis());
-        debug_assert!(place.stage <= GATEWAY);
         Ok(())
     }
 }

@@ -14,8 +14,8 @@ use framepipe_pipeline::{
 };
 use framepipe_shm::Casualty;
 
-/// For a client's file system to give the bytes of a frame that was never copied.
-const SOURCE_PATIENCE: Duration = Duration::from_secs(2);
+/// For the disk, and for a client's file system that holds the bytes of a frame that was never copied.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How it came that a frame is given up.
 pub struct Story {
@@ -31,41 +31,49 @@ pub struct Story {
     pub last_words: Vec<String>,
 }
 
-/// Enters a frame. That it cannot be kept is said, and hinders nothing.
+/// Enters a frame: on a thread of its own, for the disk and the client's file system may be slow, and no repair waits long
+/// for them. That a frame cannot be kept is said, and hinders nothing.
 pub fn enter(config: &Config, casualty: &Casualty<'_>, request: Request, story: Story) {
-    let copied = casualty.input(Pool::Encoded as usize);
-    let fetched = if copied.is_none() { fetch(config, request) } else { None };
-    let bytes = copied.or(fetched.as_deref());
-    let Story { stage, pid, death, attempts, last_words } = story;
-    let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let stage = stage.to_owned();
-    let entry = Entry { stage, pid, death, attempts, last_words, unix_s, ..Entry::of(&request) };
     let frame = request.frame;
-    match Quarantine::new(&config.state).enter(entry, bytes, &config.quarantine) {
-        Ok(dropped) => {
+    let copied = casualty.input(Pool::Encoded as usize).map(<[u8]>::to_vec);
+    let (ended, end) = crossbeam_channel::bounded(1);
+    let config = config.clone();
+    let write = move || {
+        let bytes = copied.or_else(|| fetch(&config, &request));
+        let Story { stage, pid, death, attempts, last_words } = story;
+        let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let stage = stage.to_owned();
+        let entry = Entry { stage, pid, death, attempts, last_words, unix_s, ..Entry::of(&request) };
+        let entered = Quarantine::new(&config.state).enter(entry, bytes.as_deref(), &config.quarantine);
+        let _ = ended.send(entered); // nobody waits any more: it took too long, and that was said
+    };
+    let spawned = thread::Builder::new().name("quarantine".into()).spawn(write);
+    match spawned.map(|_| end.recv_timeout(PATIENCE)) {
+        Ok(Ok(Ok(dropped))) => {
             framepipe_pipeline::say!("launcher: frame {frame} killed its stage and is in quarantine");
             for dropped in dropped {
                 framepipe_pipeline::say!("launcher: the quarantine is full: frame {dropped}, the oldest, was dropped");
             }
         }
-        Err(error) => framepipe_pipeline::say!("launcher: frame {frame} cannot be put into quarantine: {error}"),
+        Ok(Ok(Err(error))) | Err(error) => {
+            framepipe_pipeline::say!("launcher: frame {frame} cannot be put into quarantine: {error}");
+        }
+        Ok(Err(_)) => {
+            framepipe_pipeline::say!(
+                "launcher: frame {frame} is not in quarantine after {PATIENCE:?}: the disk is slow"
+            );
+        }
     }
 }
 
-/// Reads a frame that died before it was copied from the client's file: on a thread of its own, since that may be on a file
-/// system that never answers.
-fn fetch(config: &Config, request: Request) -> Option<Vec<u8>> {
-    let root = config.server.inbox.get(request.root as usize)?.clone();
+/// Reads a frame that died before it was copied from the client's file.
+fn fetch(config: &Config, request: &Request) -> Option<Vec<u8>> {
     if request.bytes > config.quarantine.bytes_max {
         return None;
     }
-    let (sender, receiver) = crossbeam_channel::bounded(1);
-    let read = move || {
-        let mut bytes = vec![0; request.bytes as usize];
-        let root = open_root(&root).ok()?;
-        Source::open(root.as_fd(), &request).and_then(|source| source.read(&mut bytes)).ok()?;
-        sender.send(bytes).ok() // nobody waits any more: too late
-    };
-    thread::Builder::new().name("quarantine".into()).spawn(read).ok()?;
-    receiver.recv_timeout(SOURCE_PATIENCE).ok()
+    let root = open_root(config.server.inbox.get(request.root as usize)?).ok()?;
+    let mut bytes = vec![0; request.bytes as usize];
+    let source = Source::open(root.as_fd(), request).ok()?;
+    source.read(&mut bytes).ok()?;
+    Some(bytes)
 }

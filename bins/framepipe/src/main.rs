@@ -11,6 +11,7 @@
 //! | `last_words.rs` | what processes say, passed on and remembered |
 //! | `child.rs` | one process: spawned, heard, commanded |
 //! | `proc_stat.rs` | who a pid is, against its reuse |
+//! | `quarantine.rs` | `framepipe quarantine`: frames that killed their stage |
 //! | `status.rs` | `framepipe status`, and the socket that answers it |
 
 mod child;
@@ -20,6 +21,7 @@ mod isolate;
 mod last_words;
 mod place;
 mod proc_stat;
+mod quarantine;
 mod status;
 mod supervisor;
 mod up;
@@ -34,6 +36,8 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use framepipe_pipeline::{Config, Overrides};
+
+use crate::quarantine::QuarantineVerb;
 
 /// Vision inference on one host: images in tmpfs become streamed detections and attributes.
 #[derive(Parser)]
@@ -66,6 +70,15 @@ Exit status: 0 drained and stopped; 1 could not start or was forced to stop; 2 w
 
 Exit status: 0 it runs; 1 it does not.")]
     Status(StatusArgs),
+    /// Look at frames that killed their stage, try them again, or drop them.
+    #[command(after_help = "Examples:
+  framepipe quarantine list --config config/street.toml
+  framepipe quarantine show 1881234567890
+  framepipe quarantine retry 1881234567890
+  framepipe quarantine drop --all
+
+Exit status: 0 done; 1 not done, as the message says; 3 the frame killed its stage again.")]
+    Quarantine(QuarantineArgs),
     /// Bring a pipeline up, push photos, print the results, write annotated PNGs, shut down.
     #[command(disable_help_flag = true)]
     Demo {
@@ -78,13 +91,13 @@ Exit status: 0 it runs; 1 it does not.")]
 #[derive(Args)]
 struct Instance {
     /// The pipeline's configuration; config/framepipe.toml documents every key.
-    #[arg(long, value_name = "FILE", default_value = "config/street.toml")]
+    #[arg(long, value_name = "FILE", default_value = "config/street.toml", global = true)]
     config: PathBuf,
     /// The instance's name, instead of the configuration's.
-    #[arg(long)]
+    #[arg(long, global = true)]
     name: Option<String>,
     /// Folder of the sockets and the lock, instead of the configuration's.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     run_dir: Option<PathBuf>,
 }
 
@@ -127,6 +140,17 @@ struct StatusArgs {
     json: bool,
 }
 
+#[derive(Args)]
+struct QuarantineArgs {
+    #[command(flatten)]
+    instance: Instance,
+    /// Folder of unread results and of the quarantine, instead of the configuration's.
+    #[arg(long, value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: QuarantineVerb,
+}
+
 impl Instance {
     fn load(self, overrides: Overrides) -> anyhow::Result<Config> {
         let overrides = Overrides { name: self.name, run: self.run_dir, ..overrides };
@@ -155,6 +179,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Verb::Up(arguments) => up(arguments),
         Verb::Status(arguments) => status(arguments),
+        Verb::Quarantine(arguments) => quarantine(arguments),
         Verb::Demo { arguments } => Err(demo(&arguments)),
     };
     done.unwrap_or_else(|error| {
@@ -173,8 +198,17 @@ fn status(arguments: StatusArgs) -> anyhow::Result<ExitCode> {
     let status = status::ask(&config.run)?;
     let text =
         if arguments.json { format!("{}\n", serde_json::to_string_pretty(&status)?) } else { status.to_string() };
+    print(&text)
+}
+
+fn quarantine(arguments: QuarantineArgs) -> anyhow::Result<ExitCode> {
+    let config = arguments.instance.load(Overrides { state: arguments.state_dir, ..Overrides::default() })?;
+    print(&quarantine::run(&config, &arguments.verb)?)
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write the status"),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to standard output"),
         _ => Ok(ExitCode::SUCCESS), // whoever closed the pipe has read enough
     }
 }

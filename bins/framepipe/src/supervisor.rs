@@ -24,6 +24,8 @@ use crate::{
 
 /// Between two sweeps for what a lost hint or wake-up left behind.
 const SWEEP: Duration = Duration::from_millis(500);
+/// The launcher itself stood still, if it did not look for so long.
+const STANDSTILL_NS: u64 = 2_000_000_000;
 /// For a process to take its first frame: models load slowly on a busy machine.
 const START_MAX: Duration = Duration::from_secs(120);
 /// For a process that was told to stop, to end by itself.
@@ -76,6 +78,11 @@ pub struct Supervisor<'a> {
     signals: SignalFd,
     pub(crate) phase: Phase,
     pub(crate) repairs: Repairs,
+    /// When the launcher last woke up.
+    pub(crate) woken_ns: u64,
+    /// When it last looked for hung processes, and since when it has done so without a standstill of its own.
+    looked_ns: u64,
+    awake_since_ns: u64,
     started: Instant,
     sweeper: Sweeper,
 }
@@ -102,6 +109,9 @@ impl<'a> Supervisor<'a> {
             signals,
             phase: Phase::Starting,
             repairs,
+            woken_ns: 0,
+            looked_ns: 0,
+            awake_since_ns: 0,
             started: Instant::now(),
             sweeper: Sweeper::default(),
         })
@@ -141,7 +151,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Sleeps until something happened, or is due.
-    fn wait(&self, next_sweep: Instant) -> anyhow::Result<()> {
+    fn wait(&mut self, next_sweep: Instant) -> anyhow::Result<()> {
         let due = self.places.iter().filter_map(|place| place.restart_at).chain([next_sweep]).min();
         let left = due.unwrap_or(next_sweep).saturating_duration_since(Instant::now());
         let timeout = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
@@ -153,6 +163,7 @@ impl<'a> Supervisor<'a> {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("cannot wait for the processes"),
         }
+        self.woken_ns = monotonic_ns();
         let _ = rustix::io::read(&self.wake, &mut [0; 8]); // empty: it was something else
         Ok(())
     }
@@ -227,6 +238,10 @@ impl<'a> Supervisor<'a> {
             return; // who does not end is killed anyway
         }
         let now_ns = monotonic_ns();
+        if now_ns - self.looked_ns > STANDSTILL_NS {
+            self.awake_since_ns = now_ns; // Ctrl-Z stops all of us: nobody beats meanwhile, and nobody hangs
+        }
+        self.looked_ns = now_ns;
         for place in &mut self.places {
             let hang_ms =
                 self.config.stages.get(place.stage).map_or(self.config.server.hang_ms_max, |it| it.hang_ms_max);
@@ -234,7 +249,8 @@ impl<'a> Supervisor<'a> {
             let Some(child) = &mut place.child else { continue };
             let (age, most, what) = if child.is_ready {
                 let beat_ns = self.segment.processes()[place.entry].heartbeat_ns();
-                (Duration::from_nanos(now_ns.saturating_sub(beat_ns)), most, "no heartbeat")
+                let since_ns = beat_ns.max(self.awake_since_ns);
+                (Duration::from_nanos(now_ns.saturating_sub(since_ns)), most, "no heartbeat")
             } else {
                 (place.started.elapsed(), most.max(START_MAX), "not ready")
             };

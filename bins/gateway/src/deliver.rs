@@ -106,8 +106,7 @@ impl Deliverer {
     /// One batch: append, free, show. Returns how many frames were delivered.
     fn deliver(&mut self) -> Result<usize, Lost> {
         let start = Instant::now();
-        let finished: Vec<Finished> =
-            std::iter::from_fn(|| self.worker.claim()).take(BATCH_MAX).map(|work| self.finish(work)).collect();
+        let finished = self.claim_batch()?;
         if finished.is_empty() {
             return Ok(0);
         }
@@ -147,11 +146,37 @@ impl Deliverer {
         Ok(delivered)
     }
 
+    /// Claims and encodes what waits, up to a batch. A suspect is worked on alone, as in every stage.
+    fn claim_batch(&self) -> Result<Vec<Finished>, Lost> {
+        let mut batch = Vec::new();
+        while batch.len() < BATCH_MAX
+            && let Some(work) = self.worker.claim()
+        {
+            let is_suspect = work.is_suspect();
+            if is_suspect && !batch.is_empty() {
+                self.worker.put_back(work)?;
+                break;
+            }
+            batch.push(self.finish(work));
+            if is_suspect {
+                break;
+            }
+        }
+        Ok(batch)
+    }
+
     fn finish(&self, work: Work<'static>) -> Finished {
         let claimed_ns = monotonic_ns();
         let request: Request = bytemuck::pod_read_unaligned(work.request());
         let stream =
             StreamId::new(&request.stream.as_str()).expect("this gateway, or its predecessor, wrote the request");
+        if work.attempts() >= self.process.order.config.attempts_max {
+            let (attempts, frame) = (work.attempts(), request.frame);
+            let message =
+                format!("its result killed the gateway {attempts} times: see `framepipe quarantine show {frame}`");
+            let payload = error_result(&request, &FrameError::new(ErrorCode::Poison, message)).encode_to_vec();
+            return Finished { work, request, stream, payload };
+        }
         let mut payload = self.encoder.encode(&work, &request, claimed_ns).encode_to_vec();
         if payload.len() > self.hub.result_bytes_max {
             let (bytes, most) = (payload.len(), self.hub.result_bytes_max);

@@ -8,7 +8,8 @@ pub fn strike<'f>(stage: &str, frames: impl Iterator<Item = (&'f Request, &'f mu
     for (request, descriptor) in frames {
         let name = request.name.as_str();
         let Some((_, fault)) = name.split_once("fault:") else { continue };
-        match fault.split_once(':').filter(|(at, _)| *at == stage).map(|(_, kind)| kind) {
+        let kind = fault.split_once(':').filter(|(at, _)| *at == stage).map(|(_, kind)| kind);
+        match kind.and_then(|kind| kind.split('.').next()) {
             Some("abort") => {
                 crate::say!("{stage}: struck by {name}");
                 std::process::abort();

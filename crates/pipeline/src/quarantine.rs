@@ -4,12 +4,13 @@
 //! ```text
 //! STATE/quarantine/FRAME/entry.toml     an [`Entry`]
 //! STATE/quarantine/FRAME/frame.bin      the image's bytes, unless they were too many or could not be had
-//! STATE/quarantine/.new/                an entry half made: nobody misses it
+//! STATE/quarantine/.new/, .gone/        an entry half made or half removed: nobody misses it
 //! ```
 
 use std::{
-    fs, io,
-    os::unix::fs::DirBuilderExt,
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -17,6 +18,9 @@ use framepipe_frame::{RawFrame, Request};
 use serde::{Deserialize, Serialize};
 
 use crate::QuarantineConfig;
+
+const NEW: &str = ".new";
+const GONE: &str = ".gone";
 
 /// One frame's story.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,22 +126,38 @@ impl Quarantine {
         }
         let bytes = bytes.filter(|bytes| bytes.len() as u64 <= bounds.bytes_max);
         entry.is_kept = bytes.is_some();
-        let dropped = self.make_room(bytes.map_or(0, |bytes| bytes.len() as u64), bounds)?;
-        let aside = self.folder.join(".new");
+        let aside = self.folder.join(NEW);
         remove(&aside)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&aside)?;
-        if let Some(bytes) = bytes {
-            fs::write(aside.join("frame.bin"), bytes)?;
+        let written = Self::write(&aside, &entry, bytes);
+        if written.is_err() {
+            let _ = remove(&aside); // the reason is the one to tell, and a full disk wants its room back
         }
-        fs::write(aside.join("entry.toml"), toml::to_string(&entry).map_err(io::Error::other)?)?;
-        let place = self.place(entry.frame);
-        remove(&place)?;
-        fs::rename(aside, place)?;
+        written?;
+        self.drop_entry(entry.frame)?;
+        let dropped = self.make_room(bytes.map_or(0, |bytes| bytes.len() as u64), bounds)?;
+        fs::rename(aside, self.place(entry.frame))?;
         Ok(dropped)
     }
 
-    /// Drops the oldest entries until one more, with so many bytes, is within the bounds.
+    fn write(folder: &Path, entry: &Entry, bytes: Option<&[u8]>) -> io::Result<()> {
+        let file = |name: &str, bytes: &[u8]| {
+            let mut options = fs::File::options();
+            options.write(true).create_new(true).mode(0o600).open(folder.join(name))?.write_all(bytes)
+        };
+        if let Some(bytes) = bytes {
+            file("frame.bin", bytes)?;
+        }
+        file("entry.toml", toml::to_string(entry).map_err(io::Error::other)?.as_bytes())
+    }
+
+    /// Drops the oldest entries until one more, with so many bytes, is within the bounds; and what is no entry.
     fn make_room(&self, bytes: u64, bounds: &QuarantineConfig) -> io::Result<Vec<u64>> {
+        for frame in self.frames()? {
+            if self.entry(frame).is_none() {
+                self.drop_entry(frame)?;
+            }
+        }
         let mut entries = self.entries()?;
         let mut dropped = Vec::new();
         let kept =
@@ -152,48 +172,52 @@ impl Quarantine {
         Ok(dropped)
     }
 
+    fn frames(&self) -> io::Result<Vec<u64>> {
+        let names = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            names => names?,
+        };
+        let mut frames = Vec::new();
+        for name in names {
+            frames.extend(name?.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
+        }
+        Ok(frames)
+    }
+
     /// All entries, the oldest first. What is none is left out.
     ///
     /// # Errors
     /// What the operating system says.
     pub fn entries(&self) -> io::Result<Vec<Entry>> {
-        let names = match fs::read_dir(&self.folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            names => names?,
-        };
-        let mut entries = Vec::new();
-        for name in names {
-            if let Some(frame) = name?.file_name().to_str().and_then(|name| name.parse().ok()) {
-                entries.extend(self.entry(frame)?);
-            }
-        }
+        let mut entries: Vec<Entry> = self.frames()?.into_iter().filter_map(|frame| self.entry(frame)).collect();
         entries.sort_by_key(|entry| (entry.unix_s, entry.frame));
         Ok(entries)
     }
 
     /// One entry, if it is there and whole.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    pub fn entry(&self, frame: u64) -> io::Result<Option<Entry>> {
-        match fs::read_to_string(self.place(frame).join("entry.toml")) {
-            Ok(text) => Ok(toml::from_str(&text).ok().filter(|entry: &Entry| entry.frame == frame)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    pub fn entry(&self, frame: u64) -> Option<Entry> {
+        let text = fs::read_to_string(self.place(frame).join("entry.toml")).ok()?;
+        toml::from_str(&text).ok().filter(|entry: &Entry| entry.frame == frame)
     }
 
-    /// Drops an entry.
+    /// Drops an entry, if it is there. Moved aside first: killed meanwhile, it leaves no half of one.
     ///
     /// # Errors
     /// What the operating system says.
     pub fn drop_entry(&self, frame: u64) -> io::Result<()> {
-        remove(&self.place(frame))
+        let aside = self.folder.join(GONE);
+        remove(&aside)?;
+        match fs::rename(self.place(frame), &aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            moved => moved.and_then(|()| remove(&aside)),
+        }
     }
 }
 
-fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
+/// Removes a folder, or a file in its place, if it is there.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -221,10 +245,10 @@ mod tests {
     fn an_entry_comes_back_with_its_bytes() {
         let folder = tempfile::tempdir().expect("a folder");
         let quarantine = Quarantine::new(folder.path());
-        assert!(frames(&quarantine).is_empty() && quarantine.entry(7).expect("readable").is_none());
+        assert!(frames(&quarantine).is_empty() && quarantine.entry(7).is_none());
         let said = Entry { last_words: vec!["\u{fffd} = \"x\"".into()], ..entry(7, 5) };
         quarantine.enter(said.clone(), Some(b"12345"), &BOUNDS).expect("entered");
-        assert_eq!(quarantine.entry(7).expect("readable"), Some(Entry { is_kept: true, ..said }));
+        assert_eq!(quarantine.entry(7), Some(Entry { is_kept: true, ..said }));
         assert_eq!(fs::read(quarantine.bytes_place(7)).expect("kept"), b"12345");
         quarantine.drop_entry(7).expect("dropped");
         assert!(frames(&quarantine).is_empty());
@@ -242,7 +266,7 @@ mod tests {
         assert_eq!(enter(5, 85), [2, 3], "100 bytes at most");
         assert_eq!(frames(&quarantine), [4, 5]);
         assert_eq!(enter(6, 101), [] as [u64; 0], "too large to be kept at all");
-        assert!(!quarantine.entry(6).expect("readable").expect("entered").is_kept);
+        assert!(!quarantine.entry(6).expect("entered").is_kept);
         assert!(!quarantine.bytes_place(6).exists());
     }
 
@@ -253,9 +277,22 @@ mod tests {
         fs::create_dir_all(folder.path().join("quarantine/.new/frame.bin")).expect("made");
         fs::create_dir_all(quarantine.place(9)).expect("made");
         fs::write(quarantine.place(9).join("entry.toml"), "frame = 9\n").expect("written");
+        fs::write(quarantine.place(10), "a file").expect("written");
         assert!(frames(&quarantine).is_empty());
-        quarantine.enter(entry(9, 1), Some(b"1"), &BOUNDS).expect("entered");
-        assert_eq!(frames(&quarantine), [9]);
+        quarantine.enter(entry(11, 1), Some(b"1"), &BOUNDS).expect("entered");
+        assert_eq!(frames(&quarantine), [11]);
+        let left = fs::read_dir(folder.path().join("quarantine")).expect("there").count();
+        assert_eq!(left, 1, "what was no entry is gone");
+    }
+
+    #[test]
+    fn a_frame_that_is_entered_again_takes_its_own_place() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let quarantine = Quarantine::new(folder.path());
+        for frame in [1, 2, 3, 3] {
+            quarantine.enter(entry(frame, 30), Some(&[0; 30]), &BOUNDS).expect("entered");
+        }
+        assert_eq!(frames(&quarantine), [1, 2, 3]);
     }
 
     #[test]

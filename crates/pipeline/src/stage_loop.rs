@@ -158,7 +158,6 @@ pub(crate) fn run<S: Stage>(stage: &mut S, context: &LoopContext<'_>) -> Result<
     let batch_max = (context.config.batch_max as usize).min(stage.batch_max()).max(1);
     let mut batch = Vec::with_capacity(batch_max);
     while !context.is_stopping() {
-        context.entry.beat();
         collect(stage, context, batch_max, &mut batch)?;
         if batch.is_empty() {
             continue;
@@ -190,6 +189,7 @@ fn collect<'s, S: Stage>(
 ) -> Result<(), Lost> {
     let mut deadline = None;
     while batch.len() < batch_max {
+        context.entry.beat();
         let Some(work) = context.worker.claim() else {
             if !wait_for_frames(context, batch.is_empty(), &mut deadline) {
                 return Ok(());

@@ -1,0 +1,129 @@
+//! `framepipe quarantine`: the frames that killed their stage.
+
+use std::{
+    os::unix::process::CommandExt as _,
+    process::Command,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Subcommand;
+use framepipe_pipeline::{
+    Config,
+    quarantine::{Entry, Quarantine},
+};
+
+use crate::child::sibling;
+
+/// What to do with the quarantine.
+#[derive(Subcommand)]
+pub enum QuarantineVerb {
+    /// List the frames, the oldest first.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one frame's story: how its stage died, and its last words.
+    Show {
+        /// The frame's number.
+        frame: u64,
+    },
+    /// Push a frame once more, on a stream of its own; if it kills no stage, it leaves the quarantine.
+    Retry {
+        /// The frame's number.
+        frame: u64,
+    },
+    /// Drop frames from the quarantine.
+    Drop {
+        /// The frames' numbers.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        frames: Vec<u64>,
+        /// All of them.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// Does it, and returns what is to be printed.
+pub fn run(config: &Config, verb: &QuarantineVerb) -> anyhow::Result<String> {
+    let quarantine = Quarantine::new(&config.state);
+    let entries = || quarantine.entries().with_context(|| format!("the quarantine in {}", config.state.display()));
+    let known = |frame: u64| {
+        quarantine
+            .entry(frame)
+            .with_context(|| format!("frame {frame} is not in quarantine: `framepipe quarantine list` shows which are"))
+    };
+    match verb {
+        QuarantineVerb::List { json: true } => Ok(format!("{}\n", serde_json::to_string_pretty(&entries()?)?)),
+        QuarantineVerb::List { json: false } => Ok(table(&entries()?)),
+        QuarantineVerb::Show { frame } => Ok(story(&known(*frame)?, &quarantine)),
+        QuarantineVerb::Retry { frame } => {
+            known(*frame)?;
+            retry(config, *frame)
+        }
+        QuarantineVerb::Drop { frames, all } => {
+            let frames = if *all { entries()?.iter().map(|entry| entry.frame).collect() } else { frames.clone() };
+            for frame in &frames {
+                known(*frame)?;
+                quarantine.drop_entry(*frame)?;
+            }
+            Ok(format!("{} dropped\n", frames.len()))
+        }
+    }
+}
+
+fn table(entries: &[Entry]) -> String {
+    if entries.is_empty() {
+        return "no frame is in quarantine\n".into();
+    }
+    let mut text =
+        format!("{:<20}  {:<20}  {:<12}  {:>10}  {:<16}  name\n", "frame", "when", "stage", "bytes", "stream");
+    for Entry { frame, unix_s, stage, bytes, stream, name, .. } in entries {
+        let when = utc(*unix_s).to_string();
+        text += &format!("{frame:<20}  {when:<20}  {stage:<12}  {bytes:>10}  {stream:<16}  {}\n", name.escape_debug());
+    }
+    text
+}
+
+fn story(entry: &Entry, quarantine: &Quarantine) -> String {
+    let place = quarantine.bytes_place(entry.frame);
+    let bytes = match entry.is_kept {
+        true => format!("{} ({} bytes)", place.display(), entry.bytes),
+        false => format!("not kept ({} bytes)", entry.bytes),
+    };
+    let raw = entry.raw.map_or(String::new(), |raw| {
+        format!("raw        format {}, {}x{}, rows of {} bytes\n", raw.format, raw.width, raw.height, raw.stride)
+    });
+    let words: String = entry.last_words.iter().map(|line| format!("  {}\n", line.escape_debug())).collect();
+    format!(
+        "frame      {} ({}), number {} of its batch, stream {}\nwhen       {}\nstage      {} (pid {}): {}; {} deaths \
+         with it alone\nbytes      {bytes}\npushed as  {} in the inbox, at byte {}\n{raw}last words\n{words}",
+        entry.frame,
+        entry.name.escape_debug(),
+        entry.batch_index,
+        entry.stream,
+        utc(entry.unix_s),
+        entry.stage,
+        entry.pid,
+        entry.death,
+        entry.attempts,
+        entry.path.escape_debug(),
+        entry.offset,
+    )
+}
+
+/// The retry is a client, with a client's dependencies: a program of its own.
+fn retry(config: &Config, frame: u64) -> anyhow::Result<String> {
+    let inbox = config.server.inbox.first().context("there is no inbox")?;
+    let unix = &config.server.unix;
+    ensure!(unix.exists(), "no pipeline answers at {}: is it up?", unix.display());
+    let mut command = Command::new(sibling("framepipe-retry")?);
+    command.arg("--address").arg(format!("unix:{}", unix.display())).arg("--inbox").arg(inbox);
+    let error = command.arg("--state").arg(&config.state).arg(frame.to_string()).exec();
+    bail!("cannot run framepipe-retry: {error}")
+}
+
+fn utc(unix_s: u64) -> impl std::fmt::Display {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(unix_s))
+}
