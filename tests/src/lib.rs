@@ -8,8 +8,10 @@
 //! | `status.rs` | what `framepipe status --json` says |
 //! | `images.rs` | images to push: generated ones, and the repository's photos |
 //! | `findings.rs` | what was found in photos, as tests/reference writes it |
+//! | `chaos/`, `bin/chaos.rs` | `scripts/chaos`: kills at random under load, and a ledger at the end |
 //! | `wait.rs` | waiting for a condition, with a deadline |
 
+pub mod chaos;
 pub mod findings;
 mod home;
 pub mod images;
@@ -19,5 +21,5 @@ mod wait;
 
 pub use home::Home;
 pub use server::{Server, program, repository};
-pub use status::{Jobs, PoolUse, Process, Status};
+pub use status::{Jobs, PoolUse, Process, Repair, Status};
 pub use wait::{is_alive, wait_for, wait_until};

@@ -41,7 +41,9 @@ pub fn repository() -> &'static Path {
 /// The program `framepipe` of the build that this test is of.
 pub fn program() -> PathBuf {
     let own = std::env::current_exe().expect("the test knows its own path");
-    let folder = own.ancestors().nth(2).expect("the test lies in TARGET/PROFILE/deps");
+    let folder = own.parent().expect("a program lies in a folder");
+    // A test lies in TARGET/PROFILE/deps.
+    let folder = if folder.ends_with("deps") { folder.parent().expect("deps lies in one") } else { folder };
     let program = folder.join("framepipe");
     assert!(
         program.is_file(),
@@ -68,7 +70,7 @@ impl Server {
     pub fn launch_with(home: &Home, config: &str, arguments: &[&str]) -> Self {
         let config = home.configure(config);
         let log = home.path("up.log");
-        let output = File::create(&log).expect("the log can be written");
+        let output = File::options().append(true).create(true).open(&log).expect("the log can be written");
         let launcher = Command::new(program())
             .args(["up".as_ref(), "--config".as_ref(), config.as_os_str()])
             .args(arguments)
@@ -151,6 +153,11 @@ impl Server {
         wait_until(&format!("{stage} to be ready again"), CHANGE_WAIT, || is_back(&first(&self.status())));
     }
 
+    /// The launcher's pid.
+    pub fn pid(&self) -> u32 {
+        self.launcher.id()
+    }
+
     /// Sends a signal to the launcher.
     pub fn signal(&self, signal: Signal) {
         send(self.launcher.id(), signal);
@@ -171,6 +178,12 @@ impl Server {
         let status = self.wait_end();
         assert!(status.success(), "the pipeline ended with {status}:\n{}", self.output());
         self.output()
+    }
+
+    /// Kills the launcher and waits for its end, as a service manager does before it starts the next one.
+    pub fn kill_launcher(mut self) {
+        self.signal(Signal::SIGKILL);
+        self.wait_end();
     }
 
     /// Kills the launcher, and waits until none of its processes is left.

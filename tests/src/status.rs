@@ -1,5 +1,7 @@
 //! What `framepipe status --json` says.
 
+use std::{io::Read as _, os::unix::net::UnixStream, path::Path, time::Duration};
+
 use serde::Deserialize;
 
 /// How a pipeline is.
@@ -15,6 +17,23 @@ pub struct Status {
     pub processes: Vec<Process>,
     /// Each slot pool.
     pub pools: Vec<PoolUse>,
+    /// The newest deaths and their repairs.
+    pub repairs: Vec<Repair>,
+}
+
+/// A death, and the repair of what it left.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Repair {
+    /// The process's stage, or "gateway".
+    pub stage: String,
+    /// Its pid.
+    pub pid: u32,
+    /// When the launcher noticed its death, CLOCK_MONOTONIC, nanoseconds.
+    pub noticed_ns: u64,
+    /// When it was repaired.
+    pub repaired_ns: u64,
+    /// Frames that the process had in hand.
+    pub frames: usize,
 }
 
 /// Jobs by state.
@@ -53,6 +72,15 @@ pub struct PoolUse {
 }
 
 impl Status {
+    /// Asks the launcher whose run folder this is; `None` while there is none.
+    pub fn ask(run: &Path) -> Option<Self> {
+        let mut stream = UnixStream::connect(run.join("control.sock")).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok()?;
+        serde_json::from_slice(&answer).ok()
+    }
+
     /// The processes of a stage, or of the gateway.
     pub fn stage<'s>(&'s self, stage: &'s str) -> impl Iterator<Item = &'s Process> {
         self.processes.iter().filter(move |process| process.stage == stage)
