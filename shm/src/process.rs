@@ -32,6 +32,8 @@ pub enum Counter {
     PutBack = 4,
     /// Bytes of frames copied.
     BytesCopied = 5,
+    /// The gateway's: results dropped unread for their age.
+    Dropped = 6,
 }
 
 /// One entry. The launcher writes all of it but the state, heartbeat and counters, which are its process's.

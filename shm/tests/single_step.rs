@@ -4,21 +4,13 @@
 //!
 //! The last case steps the *recovery* instead: it is halted after every so many instructions while a living process
 //! works on, then goes on, and must have harmed nothing.
-#![allow(unsafe_code, reason = "fork")]
 
 mod support;
 
-use std::{process::exit, time::Instant};
+use std::time::Instant;
 
 use framepipe_shm::{Blame, Gate, Worker};
-use nix::{
-    sys::{
-        ptrace,
-        signal::{Signal, kill, raise},
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::{ForkResult, Pid, fork},
-};
+use framepipe_stepper::Stopped;
 use support::{A, B, Bench, GATEWAY};
 
 const VICTIM: u16 = 7;
@@ -104,121 +96,6 @@ fn put_back(bench: &Bench) {
     worker.put_back(work).expect("the victim lives");
 }
 
-/// Forks a child that stops, does `step` when it is continued, and stops again.
-fn traced(bench: &Bench, step: impl FnOnce(&Bench)) -> Pid {
-    // SAFETY: this process has one thread.
-    match unsafe { fork() }.expect("fork") {
-        ForkResult::Parent { child } => {
-            assert!(matches!(waitpid(child, None), Ok(WaitStatus::Stopped(_, Signal::SIGSTOP))));
-            child
-        }
-        ForkResult::Child => {
-            let bench = bench.in_child();
-            ptrace::traceme().expect("traceme");
-            raise(Signal::SIGSTOP).expect("stop");
-            step(&bench);
-            raise(Signal::SIGUSR1).expect("signal the end");
-            exit(0);
-        }
-    }
-}
-
-/// How a stopped child was found after it went on.
-#[derive(PartialEq, Eq, Debug)]
-enum Stop {
-    /// At an instruction.
-    Trap,
-    /// It has finished its step.
-    Finished,
-}
-
-fn wait_stop(child: Pid) -> Stop {
-    match waitpid(child, None).expect("wait") {
-        WaitStatus::Stopped(_, Signal::SIGTRAP) => Stop::Trap,
-        WaitStatus::Stopped(_, Signal::SIGUSR1) => Stop::Finished,
-        other => panic!("the child did not finish its step: {other:?}"),
-    }
-}
-
-fn instruction_pointer(child: Pid) -> u64 {
-    ptrace::getregs(child).expect("the child is stopped").rip
-}
-
-/// Steps a child to the end of its step; the address of each instruction, as it was about to run.
-fn trace(child: Pid) -> Vec<u64> {
-    let mut addresses = vec![instruction_pointer(child)];
-    loop {
-        ptrace::step(child, None).expect("the child is stopped");
-        if wait_stop(child) == Stop::Finished {
-            return addresses;
-        }
-        addresses.push(instruction_pointer(child));
-    }
-}
-
-/// Lets a child run up to instruction `count` of the trace. By a hardware breakpoint, not by `count` single steps, which
-/// would make the test quadratic: the instruction's address, as often as the trace passes it before.
-///
-/// False where the child took another way than the traced one: its heap, inherited from this process, had another shape.
-fn run_to(child: Pid, trace: &[u64], count: usize) -> bool {
-    if count == 0 {
-        return true;
-    }
-    ptrace::write_user(child, (DEBUG_REGISTERS).cast_mut().cast(), trace[count] as i64).expect("breakpoint address");
-    let control = DEBUG_REGISTERS.wrapping_add(7 * 8);
-    ptrace::write_user(child, control.cast_mut().cast(), 1).expect("breakpoint on");
-    let passes = trace[1..=count].iter().filter(|address| **address == trace[count]).count();
-    for _ in 0..passes {
-        ptrace::cont(child, None).expect("the child is stopped");
-        if wait_stop(child) == Stop::Finished {
-            return false;
-        }
-    }
-    instruction_pointer(child) == trace[count]
-}
-
-/// Takes a step to each `stride`th of its instructions, and lets `at` do with the child what it will.
-fn at_every_instruction(
-    stride: usize,
-    prepare: impl Fn() -> Bench,
-    step: fn(&Bench),
-    mut at: impl FnMut(&Bench, Pid, usize),
-) -> usize {
-    let record = || {
-        let bench = prepare();
-        let child = traced(&bench, step);
-        let trace = trace(child);
-        kill_and_wait(child);
-        trace
-    };
-    let (mut trace, mut point, mut retraced) = (record(), 0, 0);
-    while point < trace.len() {
-        let bench = prepare();
-        let child = traced(&bench, step);
-        if !run_to(child, &trace, point) {
-            kill_and_wait(child);
-            retraced += 1;
-            assert!(retraced < RETRACES_MAX, "the child takes another way each time");
-            trace = record();
-            continue;
-        }
-        at(&bench, child, point);
-        point += stride;
-    }
-    trace.len().div_ceil(stride)
-}
-
-/// The heap finds its shape after a few rounds.
-const RETRACES_MAX: usize = 20;
-
-/// Offset of the debug registers in the kernel's `struct user` (x86-64).
-const DEBUG_REGISTERS: *const u8 = std::ptr::without_provenance(848);
-
-fn kill_and_wait(child: Pid) {
-    kill(child, Signal::SIGKILL).expect("kill");
-    while !matches!(waitpid(child, None).expect("wait"), WaitStatus::Signaled(..) | WaitStatus::Exited(..)) {}
-}
-
 const JOBS: usize = 8;
 /// Frames accepted before the victim's step.
 const ACCEPTED: u64 = JOBS as u64 + 3;
@@ -273,9 +150,9 @@ fn kill_at_every_instruction(case: &Case, recover_first: bool) {
         1,
         || prepared(case.frames_at),
         case.step,
-        |bench, child, point| {
+        |bench, victim, point| {
             let context = format!("{}, killed after {point} instructions", case.name);
-            kill_and_wait(child);
+            victim.kill();
             bench.segment.processes()[1].vacate();
             let was_accepted = bench.segment.accepted() > ACCEPTED;
             if !recover_first && case.admits {
@@ -305,14 +182,12 @@ fn kill_at_every_instruction(case: &Case, recover_first: bool) {
 /// Halts a recovery after every `stride` instructions while a living process works on.
 fn halt_recovery(stride: usize) {
     let start = Instant::now();
-    let halts = at_every_instruction(stride, with_dead_worker, recover, |bench, child, point| {
+    let halts = at_every_instruction(stride, with_dead_worker, recover, |bench, halted, point| {
         let context = format!("recovery halted after {point} instructions");
         assert!(bench.accept(1, 1), "{context}");
         bench.drain();
-        ptrace::write_user(child, DEBUG_REGISTERS.wrapping_add(7 * 8).cast_mut().cast(), 0).expect("breakpoint off");
-        ptrace::cont(child, None).expect("go on");
-        assert_eq!(wait_stop(child), Stop::Finished, "{context}");
-        kill_and_wait(child);
+        halted.finish();
+        halted.kill();
         bench.drain();
         assert_all_delivered(bench, &context);
         bench.assert_clean(&context);
@@ -326,15 +201,26 @@ fn halt_recovery(stride: usize) {
 /// Kills a recovery after every `stride` instructions; the next one finishes its work.
 fn kill_recovery(stride: usize) {
     let start = Instant::now();
-    let kills = at_every_instruction(stride, with_dead_worker, recover, |bench, child, point| {
+    let kills = at_every_instruction(stride, with_dead_worker, recover, |bench, victim, point| {
         let context = format!("recovery killed after {point} instructions");
-        kill_and_wait(child);
+        victim.kill();
         bench.segment.recover(Blame::Nobody);
         bench.drain();
         assert_all_delivered(bench, &context);
         bench.assert_clean(&context);
     });
     println!("recovery killed every {stride} instructions, and begun again: {kills} kills ({:.1?})", start.elapsed());
+}
+
+fn at_every_instruction(
+    stride: usize,
+    prepare: impl Fn() -> Bench,
+    step: fn(&Bench),
+    mut at: impl FnMut(&Bench, Stopped, usize),
+) -> usize {
+    let (enter, step) = (|bench: &Bench| bench.in_child(), |bench: std::mem::ManuallyDrop<Bench>| step(&bench));
+    let at = |bench: Bench, stopped, point| at(&bench, stopped, point);
+    framepipe_stepper::at_every_instruction(stride, prepare, enter, step, at)
 }
 
 fn recover(bench: &Bench) {

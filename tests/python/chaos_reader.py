@@ -11,6 +11,7 @@ import framepipe
 
 
 def main() -> None:
+    """Read until this process is killed."""
     address, stream = sys.argv[1:]
     with framepipe.Client(address, stream=stream, reconnect_s=120) as client:
         while True:

@@ -60,6 +60,8 @@ pub struct Process {
     pub state: String,
     /// Restarts after deaths.
     pub restarts: u32,
+    /// The gateway's: results dropped unread for their age.
+    pub dropped: u64,
 }
 
 /// One pool.

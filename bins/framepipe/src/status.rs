@@ -87,6 +87,8 @@ pub struct Process {
     pub put_back: u64,
     /// Bytes of frames copied.
     pub bytes_copied: u64,
+    /// The gateway's: results dropped unread for their age.
+    pub dropped: u64,
 }
 
 /// One queue.
@@ -182,6 +184,7 @@ impl Answers {
             busy_s: entry.counted(Counter::BusyNs) as f64 / 1e9,
             put_back: entry.counted(Counter::PutBack),
             bytes_copied: entry.counted(Counter::BytesCopied),
+            dropped: entry.counted(Counter::Dropped),
         }
     }
 }

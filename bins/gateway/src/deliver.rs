@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use framepipe_frame::{ErrorCode, FrameError, Request};
@@ -25,6 +25,8 @@ use crate::{
 const BATCH_MAX: usize = 64;
 /// Longest sleep between two heartbeats.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// Between two looks for results that are too old.
+const AGE_LOOK: Duration = Duration::from_secs(1);
 
 /// The delivery thread.
 pub struct Deliverer {
@@ -94,13 +96,27 @@ impl Deliverer {
 
     /// Delivers until the process must stop.
     pub fn run(mut self) -> Result<(), Lost> {
+        let mut next_look = Instant::now() + AGE_LOOK;
         while !self.process.stop.load(Ordering::Acquire) {
             self.process.entry().beat();
+            if Instant::now() >= next_look {
+                next_look = Instant::now() + AGE_LOOK;
+                self.expire();
+            }
             if self.deliver()? == 0 {
                 self.worker.wait(IDLE_WAIT, || self.process.stop.load(Ordering::Acquire));
             }
         }
         Ok(())
+    }
+
+    /// Drops results that are too old, where the configuration wants it.
+    fn expire(&self) {
+        let expired = self.hub.lock().expire(SystemTime::now());
+        match expired {
+            Ok(count) => self.process.entry().count(Counter::Dropped, count as u64),
+            Err(error) => framepipe_pipeline::say!("gateway: old results cannot be dropped: {error}"),
+        }
     }
 
     /// One batch: append, free, show. Returns how many frames were delivered.

@@ -7,7 +7,7 @@ use std::{
         Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context as _;
@@ -112,11 +112,14 @@ impl Hub {
         let options = Options {
             stream_bytes_max: config.journal.stream_bytes_max,
             streams_max: config.journal.streams_max as usize,
+            memory_bytes_max: config.journal.memory_bytes_max,
+            retention: Duration::from_secs(config.journal.retention_s),
             segment_bytes,
             result_bytes_max,
         };
         let folder = config.state.join("journal");
-        let (journals, report) = Journals::open(&folder, options)
+        let memory = config.shm.join(format!("framepipe-{}.journal", config.name));
+        let (journals, report) = Journals::open(&folder, &memory, options)
             .with_context(|| format!("the journals in {} cannot be opened (paths.state)", folder.display()))?;
         log(&report);
         let window = Duration::from_secs(config.server.idempotency_window_s);
@@ -167,6 +170,11 @@ impl Hub {
         if state.admission.has_line() {
             self.room.notify_waiters();
         }
+    }
+
+    /// Closes the journals, after the last call: what lies in memory goes to the disk.
+    pub fn close(&self) -> Result<(), JournalError> {
+        self.lock().journals.close()
     }
 
     /// Ends every reader and the server.
@@ -250,6 +258,17 @@ impl State {
         Ok(())
     }
 
+    /// Drops the results that are too old, and tells their readers; returns how many.
+    pub fn expire(&mut self, now: SystemTime) -> Result<usize, JournalError> {
+        let mut total = 0;
+        for (stream, count) in self.journals.expire(now)? {
+            framepipe_pipeline::say!("gateway: stream {stream}: {count} results were dropped unread for their age");
+            self.streams.get(&stream).into_iter().for_each(Stream::tell);
+            total += count;
+        }
+        Ok(total)
+    }
+
     /// Makes all appended records of every stream visible.
     pub fn publish_all(&mut self) -> Result<(), JournalError> {
         let streams: Vec<StreamId> = self.journals.stream_ids().cloned().collect();
@@ -279,7 +298,9 @@ impl State {
 pub fn status(error: JournalError) -> Status {
     match error {
         JournalError::NoSuchStream { .. } => Status::not_found(error.to_string()),
-        JournalError::NoRoom { .. } | JournalError::StreamsFull { .. } => Status::resource_exhausted(error.to_string()),
+        JournalError::NoRoom { .. } | JournalError::DiskFull { .. } | JournalError::StreamsFull { .. } => {
+            Status::resource_exhausted(error.to_string())
+        }
         JournalError::NotPublished { .. } => Status::out_of_range(error.to_string()),
         _ => Status::internal(error.to_string()),
     }

@@ -61,9 +61,14 @@ fn run(process: &'static Process) -> anyhow::Result<Exit> {
         for_end.stop(); // without delivery there is no service
         ended
     })?;
-    service::serve(process, hub)?;
+    service::serve(process, hub.clone())?;
     Ok(match delivery.join() {
-        Ok(Ok(())) => Exit::Done,
+        Ok(Ok(())) => {
+            if let Err(error) = hub.close() {
+                framepipe_pipeline::say!("gateway: unread results stay in memory, for the next start: {error}");
+            }
+            Exit::Done
+        }
         Ok(Err(lost)) => {
             framepipe_pipeline::say!("{lost}");
             Exit::Lost

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use framepipe_journal::{JournalError, Record, StreamId};
 use framepipe_proto::v1::{
-    AckResultsRequest, AckResultsResponse, ErrorCode, FrameError, FrameResult, PullResultRequest, frame_result::Outcome,
+    AckResultsRequest, AckResultsResponse, ErrorCode, FrameError, FrameResult, Gap, PullResultRequest,
+    frame_result::Outcome,
 };
 use prost::Message as _;
 use tokio::sync::mpsc;
@@ -116,8 +117,13 @@ impl Sending {
     /// Sends all that is visible; false when the client is gone.
     async fn send_visible(&mut self) -> Result<bool, Status> {
         loop {
-            let read = self.hub.lock().journals.read(&self.reader.stream, self.sent, READ_RECORDS_MAX, READ_BYTES_MAX);
+            let (gap, read) = {
+                let state = self.hub.lock();
+                let gap = state.journals.gap(&self.reader.stream, self.sent).map_err(status)?;
+                (gap, state.journals.read(&self.reader.stream, self.sent, READ_RECORDS_MAX, READ_BYTES_MAX))
+            };
             let results = match read {
+                _ if gap.is_some() => gap.map(missing).into_iter().collect(),
                 Ok(records) if records.is_empty() => return Ok(true),
                 Ok(records) => records.into_iter().map(result).collect(),
                 Err(JournalError::Damaged { sequence, frame, file, offset, .. }) => {
@@ -166,6 +172,12 @@ fn result(record: Record) -> FrameResult {
         Ok(result) => FrameResult { sequence: record.sequence, ..result },
         Err(error) => failure(record.sequence, record.frame, format!("the journal's record is no result: {error}")),
     }
+}
+
+/// Tells of results that are not kept any more.
+fn missing((first_sequence, last_sequence): (u64, u64)) -> FrameResult {
+    let gap = Gap { first_sequence, last_sequence };
+    FrameResult { sequence: last_sequence, outcome: Some(Outcome::Gap(gap)), ..FrameResult::default() }
 }
 
 fn damaged(sequence: u64, frame: u64, file: &str, offset: u64) -> FrameResult {

@@ -37,9 +37,11 @@ class ByFrame:
         self._batches = batches
         self._held: list[tuple[int, int, FrameResult]] = []
         self._last: int | None = None
+        self._has_gaps = False
 
     def put(self, result: FrameResult) -> None:
-        """Takes a result in."""
+        """Takes a result in. After a gap nobody knows which frames will never come: none is waited for any more."""
+        self._has_gaps = self._has_gaps or result.gap is not None
         heapq.heappush(self._held, (result.frame, result.sequence, result))
 
     def pop(self, drained: bool) -> FrameResult | None:
@@ -47,7 +49,7 @@ class ByFrame:
         if not self._held:
             return None
         frame = self._held[0][0]
-        if not (drained or len(self._held) > self._window or self._is_next(frame)):
+        if not (drained or self._has_gaps or len(self._held) > self._window or self._is_next(frame)):
             return None
         self._last = frame
         return heapq.heappop(self._held)[2]

@@ -127,7 +127,8 @@ class Results(Iterator[FrameResult]):
         else:
             if self._progress.received(message.sequence):
                 self._backoff.over()
-                self._batches.received(message.frame)
+                if message.WhichOneof("outcome") != "gap":
+                    self._batches.received(message.frame)
                 self._order.put(frame_result(message))
 
     def _open(self) -> grpc.Call:

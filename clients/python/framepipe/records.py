@@ -65,6 +65,9 @@ class FrameResult:
     `sequence` is the result's place in the stream, `frame` the number that push answered, `batch_index` the
     place in that push. `image_size` is (width, height), the frame of all boxes. `detections_dropped` counts the
     objects and `crops_dropped` the objects' attributes that the server's limits cut off.
+
+    `gap` is set in a report of results that the server dropped unread for their age: the first and the last sequence
+    that are missing. Such a report is no frame's result: it has neither a name nor detections nor an error.
     """
 
     name: str
@@ -77,22 +80,26 @@ class FrameResult:
     times: tuple[StageTime, ...]
     detections_dropped: int = 0
     crops_dropped: int = 0
+    gap: tuple[int, int] | None = None
 
 
 def frame_result(message: pb.FrameResult) -> FrameResult:
     """A result from its message. A result with neither outcome is an error of code UNSPECIFIED."""
-    found = message.detections if message.WhichOneof("outcome") == "detections" else None
+    outcome = message.WhichOneof("outcome")
+    found = message.detections if outcome == "detections" else None
+    has_error = outcome not in ("detections", "gap")
     return FrameResult(
         name=message.name,
         sequence=message.sequence,
         frame=message.frame,
         batch_index=message.batch_index,
         detections=tuple(_detection(d) for d in found.detections) if found else (),
-        error=None if found else FrameError(_error_code(message.error.code), message.error.message),
+        error=FrameError(_error_code(message.error.code), message.error.message) if has_error else None,
         image_size=(found.image_width, found.image_height) if found else None,
         times=tuple(StageTime(t.stage, t.queued_us, t.busy_us) for t in message.times),
         detections_dropped=found.detections_dropped if found else 0,
         crops_dropped=found.crops_dropped if found else 0,
+        gap=(message.gap.first_sequence, message.gap.last_sequence) if outcome == "gap" else None,
     )
 
 

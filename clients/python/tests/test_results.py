@@ -248,6 +248,23 @@ def test_an_ordered_reader_that_pushes_nothing_sorts_within_its_window(manual, m
         manual_client.results(ordered=True, window=0)
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_gap_is_handed_on_and_holds_nothing_back(manual, manual_client, ordered):
+    batch = manual_client.push([b"x"] * 3)
+    with manual.changed:
+        # Two results were dropped for their age; the third frame's comes behind them.
+        third = manual.frames.pop(batch.first_frame + 2)
+        manual.frames.clear()
+        missing = pb.FrameResult(sequence=2, gap=pb.Gap(first_sequence=1, last_sequence=2))
+        third.sequence = 3
+        manual.journal += [missing, third]
+        manual.changed.notify_all()
+    with manual_client.results(ordered=ordered, timeout=20) as results:
+        first, second = next(results), next(results)
+    assert first.gap == (1, 2) and first.error is None and first.sequence == 2
+    assert second.gap is None and second.frame == batch.first_frame + 2
+
+
 def test_a_result_carries_everything_that_the_server_says(client, server):
     client.push([b"x", b"y"])
     server.journal[0].times.add(stage="detect", queued_us=5, busy_us=7)

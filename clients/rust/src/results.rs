@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use framepipe_proto::v1::{FrameResult, PullResultRequest};
+use framepipe_proto::v1::{FrameResult, PullResultRequest, frame_result::Outcome};
 use tokio::{
     task::JoinHandle,
     time::{Instant, Sleep, sleep, timeout},
@@ -157,7 +157,9 @@ impl Results {
         self.last = result.sequence;
         self.in_hand = true;
         self.backoff.over();
-        self.client.batches.received(result.frame);
+        if !matches!(result.outcome, Some(Outcome::Gap(_))) {
+            self.client.batches.received(result.frame);
+        }
         Some(result)
     }
 

@@ -57,6 +57,22 @@ pub enum JournalError {
         /// Bytes reserved for frames in flight.
         reserved: u64,
     },
+    /// The disk and the memory together have not the room for the results of all frames in flight and these.
+    #[error(
+        "the results of {frames} more frames may need {needed} bytes beside those of the frames in flight, and {} has {free} \
+         bytes free for them: free some space there, or pull and acknowledge results",
+        folder.display()
+    )]
+    DiskFull {
+        /// Where the journal lies.
+        folder: PathBuf,
+        /// Frames whose results were to be reserved.
+        frames: u32,
+        /// Bytes that they may need.
+        needed: u64,
+        /// Bytes free, of disk and memory, beyond what is reserved.
+        free: u64,
+    },
     /// A payload is larger than one result may be.
     #[error("a result of {bytes} bytes: at most {limit} are allowed")]
     TooLarge {

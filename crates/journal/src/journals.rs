@@ -3,9 +3,11 @@
 use crate::{
     JournalError, Kept, OpenReport, Options, Record, StreamId,
     lock::Lock,
+    memory::{Memory, free_bytes},
     position::Position,
     recover::{last_written, open_stream},
-    stream::{Frames, Stream},
+    segment::Place,
+    stream::{Frames, Stream, unix_s},
 };
 use std::{
     collections::HashMap,
@@ -13,6 +15,7 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 /// A folder with this prefix is a stream half made or half removed: nobody misses it. No stream id has a dot.
@@ -24,8 +27,11 @@ pub struct Journals {
     /// DIR/streams.
     folder: PathBuf,
     options: Options,
+    memory: Memory,
     streams: HashMap<StreamId, Stream>,
     frames: Frames,
+    /// Frames with a reservation, of all streams.
+    reserved_frames: u64,
     /// No dropped stream gave out a sequence above this one, and every new stream begins behind it: a sequence never
     /// comes back under the same name.
     floor: Position,
@@ -37,19 +43,20 @@ pub struct Journals {
 }
 
 impl Journals {
-    /// Opens the journal in `dir`, makes it where there is none, and repairs what a death left. Nothing is visible
-    /// until it is published.
+    /// Opens the journal in `dir`, with the part of it in `memory`, a folder in tmpfs; makes it where there is none, and
+    /// repairs what a death left. Nothing is visible until it is published.
     ///
     /// # Errors
     /// [`JournalError::Options`], [`JournalError::Locked`], [`JournalError::Version`], [`JournalError::Io`]. Damaged
     /// records are no error, but part of the report.
-    pub fn open(dir: &Path, options: Options) -> Result<(Self, OpenReport), JournalError> {
+    pub fn open(dir: &Path, memory: &Path, options: Options) -> Result<(Self, OpenReport), JournalError> {
         options.check()?;
         let folder = dir.join("streams");
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700).create(dir).map_err(JournalError::io("make", dir))?;
         let lock = Lock::take(dir)?;
         builder.create(&folder).map_err(JournalError::io("make", &folder))?;
+        let mut memory = Memory::open(memory, options.memory_bytes_max)?;
         let (mut floor, damaged) = Position::open(dir.join("floor"), 0)?;
         let mut report = OpenReport::default();
         let mut opened = Vec::new();
@@ -61,7 +68,11 @@ impl Journals {
             } else if let Ok(id) = StreamId::new(name)
                 && path.is_dir()
             {
-                let stream = open_stream(id, path, floor.sequence(), &mut report)?;
+                let in_memory = memory.of(&id);
+                let mut stream = open_stream(id, path, in_memory, floor.sequence(), &mut report)?;
+                let held = stream.segments.iter().filter(|segment| segment.place == Place::Memory);
+                memory.used += held.map(|segment| u64::from(segment.bytes)).sum::<u64>();
+                stream.delete_forgotten_segments(&mut memory)?;
                 opened.push((last_written(&stream), stream));
             }
         }
@@ -69,9 +80,20 @@ impl Journals {
             raise(&mut floor, opened.iter().map(|(_, stream)| stream))?;
             report.floor_damage = Some(dir.join("floor"));
         }
+        memory.remove_strays(|name| opened.iter().any(|(_, stream)| stream.id.as_str() == name))?;
         opened.sort_by_key(|(written, _)| *written);
-        let (streams, frames) = (HashMap::new(), Frames::new());
-        let mut this = Self { folder, options, streams, frames, floor, buffer: Vec::new(), clock: 0, _lock: lock };
+        let mut this = Self {
+            folder,
+            options,
+            memory,
+            streams: HashMap::new(),
+            frames: Frames::new(),
+            reserved_frames: 0,
+            floor,
+            buffer: Vec::new(),
+            clock: 0,
+            _lock: lock,
+        };
         for (_, mut stream) in opened {
             this.clock += 1;
             stream.used = this.clock;
@@ -128,13 +150,25 @@ impl Journals {
         Ok(dropped)
     }
 
-    /// Reserves room for the results of `frames` frames that are to be accepted: all of them or none.
+    /// Reserves room for the results of `frames` frames that are to be accepted: all of them or none. It is room on the disk
+    /// and in memory, beside that of all frames in flight.
     ///
     /// # Errors
-    /// [`JournalError::NoRoom`], [`JournalError::NoSuchStream`].
+    /// [`JournalError::NoRoom`], [`JournalError::DiskFull`], [`JournalError::NoSuchStream`].
     pub fn reserve(&mut self, stream: &StreamId, frames: u32) -> Result<(), JournalError> {
         let options = self.options;
-        self.written(stream)?.reserve(frames, &options)
+        let free = free_bytes(&self.folder).map_err(JournalError::io("examine", &self.folder))? + self.memory.left();
+        let (reserved, needed) =
+            (self.reserved_frames * options.record_bytes_max(), u64::from(frames) * options.record_bytes_max());
+        let stream = self.written(stream)?;
+        stream.check_room(frames, &options)?;
+        if reserved + needed > free {
+            let (folder, free) = (self.folder.clone(), free.saturating_sub(reserved));
+            return Err(JournalError::DiskFull { folder, frames, needed, free });
+        }
+        stream.reserved_frames += u64::from(frames);
+        self.reserved_frames += u64::from(frames);
+        Ok(())
     }
 
     /// Reserves room for frames that a former process accepted: they are owed it, whatever the limit is now.
@@ -143,6 +177,7 @@ impl Journals {
     /// [`JournalError::NoSuchStream`].
     pub fn reserve_accepted(&mut self, stream: &StreamId, frames: u32) -> Result<(), JournalError> {
         self.written(stream)?.reserved_frames += u64::from(frames);
+        self.reserved_frames += u64::from(frames);
         Ok(())
     }
 
@@ -153,6 +188,7 @@ impl Journals {
     pub fn release(&mut self, stream: &StreamId, frames: u32) -> Result<(), JournalError> {
         let stream = self.written(stream)?;
         stream.reserved_frames = stream.reserved_frames.saturating_sub(u64::from(frames));
+        self.reserved_frames = self.reserved_frames.saturating_sub(u64::from(frames));
         Ok(())
     }
 
@@ -170,12 +206,53 @@ impl Journals {
         if self.contains(run, frame) {
             return Err(JournalError::Duplicate { run, frame });
         }
-        let (options, mut buffer) = (self.options, std::mem::take(&mut self.buffer));
-        let appended =
-            self.written(stream).and_then(|stream| stream.append(&mut buffer, &options, (run, frame), payload));
-        self.buffer = buffer;
-        self.frames.extend(appended.is_ok().then_some((run, frame)));
-        appended
+        self.clock += 1;
+        let Self { streams, options, memory, buffer, frames, reserved_frames, clock, .. } = self;
+        let found = streams.get_mut(stream).ok_or_else(|| JournalError::NoSuchStream { stream: stream.clone() })?;
+        found.used = *clock;
+        let before = found.reserved_frames;
+        let sequence = found.append(buffer, options, memory, (run, frame), payload)?;
+        *reserved_frames = reserved_frames.saturating_sub(before - found.reserved_frames);
+        frames.insert((run, frame));
+        Ok(sequence)
+    }
+
+    /// Drops the visible records that are older than the retention; returns the streams that lost some, and how many.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]; what was dropped by then stays so.
+    pub fn expire(&mut self, now: SystemTime) -> Result<Vec<(StreamId, usize)>, JournalError> {
+        let retention_s = self.options.retention.as_secs();
+        if retention_s == 0 {
+            return Ok(Vec::new());
+        }
+        let before = unix_s(now).saturating_sub(retention_s);
+        let Self { streams, frames, memory, .. } = self;
+        let mut dropped = Vec::new();
+        for stream in streams.values_mut() {
+            let count = stream.expire(before, frames, memory)?;
+            dropped.extend((count > 0).then(|| (stream.id.clone(), count)));
+        }
+        Ok(dropped)
+    }
+
+    /// The first and the last sequence that a reader behind `after` has missed, because they were dropped for their age.
+    ///
+    /// # Errors
+    /// [`JournalError::NoSuchStream`].
+    pub fn gap(&self, stream: &StreamId, after: u64) -> Result<Option<(u64, u64)>, JournalError> {
+        Ok(self.stream(stream)?.gap(after))
+    }
+
+    /// Moves what lies in memory to the disk, for an end that is not a death: the last call before the journal is dropped.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`], on a full disk for example: what is not on disk stays in memory, where the next opening finds
+    /// it.
+    pub fn close(&mut self) -> Result<(), JournalError> {
+        let Self { streams, memory, .. } = self;
+        streams.values_mut().try_for_each(|stream| stream.move_to_disk(memory))?;
+        memory.remove()
     }
 
     /// Makes all appended records visible; their jobs must be free. Returns the last visible sequence.
@@ -219,10 +296,11 @@ impl Journals {
     /// [`JournalError::NotPublished`]; [`JournalError::NoSuchStream`]; [`JournalError::Io`], where the position
     /// cannot be stored, or where it is stored but an old segment cannot be deleted: a later call tries that again.
     pub fn acknowledge(&mut self, stream: &StreamId, sequence: u64) -> Result<(), JournalError> {
-        let mut frames = std::mem::take(&mut self.frames);
-        let acknowledged = self.written(stream).and_then(|stream| stream.acknowledge(sequence, &mut frames));
-        self.frames = frames;
-        acknowledged
+        self.clock += 1;
+        let Self { streams, frames, memory, clock, .. } = self;
+        let found = streams.get_mut(stream).ok_or_else(|| JournalError::NoSuchStream { stream: stream.clone() })?;
+        found.used = *clock;
+        found.acknowledge(sequence, frames, memory)
     }
 
     /// What the stream holds.
@@ -251,19 +329,23 @@ impl Journals {
         let (aside, place) = (self.aside(stream)?, self.folder.join(stream.as_str()));
         DirBuilder::new().mode(0o700).create(&aside).map_err(JournalError::io("make", &aside))?;
         let floor = self.floor.sequence();
-        let made = open_stream(stream.clone(), aside.clone(), floor, &mut OpenReport::default());
+        let made = open_stream(stream.clone(), aside.clone(), None, floor, &mut OpenReport::default());
         let moved = made.and_then(|_| std::fs::rename(&aside, &place).map_err(JournalError::io("rename", &aside)));
         moved.inspect_err(|_| {
             // Best effort: no client shall fill a full disk with what is left of streams that cannot be made.
             let _ = std::fs::remove_dir_all(&aside);
         })?;
-        open_stream(stream.clone(), place, floor, &mut OpenReport::default())
+        open_stream(stream.clone(), place, self.memory.of(stream), floor, &mut OpenReport::default())
     }
 
     fn drop_stream(&mut self, stream: &StreamId) -> Result<(), JournalError> {
         let (aside, place) = (self.aside(stream)?, self.folder.join(stream.as_str()));
         std::fs::rename(&place, &aside).map_err(JournalError::io("rename", &place))?;
         self.streams.remove(stream);
+        // After the folder on disk: without that, an opening takes it for nothing.
+        if let Some(folder) = self.memory.of(stream) {
+            let _ = std::fs::remove_dir_all(folder);
+        }
         // What cannot be removed now is removed when its name is wanted, or at the next opening.
         let _ = std::fs::remove_dir_all(&aside);
         Ok(())

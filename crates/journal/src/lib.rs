@@ -43,6 +43,7 @@ mod error;
 mod id;
 mod journals;
 mod lock;
+mod memory;
 mod options;
 mod position;
 mod record;

@@ -1,5 +1,7 @@
 //! The bounds of a journal.
 
+use std::time::Duration;
+
 use crate::{JournalError, record::RECORD_HEADER_BYTES, segment::SEGMENT_HEADER_BYTES};
 
 /// The largest `segment_bytes`: a segment is read whole, one at a time, when the journal is opened.
@@ -17,6 +19,10 @@ pub struct Options {
     pub streams_max: usize,
     /// Bytes of one segment file. A segment is deleted as a whole, once all of it is acknowledged.
     pub segment_bytes: u32,
+    /// Bytes of segments in tmpfs, of all streams together; 0: everything lies on disk.
+    pub memory_bytes_max: u64,
+    /// Age at which a record is dropped, whether read or not; zero: never.
+    pub retention: Duration,
     /// Bytes of one result's payload: what is reserved for a frame, next to the record's header.
     pub result_bytes_max: u32,
 }

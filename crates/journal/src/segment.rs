@@ -33,11 +33,23 @@ pub(crate) const VERSION: u32 = 1;
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 28;
 const MAGIC: &[u8; 8] = b"fpjournl";
 
+/// Where a segment lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the stream's folder on disk.
+    Disk,
+    /// In the stream's folder in memory.
+    Memory,
+}
+
 /// One segment of a stream.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Segment {
     pub(crate) first: u64,
     pub(crate) salt: u32,
+    pub(crate) place: Place,
+    /// Bytes of its file, as far as they are records.
+    pub(crate) bytes: u32,
 }
 
 /// Where a record lies, and whose it is.
@@ -50,6 +62,8 @@ pub(crate) struct Entry {
     pub(crate) offset: u32,
     /// Header and payload.
     pub(crate) record_bytes: u32,
+    /// When it was appended, seconds since 1970; after an opening, when its segment was last written.
+    pub(crate) unix_s: u64,
 }
 
 /// What a segment's bytes hold.
@@ -87,7 +101,7 @@ impl Segment {
     }
 
     /// Makes a segment without records. It replaces what is left of one whose making was interrupted.
-    pub(crate) fn create(folder: &Path, first: u64) -> Result<(Self, File), JournalError> {
+    pub(crate) fn create(folder: &Path, first: u64, place: Place) -> Result<(Self, File), JournalError> {
         let path = Self::path(folder, first);
         // RandomState is the standard library's source of random bits.
         let salt = RandomState::new().build_hasher().finish() as u32;
@@ -104,7 +118,7 @@ impl Segment {
             Ok(file)
         };
         match create() {
-            Ok(file) => Ok((Self { first, salt }, file)),
+            Ok(file) => Ok((Self { first, salt, place, bytes: SEGMENT_HEADER_BYTES as u32 }, file)),
             Err(error) => {
                 // Best effort: a segment without a whole header is removed by the next opening, replaced by the next try.
                 let _ = std::fs::remove_file(&path);
@@ -114,7 +128,7 @@ impl Segment {
     }
 
     /// Reads the header of the segment that is named `first`. None where it is damaged.
-    pub(crate) fn parse(bytes: &[u8], first: u64, file: &Path) -> Result<Option<Self>, JournalError> {
+    pub(crate) fn parse(bytes: &[u8], first: u64, place: Place, file: &Path) -> Result<Option<Self>, JournalError> {
         let fields = || Some((u32_at(bytes, 8)?, u32_at(bytes, 12)?, u64_at(bytes, 16)?, u32_at(bytes, 24)?));
         let Some((version, salt, named, crc)) = fields() else { return Ok(None) };
         if !bytes.starts_with(MAGIC) || crc32fast::hash(&bytes[..24]) != crc || named != first {
@@ -123,11 +137,11 @@ impl Segment {
         if version != VERSION {
             return Err(JournalError::Version { file: file.to_owned(), found: version });
         }
-        Ok(Some(Self { first, salt }))
+        Ok(Some(Self { first, salt, place, bytes: bytes.len() as u32 }))
     }
 
     /// Finds the records in the file's bytes. `limit` is the first sequence of the next segment.
-    pub(crate) fn scan(&self, bytes: &[u8], limit: u64) -> Scan {
+    pub(crate) fn scan(&self, bytes: &[u8], limit: u64, unix_s: u64) -> Scan {
         let mut scan = Scan { entries: Vec::new(), lost: Vec::new(), end: SEGMENT_HEADER_BYTES, tail: Tail::None };
         let mut next = self.first;
         while scan.end < bytes.len() {
@@ -147,7 +161,7 @@ impl Segment {
             }
             let RecordHeader { sequence, run, frame, .. } = header;
             let record_bytes = header.record_bytes() as u32;
-            scan.entries.push(Entry { sequence, run, frame, offset: at as u32, record_bytes });
+            scan.entries.push(Entry { sequence, run, frame, offset: at as u32, record_bytes, unix_s });
             scan.end = at + header.record_bytes();
             next = sequence + 1;
         }

@@ -212,6 +212,7 @@ impl Config {
         check.range("server.hang_ms_max", self.server.hang_ms_max, 1_000, 3_600_000)?;
         check.range("quarantine.entries_max", self.quarantine.entries_max.into(), 0, 1 << 16)?;
         check.range("journal.streams_max", self.journal.streams_max.into(), 1, 1 << 16)?;
+        check.range("journal.memory_bytes_max", self.journal.memory_bytes_max, 0, 1 << 40)?;
         check.range("journal.stream_bytes_max", self.journal.stream_bytes_max, 1 << 20, 1 << 40)?;
         if self.journal.result_bytes_max != 0 {
             check.range("journal.result_bytes_max, unless it is 0,", self.journal.result_bytes_max, 4096, 64 << 20)?;

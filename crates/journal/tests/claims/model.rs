@@ -1,7 +1,7 @@
 //! Random histories against a naive twin in memory.
 
 use crate::support::*;
-use framepipe_journal::{JournalError, Journals, Kept, Record, StreamId};
+use framepipe_journal::{JournalError, Journals, Kept, Options, Record, StreamId};
 use proptest::prelude::*;
 use std::{fs::OpenOptions, path::Path};
 
@@ -20,6 +20,8 @@ enum Step {
         part: u8,
     },
     Reopen,
+    /// An end that is no death: what lies in memory goes to the disk.
+    Close,
     /// A death that leaves the last segment that much shorter, in 1/255 of its records.
     CutTail {
         stream: usize,
@@ -34,6 +36,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => stream.clone().prop_map(|stream| Step::Publish { stream }),
         3 => (stream.clone(), any::<u8>()).prop_map(|(stream, part)| Step::Acknowledge { stream, part }),
         1 => Just(Step::Reopen),
+        1 => Just(Step::Close),
         1 => (stream, any::<u8>()).prop_map(|(stream, part)| Step::CutTail { stream, part }),
     ];
     proptest::collection::vec(step, 1..120)
@@ -86,9 +89,9 @@ fn agree(journals: &Journals, stream: &StreamId, twin: &Twin) {
     }
 }
 
-fn reopen(journals: Journals, dir: &Path, twins: &mut [Twin], half_record: u64) -> Journals {
+fn reopen(journals: Journals, dir: &Path, options: Options, twins: &mut [Twin], half_record: u64) -> Journals {
     drop(journals);
-    let (journals, report) = open(dir);
+    let (journals, report) = Journals::open(dir, &memory(dir), options).unwrap();
     assert_eq!(report.damage, []);
     assert_eq!(report.cut.iter().map(|cut| cut.bytes).sum::<u64>(), half_record);
     assert_eq!(report.records, twins.iter().map(|twin| twin.kept().count()).sum::<usize>());
@@ -98,11 +101,12 @@ fn reopen(journals: Journals, dir: &Path, twins: &mut [Twin], half_record: u64) 
     journals
 }
 
-fn play(steps: &[Step]) {
+fn play(steps: &[Step], memory_bytes_max: u64) {
+    let options = Options { memory_bytes_max, ..OPTIONS };
     let dir = tempfile::tempdir().unwrap();
     let ids = [id("one"), id("two")];
     let mut twins = [Twin::default(), Twin::default()];
-    let mut journals = open_whole(dir.path());
+    let (mut journals, _) = Journals::open(dir.path(), &memory(dir.path()), options).unwrap();
     for stream in &ids {
         journals.create_stream(stream, |_| false).unwrap();
     }
@@ -127,7 +131,12 @@ fn play(steps: &[Step]) {
                 let beyond = journals.acknowledge(&ids[stream], twins[stream].visible + 1);
                 assert!(matches!(beyond, Err(JournalError::NotPublished { .. })));
             }
-            Step::Reopen => journals = reopen(journals, dir.path(), &mut twins, 0),
+            Step::Reopen => journals = reopen(journals, dir.path(), options, &mut twins, 0),
+            Step::Close => {
+                journals.close().unwrap();
+                assert!(!memory(dir.path()).exists());
+                journals = reopen(journals, dir.path(), options, &mut twins, 0);
+            }
             Step::CutTail { stream, part } => {
                 let last = segments(dir.path(), &ids[stream]).pop().unwrap();
                 let records_bytes = last.metadata().unwrap().len() - SEGMENT_HEADER_BYTES;
@@ -135,12 +144,13 @@ fn play(steps: &[Step]) {
                 let file = OpenOptions::new().write(true).open(&last).unwrap();
                 file.set_len(SEGMENT_HEADER_BYTES + records_bytes - cut_bytes).unwrap();
                 let half_record = twins[stream].cut(cut_bytes);
-                journals = reopen(journals, dir.path(), &mut twins, half_record);
+                journals = reopen(journals, dir.path(), options, &mut twins, half_record);
             }
         }
         for (stream, twin) in ids.iter().zip(&twins) {
             agree(&journals, stream, twin);
         }
+        assert!(memory_bytes(dir.path()) <= memory_bytes_max);
     }
 }
 
@@ -148,7 +158,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_history_agrees_with_a_naive_twin(steps in steps()) {
-        play(&steps);
+    fn any_history_agrees_with_a_naive_twin(steps in steps(), memory_bytes_max in prop_oneof![Just(0), 0..6000_u64]) {
+        play(&steps, memory_bytes_max);
     }
 }

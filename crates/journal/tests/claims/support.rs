@@ -4,6 +4,7 @@ use framepipe_journal::{JournalError, Journals, OpenReport, Options, Record, Str
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 /// The format's sizes, written down a second time: a change of the format must be meant.
@@ -13,16 +14,27 @@ pub const RECORD_HEADER_BYTES: u64 = 32;
 /// Tells a child process its directory, and that it is one.
 pub const CHILD_DIR: &str = "FRAMEPIPE_JOURNAL_CHILD_DIR";
 
-/// Small segments, so that every test crosses their ends.
-pub const OPTIONS: Options =
-    Options { stream_bytes_max: 1 << 20, streams_max: 4, segment_bytes: 1000, result_bytes_max: 300 };
+/// Small segments, so that every test crosses their ends; all of them on disk.
+pub const OPTIONS: Options = Options {
+    stream_bytes_max: 1 << 20,
+    streams_max: 4,
+    segment_bytes: 1000,
+    result_bytes_max: 300,
+    memory_bytes_max: 0,
+    retention: Duration::ZERO,
+};
+
+/// The journal's folder in memory, of a test's own.
+pub fn memory(dir: &Path) -> PathBuf {
+    dir.join("memory")
+}
 
 pub fn id(name: &str) -> StreamId {
     StreamId::new(name).unwrap()
 }
 
 pub fn open(dir: &Path) -> (Journals, OpenReport) {
-    Journals::open(dir, OPTIONS).unwrap()
+    Journals::open(dir, &memory(dir), OPTIONS).unwrap()
 }
 
 /// Opens a journal that no death has touched.
@@ -53,13 +65,21 @@ pub fn read_all(journals: &Journals, stream: &StreamId) -> Result<Vec<Record>, J
     }
 }
 
-/// The segments of a stream, in order.
+/// The segments of a stream, on disk and in memory, in order.
 pub fn segments(dir: &Path, stream: &StreamId) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(dir.join("streams").join(stream.as_str())).unwrap();
+    let folders = [dir.join("streams").join(stream.as_str()), memory(dir).join(stream.as_str())];
+    let entries = folders.iter().filter(|folder| folder.exists()).flat_map(|folder| std::fs::read_dir(folder).unwrap());
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
-    paths.sort();
+    paths.sort_by_key(|path| path.file_name().unwrap().to_owned());
     paths
+}
+
+/// Bytes of all segments in memory.
+pub fn memory_bytes(dir: &Path) -> u64 {
+    let streams = std::fs::read_dir(memory(dir)).into_iter().flatten().map(|stream| stream.unwrap().path());
+    let files = streams.flat_map(|stream| std::fs::read_dir(stream).unwrap());
+    files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
 }
 
 /// Bytes of all files of a stream.
