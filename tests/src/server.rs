@@ -100,10 +100,14 @@ impl Server {
         Client::connect_lazy(&self.address).expect("the address is one").with_inbox(&self.inbox)
     }
 
+    /// A connection of its own.
+    pub fn channel(&self) -> Channel {
+        Endpoint::from_shared(self.address.clone()).expect("the address is one").connect_lazy()
+    }
+
     /// The generated client, which sends whatever it is given.
     pub fn raw_client(&self) -> FramepipeClient<Channel> {
-        let endpoint = Endpoint::from_shared(self.address.clone()).expect("the address is one");
-        FramepipeClient::new(endpoint.connect_lazy()).max_encoding_message_size(64 << 20)
+        FramepipeClient::new(self.channel()).max_encoding_message_size(64 << 20)
     }
 
     /// What the launcher and its processes have said so far.
