@@ -115,13 +115,17 @@ impl<'s> Worker<'s> {
         self.segment.queue_event(self.queue).wait(timeout, ready).is_some()
     }
 
-    /// Waits until a slot of the pool may be free, or `timeout`. `bytes` is what the slot must hold.
-    pub fn wait_for_slot(&self, pool: usize, bytes: usize, timeout: Duration, mut stop: impl FnMut() -> bool) {
+    /// Waits until a slot of the pool may be free, or `timeout`; true when one may be, or the pool has none at all. `bytes` is
+    /// what the slot must hold.
+    pub fn wait_for_slot(&self, pool: usize, bytes: usize, timeout: Duration, mut stop: impl FnMut() -> bool) -> bool {
+        if self.segment.classes(pool).next().is_none() {
+            return true;
+        }
         let fitting = || {
             let fitting = self.segment.classes(pool).filter(|class| class.slot_bytes >= bytes);
             fitting.take(CLASSES_TRIED).any(|class| !class.is_exhausted())
         };
-        let _ = self.segment.pool_event(pool).wait(timeout, || (fitting() || stop()).then_some(()));
+        self.segment.pool_event(pool).wait(timeout, || (fitting() || stop()).then_some(())).is_some()
     }
 
     /// Takes a slot of `pool` for at least `bytes` bytes, from the smallest class that holds them, or the next larger

@@ -20,7 +20,7 @@ fn a_recovery_wakes_every_sleeper() {
         let sleepers = [
             scope.spawn(move || _ = Worker::new(segment, 1, A).wait(long, || false)),
             scope.spawn(move || _ = Worker::new(segment, 1, A).wait(long, || false)),
-            scope.spawn(move || Worker::new(segment, 1, B).wait_for_slot(0, 8, long, || false)),
+            scope.spawn(move || _ = Worker::new(segment, 1, B).wait_for_slot(0, 8, long, || false)),
         ];
         let asleep = || !sleepers.iter().all(|sleeper| sleeper.is_finished());
         while asleep() && Instant::now() < deadline {

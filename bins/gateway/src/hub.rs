@@ -172,7 +172,7 @@ impl Hub {
         }
     }
 
-    /// Closes the journals, after the last call: what lies in memory goes to the disk.
+    /// Closes the journals, after the last delivery: what lies in memory goes to the disk. Readers may read on.
     pub fn close(&self) -> Result<(), JournalError> {
         self.lock().journals.close()
     }

@@ -58,17 +58,18 @@ fn run(process: &'static Process) -> anyhow::Result<Exit> {
     let for_end = hub.clone();
     let delivery = thread::Builder::new().name("deliver".into()).spawn(move || {
         let ended = deliverer.run();
+        // Before the last connection ends, which a client may put off until the launcher's patience is over.
+        if ended.is_ok()
+            && let Err(error) = for_end.close()
+        {
+            framepipe_pipeline::say!("gateway: unread results stay in memory, for the next start: {error}");
+        }
         for_end.stop(); // without delivery there is no service
         ended
     })?;
-    service::serve(process, hub.clone())?;
+    service::serve(process, hub)?;
     Ok(match delivery.join() {
-        Ok(Ok(())) => {
-            if let Err(error) = hub.close() {
-                framepipe_pipeline::say!("gateway: unread results stay in memory, for the next start: {error}");
-            }
-            Exit::Done
-        }
+        Ok(Ok(())) => Exit::Done,
         Ok(Err(lost)) => {
             framepipe_pipeline::say!("{lost}");
             Exit::Lost

@@ -28,6 +28,17 @@ pub enum JournalError {
         /// The process that holds the lock, where the lock file tells.
         holder: Option<u32>,
     },
+    /// The folder in memory holds the unread results of another journal.
+    #[error(
+        "{} holds unread results of the journal in {}: start with that one, or give this one another name",
+        folder.display(), owner.display()
+    )]
+    Foreign {
+        /// The folder in memory.
+        folder: PathBuf,
+        /// The other journal's directory.
+        owner: PathBuf,
+    },
     /// There is no such stream.
     #[error("there is no stream {stream}")]
     NoSuchStream {

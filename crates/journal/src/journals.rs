@@ -56,7 +56,7 @@ impl Journals {
         builder.recursive(true).mode(0o700).create(dir).map_err(JournalError::io("make", dir))?;
         let lock = Lock::take(dir)?;
         builder.create(&folder).map_err(JournalError::io("make", &folder))?;
-        let mut memory = Memory::open(memory, options.memory_bytes_max)?;
+        let mut memory = Memory::open(memory, dir, options.memory_bytes_max)?;
         let (mut floor, damaged) = Position::open(dir.join("floor"), 0)?;
         let mut report = OpenReport::default();
         let mut opened = Vec::new();
@@ -157,7 +157,8 @@ impl Journals {
     /// [`JournalError::NoRoom`], [`JournalError::DiskFull`], [`JournalError::NoSuchStream`].
     pub fn reserve(&mut self, stream: &StreamId, frames: u32) -> Result<(), JournalError> {
         let options = self.options;
-        let free = free_bytes(&self.folder).map_err(JournalError::io("examine", &self.folder))? + self.memory.left();
+        let free = free_bytes(&self.folder).map_err(JournalError::io("examine", &self.folder))?
+            + self.memory.left_beside(&self.folder);
         let (reserved, needed) =
             (self.reserved_frames * options.record_bytes_max(), u64::from(frames) * options.record_bytes_max());
         let stream = self.written(stream)?;

@@ -23,6 +23,7 @@
 //! Where things are:
 //! - `journals.rs`: the directory, the table of streams, and which frames are kept;
 //! - `lock.rs`: one process a journal;
+//! - `memory.rs`: the part of it in tmpfs, and its budget;
 //! - `stream.rs`: one stream: append, publish, read, acknowledge, reserve;
 //! - `recover.rs`: a stream's folder as a dead process left it;
 //! - `segment.rs`, `record.rs`, `position.rs`: the format on disk, each at its top;
@@ -33,8 +34,14 @@
 //! DIR/floor                                   the last sequence that a dropped stream may have given out
 //! DIR/streams/ID/00000000000000000001.log     segments, named by the first sequence that they may hold
 //! DIR/streams/ID/acknowledged                 the sequence up to which readers have acknowledged
+//! DIR/streams/ID/dropped                      the sequence up to which records were dropped for their age, if any were
+//! MEMORY/ID/00000000000000000001.log          segments within the memory's budget
+//! MEMORY/owner                                names DIR
 //! DIR/streams/.partial-ID/                    a stream half made or half removed; gone after the next open
 //! ```
+//!
+//! A segment begins in memory (a folder in tmpfs) while the budget there lasts, and on disk otherwise; records stay where they
+//! are. [`Journals::close`] moves what is in memory to the disk; after a death it stays there for the next opening.
 //!
 //! Bounds: [`Options`]. On disk a stream holds at most its kept records and two segments' bytes of acknowledged
 //! ones. In memory it holds about 100 bytes a kept record. One file descriptor a stream stays open.

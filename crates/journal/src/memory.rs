@@ -2,11 +2,18 @@
 
 use crate::{JournalError, StreamId};
 use std::{
+    ffi::OsStr,
     fs::DirBuilder,
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, MetadataExt},
+    },
     path::{Path, PathBuf},
 };
+
+/// Names the directory of the journal that the folder belongs to.
+const OWNER: &str = "owner";
 
 /// The folder in tmpfs, and how much of it is used.
 #[derive(Debug)]
@@ -19,13 +26,14 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Opens or makes the folder; without room for anything, none is made.
-    pub(crate) fn open(folder: &Path, bytes_max: u64) -> Result<Self, JournalError> {
+    /// Opens or makes the folder of the journal in `dir`; without room for anything, none is made.
+    pub(crate) fn open(folder: &Path, dir: &Path, bytes_max: u64) -> Result<Self, JournalError> {
         // One that a former process left is taken over, whatever the budget is now.
         let wanted = bytes_max > 0 || folder.exists();
         if wanted {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
             made.map_err(JournalError::io("make", folder))?;
+            own(folder, dir)?;
         }
         Ok(Self { folder: wanted.then(|| folder.to_owned()), bytes_max, used: 0 })
     }
@@ -40,10 +48,10 @@ impl Memory {
         self.folder.is_some() && self.used + bytes <= self.bytes_max
     }
 
-    /// Bytes that can still be written: of the budget, and of the tmpfs itself.
-    pub(crate) fn left(&self) -> u64 {
-        let free = self.folder.as_ref().and_then(|folder| free_bytes(folder).ok()).unwrap_or(0);
-        self.bytes_max.saturating_sub(self.used).min(free)
+    /// Bytes that can still be written beside those on the disk, where `disk` lies: of the budget, and of the tmpfs itself.
+    pub(crate) fn left_beside(&self, disk: &Path) -> u64 {
+        let Some(folder) = self.folder.as_ref().filter(|folder| !share_room(folder, disk)) else { return 0 };
+        self.bytes_max.saturating_sub(self.used).min(free_bytes(folder).unwrap_or(0))
     }
 
     /// Removes what belongs to no stream: a stream is dropped on disk first.
@@ -51,15 +59,18 @@ impl Memory {
         let Some(folder) = &self.folder else { return Ok(()) };
         for entry in std::fs::read_dir(folder).map_err(JournalError::io("list", folder))? {
             let path = entry.map_err(JournalError::io("list", folder))?.path();
-            if !path.file_name().and_then(|name| name.to_str()).is_some_and(&is_stream) {
+            if path.is_dir() && !path.file_name().and_then(|name| name.to_str()).is_some_and(&is_stream) {
                 std::fs::remove_dir_all(&path).map_err(JournalError::io("remove", &path))?;
             }
         }
         Ok(())
     }
 
-    /// Removes the folder, which is empty.
+    /// Removes the folder, in which no stream has anything any more.
     pub(crate) fn remove(&self) -> Result<(), JournalError> {
+        if let Some(folder) = &self.folder {
+            let _ = std::fs::remove_file(folder.join(OWNER)); // if it cannot be removed, the folder cannot either
+        }
         match self.folder.as_ref().map(|folder| (folder, std::fs::remove_dir(folder))) {
             Some((folder, Err(error))) if error.kind() != io::ErrorKind::NotFound => {
                 Err(JournalError::io("remove", folder)(error))
@@ -67,6 +78,30 @@ impl Memory {
             _ => Ok(()),
         }
     }
+}
+
+/// Takes the folder for the journal in `dir`. One that is another journal's holds results that are known there alone.
+fn own(folder: &Path, dir: &Path) -> Result<(), JournalError> {
+    let file = folder.join(OWNER);
+    let dir = std::fs::canonicalize(dir).map_err(JournalError::io("examine", dir))?;
+    match std::fs::read(&file) {
+        Ok(owner) if owner == dir.as_os_str().as_bytes() => return Ok(()),
+        Ok(owner) => {
+            let owner = PathBuf::from(OsStr::from_bytes(&owner));
+            if owner.exists() {
+                return Err(JournalError::Foreign { folder: folder.to_owned(), owner });
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(JournalError::io("read", &file)(error)),
+    }
+    std::fs::write(&file, dir.as_os_str().as_bytes()).map_err(JournalError::io("write", &file))
+}
+
+/// True where two folders lie on one file system.
+pub(crate) fn share_room(one: &Path, other: &Path) -> bool {
+    let device = |folder: &Path| std::fs::metadata(folder).map(|metadata| metadata.dev()).ok();
+    device(one).is_some_and(|one| device(other) == Some(one))
 }
 
 /// Bytes that the file system of a folder has free for this process.

@@ -188,6 +188,12 @@ fn collect<'s, S: Stage>(
     batch: &mut Vec<Item<'s, S::Plan>>,
 ) -> Result<(), Lost> {
     let mut deadline = None;
+    // Looked at before a frame is claimed: one that has to be put back loses its place in the queue.
+    let has_slots = |pool: &Pool| context.worker.wait_for_slot(*pool as usize, 1, IDLE_WAIT, || context.is_stopping());
+    if !STAGES[context.stage].writes.iter().all(has_slots) {
+        context.entry.beat();
+        return Ok(());
+    }
     while batch.len() < batch_max {
         context.entry.beat();
         let Some(work) = context.worker.claim() else {
@@ -206,7 +212,7 @@ fn collect<'s, S: Stage>(
             Prepared::Published => continue,
             Prepared::NoSlot { pool, bytes } => {
                 if batch.is_empty() {
-                    context.worker.wait_for_slot(pool, bytes, IDLE_WAIT, || context.is_stopping());
+                    let _ = context.worker.wait_for_slot(pool, bytes, IDLE_WAIT, || context.is_stopping());
                 }
                 return Ok(());
             }

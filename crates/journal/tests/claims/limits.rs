@@ -326,3 +326,21 @@ fn what_disk_and_memory_cannot_hold_is_refused_at_once() {
     journals.release(&id("s"), fitting).unwrap();
     journals.reserve(&id("t"), fitting).unwrap();
 }
+
+#[test]
+fn the_memory_of_another_journal_is_left_alone() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let options = Options { memory_bytes_max: 10_000, ..OPTIONS };
+    let shared = dir.path().join("shared");
+    let (mut journals, _) = Journals::open(dir.path(), &shared, options).unwrap();
+    journals.create_stream(&id("s"), |_| false).unwrap();
+    journals.append(&id("s"), 1, 1, b"unread").unwrap();
+    drop(journals);
+    let refused = Journals::open(other.path(), &shared, options);
+    assert!(matches!(refused, Err(JournalError::Foreign { .. })), "{refused:?}");
+    let (mut journals, report) = Journals::open(dir.path(), &shared, options).unwrap();
+    assert_eq!(report.records, 1);
+    journals.close().unwrap();
+    drop(journals);
+    Journals::open(other.path(), &shared, options).unwrap();
+}

@@ -78,6 +78,7 @@ pub fn segments(dir: &Path, stream: &StreamId) -> Vec<PathBuf> {
 /// Bytes of all segments in memory.
 pub fn memory_bytes(dir: &Path) -> u64 {
     let streams = std::fs::read_dir(memory(dir)).into_iter().flatten().map(|stream| stream.unwrap().path());
+    let streams = streams.filter(|path| path.is_dir());
     let files = streams.flat_map(|stream| std::fs::read_dir(stream).unwrap());
     files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
 }
