@@ -17,7 +17,7 @@ static TURN: Mutex<()> = Mutex::new(());
 pub struct Home {
     disk: TempDir,
     memory: TempDir,
-    _turn: Option<MutexGuard<'static, ()>>,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Default for Home {
@@ -31,15 +31,6 @@ impl Home {
     pub fn new() -> Self {
         // A test that failed has left nothing behind: its folders went with it.
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        Self::make(Some(turn))
-    }
-
-    /// Folders of another pipeline of the same test's.
-    pub fn beside(&self) -> Self {
-        Self::make(None)
-    }
-
-    fn make(turn: Option<MutexGuard<'static, ()>>) -> Self {
         let folder = || tempfile::Builder::new().prefix("framepipe-test-").to_owned();
         let home = Self {
             disk: folder().tempdir().expect("a temporary folder"),

@@ -154,4 +154,10 @@ impl JournalError {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
+
+    /// True where the file's place is full, and another one may not be.
+    pub(crate) fn is_full(&self) -> bool {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if [FileTooLarge, QuotaExceeded, StorageFull].contains(&source.kind()))
+    }
 }

@@ -6,7 +6,6 @@ use crate::{
     memory::{Memory, free_bytes},
     position::Position,
     recover::{last_written, open_stream},
-    segment::Place,
     stream::{Frames, Stream, unix_s},
 };
 use std::{
@@ -70,8 +69,7 @@ impl Journals {
             {
                 let in_memory = memory.of(&id);
                 let mut stream = open_stream(id, path, in_memory, floor.sequence(), &mut report)?;
-                let held = stream.segments.iter().filter(|segment| segment.place == Place::Memory);
-                memory.used += held.map(|segment| u64::from(segment.bytes)).sum::<u64>();
+                memory.used += stream.memory_bytes();
                 stream.delete_forgotten_segments(&mut memory)?;
                 opened.push((last_written(&stream), stream));
             }
@@ -342,7 +340,8 @@ impl Journals {
     fn drop_stream(&mut self, stream: &StreamId) -> Result<(), JournalError> {
         let (aside, place) = (self.aside(stream)?, self.folder.join(stream.as_str()));
         std::fs::rename(&place, &aside).map_err(JournalError::io("rename", &place))?;
-        self.streams.remove(stream);
+        let dropped = self.streams.remove(stream);
+        self.memory.used -= dropped.map_or(0, |dropped| dropped.memory_bytes());
         // After the folder on disk: without that, an opening takes it for nothing.
         if let Some(folder) = self.memory.of(stream) {
             let _ = std::fs::remove_dir_all(folder);

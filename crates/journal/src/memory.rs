@@ -33,6 +33,7 @@ impl Memory {
         if wanted {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
             made.map_err(JournalError::io("make", folder))?;
+            check_user(folder)?;
             own(folder, dir)?;
         }
         Ok(Self { folder: wanted.then(|| folder.to_owned()), bytes_max, used: 0 })
@@ -78,6 +79,16 @@ impl Memory {
             _ => Ok(()),
         }
     }
+}
+
+/// Anybody may make folders in a tmpfs such as /dev/shm: one of another user could lead what is written there anywhere.
+fn check_user(folder: &Path) -> Result<(), JournalError> {
+    let found = std::fs::symlink_metadata(folder).map_err(JournalError::io("examine", folder))?;
+    if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    let foreign = io::Error::new(io::ErrorKind::PermissionDenied, "it is no folder of this user: remove it");
+    Err(JournalError::io("use", folder)(foreign))
 }
 
 /// Takes the folder for the journal in `dir`. One that is another journal's holds results that are known there alone.

@@ -15,7 +15,7 @@ use std::{
     fs::{DirBuilder, File},
     io,
     os::unix::fs::{DirBuilderExt, FileExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -112,11 +112,18 @@ impl Stream {
         let record_bytes = (RECORD_HEADER_BYTES + payload.len()) as u32;
         self.make_place(record_bytes, options, memory)?;
         if let Err(error) = self.write(buffer, (run, frame), payload) {
-            if self.active_segment().place == Place::Disk || self.uncut {
+            let anew = u64::from(record_bytes) + SEGMENT_HEADER_BYTES as u64;
+            let other = match self.active_segment().place {
+                // The tmpfs is full, whatever the budget says.
+                Place::Memory => Place::Disk,
+                // What acknowledgements freed in memory was promised to the frames in flight as well.
+                Place::Disk if error.is_full() && memory.has_room(anew) => Place::Memory,
+                Place::Disk => return Err(error),
+            };
+            if self.uncut {
                 return Err(error);
             }
-            // The tmpfs is full, whatever the budget says.
-            self.begin_segment(Place::Disk, memory)?;
+            self.begin_segment(other, memory)?;
             self.write(buffer, (run, frame), payload)?;
         }
         let (sequence, unix_s) = (self.next, unix_s(SystemTime::now()));
@@ -270,14 +277,27 @@ impl Stream {
         self.delete_forgotten_segments(memory)
     }
 
-    /// Deletes the segments whose records are all forgotten, except the last one.
+    /// Deletes the segments whose records are all forgotten. An empty one replaces the last one, where that lies in memory:
+    /// streams that are read must leave their memory to others.
     pub(crate) fn delete_forgotten_segments(&mut self, memory: &mut Memory) -> Result<(), JournalError> {
         while self.segments.len() > 1 && self.segments[1].first <= self.forgotten().saturating_add(1) {
             let segment = self.segments[0];
             self.delete(&segment, memory)?;
             self.segments.pop_front();
         }
+        let last = self.active_segment();
+        let has_records = last.bytes > SEGMENT_HEADER_BYTES as u32;
+        if last.place == Place::Memory && has_records && self.kept.is_empty() && !self.uncut {
+            // Where this fails, the next acknowledgement tries again.
+            let _ = self.begin_segment(Place::Memory, memory);
+        }
         Ok(())
+    }
+
+    /// Bytes of its segments in memory.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let held = self.segments.iter().filter(|segment| segment.place == Place::Memory);
+        held.map(|segment| u64::from(segment.bytes)).sum()
     }
 
     fn delete(&self, segment: &Segment, memory: &mut Memory) -> Result<(), JournalError> {
@@ -324,7 +344,7 @@ impl Stream {
             let moved = Segment { place: Place::Disk, ..segment };
             let (to, aside) = (self.path_of(&moved), self.folder.join(MOVING));
             // Whole or not at all: an opening that finds both keeps the one on disk.
-            std::fs::copy(&from, &aside).map_err(JournalError::io("copy", &from))?;
+            copy(&from, &aside).map_err(JournalError::io("copy", &from))?;
             std::fs::rename(&aside, &to).map_err(JournalError::io("rename", &aside))?;
             self.delete(&segment, memory)?;
             self.segments[index] = moved;
@@ -357,6 +377,13 @@ impl Stream {
             _ => Segment::path(&self.folder, segment.first),
         }
     }
+}
+
+/// Copies a segment, and when it was last written: its records keep their age.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let written = std::fs::metadata(from)?.modified()?;
+    std::fs::copy(from, to)?;
+    File::options().write(true).open(to)?.set_modified(written)
 }
 
 /// Seconds since 1970.

@@ -244,17 +244,20 @@ async fn measure(seconds: u64) -> Vec<Figure> {
     let failures: Vec<String> = [&heavy, &light].iter().flat_map(|tally| lock(tally).failures.clone()).collect();
     assert!(failures.is_empty(), "{} calls or frames failed, such as {}", failures.len(), failures[0]);
     let offered = (lock(&heavy).offered + lock(&light).offered) as f64 / (SETTLE.as_secs_f64() + window_s);
+    let peak_after = self::peak(&server, &files).await;
     server.stop();
     let (refused, healthy) = (quantile(&refusals, 0.5), quantile(&health, 0.5));
     let light_fair = (rate * LIGHT).min(peak / 2.0);
     vec![
         Figure::told("peak, frames/s (closed loop)", peak),
+        Figure::told("peak once more afterwards, frames/s", peak_after),
         Figure::told("offered, times the peak", offered / peak),
         Figure::at_least("goodput, share of the peak", (heavy_rate + light_rate) / peak, 0.95),
         Figure::told("refusals", refusals.len() as f64),
         Figure::told("a health call of the same moment, ms, median", healthy),
         Figure::at_most("a refusal, health calls, median", refused / healthy, 2.0),
         Figure::at_most("a refusal, ms, p99", quantile(&refusals, 0.99), 20.0),
+        Figure::told("a health call, ms, p99", quantile(&health, 0.99)),
         Figure::told("memory at the peak, MiB", memory_at_peak),
         Figure::at_most("most memory under overload, of that at the peak", memory_most / memory_at_peak, 1.05),
         Figure::told("latency of accepted frames, ms, median", quantile(&latencies, 0.5)),

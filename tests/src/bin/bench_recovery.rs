@@ -1,16 +1,17 @@
 //! `scripts/bench-recovery`: how fast what a killed worker had in hand can be claimed again, and results flow again.
 
 use std::{
+    io::Read as _,
     path::PathBuf,
     process::ExitCode,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use framepipe_client::{PushRequest, ResultsOptions, StreamExt as _};
+use framepipe_client::{FrameResult, PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_shm::monotonic_ns;
 use framepipe_tests::{
     Home, Server, Status,
@@ -32,8 +33,35 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const OUT: usize = 64;
 const STREAM: &str = "load";
 
-/// What the load's reader notes of each result: when it came, and how long detect had its frame.
-type Arrivals = Arc<Mutex<Vec<(u64, u64)>>>;
+/// What the load's reader notes of each result.
+struct Arrival {
+    at_ns: u64,
+    /// How long detect had its frame.
+    detect_us: u64,
+    /// From the end of each stage to here, by the result's own times.
+    since_us: Vec<(String, u64)>,
+}
+
+type Arrivals = Arc<Mutex<Vec<Arrival>>>;
+
+impl Arrival {
+    fn of(result: &FrameResult) -> Self {
+        let mut since_us = Vec::with_capacity(result.times.len());
+        let mut passed_us = 0;
+        for time in result.times.iter().rev() {
+            since_us.push((time.stage.clone(), passed_us));
+            passed_us += time.queued_us + time.busy_us;
+        }
+        let detect_us = result.times.iter().find(|time| time.stage == "detect").map_or(0, |time| time.busy_us);
+        Self { at_ns: monotonic_ns(), detect_us, since_us }
+    }
+
+    /// When the stage was done with its frame.
+    fn passed_ns(&self, stage: &str) -> u64 {
+        let since = self.since_us.iter().find(|(name, _)| name == stage).map_or(0, |(_, us)| us * 1000);
+        self.at_ns.saturating_sub(since)
+    }
+}
 
 fn config(name: &str, detect: u32) -> String {
     format!("name = \"{name}\"\n[pipeline]\ndetector = \"tiny-face-416\"\n[stages.detect]\nprocesses = {detect}\n")
@@ -65,8 +93,7 @@ impl Loaded {
                     out += OUT / 8;
                 }
                 let result = results.next().await.expect("it goes on").expect("it is readable");
-                let detect_us = result.times.iter().find(|time| time.stage == "detect").map_or(0, |time| time.busy_us);
-                noted.lock().expect("no holder panics").push((monotonic_ns(), detect_us));
+                noted.lock().expect("no holder panics").push(Arrival::of(&result));
                 out -= 1;
             }
         });
@@ -92,18 +119,30 @@ impl Loaded {
         Kill { killed_ns, dead_ns, noticed_ns: repair.noticed_ns, repaired_ns: repair.repaired_ns }
     }
 
-    /// The longest time without a result that ended after `from_ns`: where it ended, and how long it was, in milliseconds.
-    fn longest_gap(&self, from_ns: u64, until_ns: u64) -> (u64, f64) {
+    /// The longest time without a result within a window, in milliseconds.
+    fn longest_gap(&self, from_ns: u64, until_ns: u64) -> f64 {
+        // A gap that lasts beyond the window counts whole.
+        wait_for("a result behind the window", PATIENCE, || {
+            let arrivals = self.arrivals.lock().expect("no holder panics");
+            (arrivals.last()?.at_ns > until_ns).then_some(())
+        });
         let arrivals = self.arrivals.lock().expect("no holder panics");
-        let pairs = arrivals.windows(2).map(|pair| (pair[0].0, pair[1].0));
-        let near = pairs.filter(|(_, end)| *end > from_ns).take_while(|(start, _)| *start < until_ns);
-        let longest = near.max_by_key(|(start, end)| end - start).expect("results came");
-        (longest.1, ms(longest.1 - longest.0))
+        let pairs = arrivals.windows(2).map(|pair| (pair[0].at_ns, pair[1].at_ns));
+        let near = pairs.filter(|(start, end)| *end > from_ns && *start < until_ns);
+        near.map(|(start, end)| ms(end - start)).fold(0.0, f64::max)
+    }
+
+    /// When the first result came whose frame passed a stage after this moment.
+    fn first_past(&self, stage: &str, after_ns: u64) -> u64 {
+        wait_for("a frame that passed the new worker", PATIENCE, || {
+            let arrivals = self.arrivals.lock().expect("no holder panics");
+            arrivals.iter().find(|one| one.passed_ns(stage) > after_ns).map(|one| one.at_ns)
+        })
     }
 
     fn detect_ms(&self) -> f64 {
         let arrivals = self.arrivals.lock().expect("no holder panics");
-        quantile(&arrivals.iter().map(|(_, us)| *us as f64 / 1e3).collect::<Vec<_>>(), 0.5)
+        quantile(&arrivals.iter().map(|one| one.detect_us as f64 / 1e3).collect::<Vec<_>>(), 0.5)
     }
 
     async fn end(self) {
@@ -146,27 +185,62 @@ fn start_ms(server: &Server, stage: &str) -> f64 {
     words.trim_end_matches(" ms").parse().expect("milliseconds")
 }
 
+/// A process like a detect worker, as far as its teardown goes: as much memory of its own, as nice, and no frame in hand.
+struct Bystander(std::process::Child);
+
+impl Bystander {
+    fn start(memory_kib: u64) -> Self {
+        let own = std::env::current_exe().expect("this program knows its own path");
+        let mut child = std::process::Command::new(own)
+            .args(["bystander", &memory_kib.to_string()])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("it can be run");
+        let mut ready = [0];
+        child.stdout.take().expect("it is piped").read_exact(&mut ready).expect("it says that it is ready");
+        Self(child)
+    }
+
+    /// Kills it; milliseconds from the kill to the death notice.
+    fn kill(mut self) -> f64 {
+        let (start, end) = kill_and_watch(self.0.id());
+        self.0.wait().expect("it is dead");
+        signed_ms(end, start)
+    }
+
+    /// What such a process does: has memory, and waits for its end.
+    fn be(memory_kib: usize) -> ! {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).expect("prctl");
+        rustix::process::setpriority_process(None, 10).expect("nice 10");
+        let memory = vec![1u8; memory_kib * 1024];
+        std::hint::black_box(&memory);
+        println!("r");
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Memory of its own that a process has, in KiB.
+fn own_memory_kib(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("it lives");
+    let line = text.lines().find(|line| line.starts_with("Pss_Anon:")).expect("the kernel says it");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
+}
+
 async fn one_of_two(kills: usize, figures: &mut Vec<Figure>) {
-    let home = Home::new();
-    let bystander_home = home.beside();
-    // Equal processes without frames in hand: the same binary, model and mappings, on the same busy machine.
-    let bystander = Server::start(&bystander_home, &config("bystander", 2)).await;
-    let loaded = Loaded::start(home, "recovery", 2).await;
+    let loaded = Loaded::start(Home::new(), "recovery", 2).await;
+    let memory_kib = own_memory_kib(loaded.server.pids("detect")[0]);
     let (mut repair, mut over_own, mut over_bare, mut bare, mut gaps) = (vec![], vec![], vec![], vec![], vec![]);
     for number in 0..kills {
-        let idle = wait_for("the bystander", PATIENCE, || {
-            let status = Status::ask(&bystander_home.run())?;
-            status.processes.iter().all(|one| one.state == "ready").then_some(status)
-        });
-        let (start, end) = kill_and_watch(idle.stage("detect").nth(number % 2).expect("it is there").pid);
+        let bystander = Bystander::start(memory_kib);
+        let teardown = bystander.kill();
         let kill = loaded.kill("detect", number % 2);
-        let settled = Instant::now() + Duration::from_millis(300);
-        tokio::time::sleep_until(settled.into()).await; // the window in which the gap is looked for
-        bare.push(signed_ms(end, start));
+        bare.push(teardown);
         repair.push(signed_ms(kill.repaired_ns, kill.noticed_ns));
         over_own.push(signed_ms(kill.repaired_ns, kill.dead_ns));
-        over_bare.push(signed_ms(kill.repaired_ns, kill.killed_ns) - signed_ms(end, start));
-        gaps.push(loaded.longest_gap(kill.killed_ns, kill.killed_ns + 300_000_000).1);
+        over_bare.push(signed_ms(kill.repaired_ns, kill.killed_ns) - teardown);
+        gaps.push(loaded.longest_gap(kill.killed_ns, kill.killed_ns + 300_000_000));
         if (number + 1) % 20 == 0 {
             eprintln!("bench-recovery: {} of {kills} kills of one of two", number + 1);
         }
@@ -201,7 +275,6 @@ async fn one_of_two(kills: usize, figures: &mut Vec<Figure>) {
         Figure::at_most("longest gap between results, beyond that, ms, worst", quantile(&over_inference, 1.0), 50.0),
     ]);
     loaded.end().await;
-    bystander.stop();
 }
 
 async fn the_only_one(stage: &str, kills: usize, figures: &mut Vec<Figure>) {
@@ -209,13 +282,9 @@ async fn the_only_one(stage: &str, kills: usize, figures: &mut Vec<Figure>) {
     let mut beyond = Vec::new();
     for _ in 0..kills {
         let kill = loaded.kill(stage, 0);
-        // Ready again, and results for a while.
-        let pause = loaded.arrivals.lock().expect("no holder panics").len();
-        wait_for("results again", PATIENCE, || {
-            (loaded.arrivals.lock().expect("no holder panics").len() > pause + 2 * OUT).then_some(())
-        });
-        let (resumed_ns, _) = loaded.longest_gap(kill.killed_ns, monotonic_ns());
-        beyond.push(signed_ms(resumed_ns, kill.killed_ns) - start_ms(&loaded.server, stage));
+        // The worker is dead from `dead_ns` on: what passed the stage later passed the new one.
+        let first_ns = loaded.first_past(stage, kill.dead_ns);
+        beyond.push(signed_ms(first_ns, kill.killed_ns) - start_ms(&loaded.server, stage));
     }
     eprintln!("bench-recovery: {kills} kills of the only {stage}");
     figures.extend([
@@ -233,6 +302,11 @@ async fn the_only_one(stage: &str, kills: usize, figures: &mut Vec<Figure>) {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [role, memory_kib] = arguments.as_slice()
+        && role == "bystander"
+    {
+        Bystander::be(memory_kib.parse().expect("a number"));
+    }
     let (kills, json): (usize, Option<PathBuf>) = match arguments.as_slice() {
         [kills] if kills.parse::<usize>().is_ok() => (kills.parse().unwrap_or(200), None),
         [kills, json] if kills.parse::<usize>().is_ok() => (kills.parse().unwrap_or(200), Some(json.into())),

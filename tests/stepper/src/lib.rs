@@ -74,6 +74,8 @@ impl Stopped {
         loop {
             ptrace::step(self.pid, None).expect("it is stopped");
             if self.wait() == Stop::Finished {
+                // Behind the system call that raises the signal of the end: the signal may be faster than a breakpoint.
+                addresses.pop();
                 return;
             }
             assert!(addresses.len() < INSTRUCTIONS_MAX, "a step has {INSTRUCTIONS_MAX} instructions at most");
@@ -81,15 +83,16 @@ impl Stopped {
         }
     }
 
-    /// Runs up to instruction `count` of the trace: its address, as often as the trace passes it before. False where the
-    /// process took another way than the traced one: its heap, inherited from this process, had another shape.
+    /// Runs up to instruction `count` of the trace: its address, as often as the trace has passed it, the start included,
+    /// where a breakpoint strikes as well. False where the process took another way than the traced one: its heap,
+    /// inherited from this process, had another shape.
     fn run_to(&self, trace: &[u64], count: usize) -> bool {
         if count == 0 {
             return true;
         }
         ptrace::write_user(self.pid, DEBUG_REGISTERS.cast_mut().cast(), trace[count] as i64).expect("breakpoint");
         self.set_breakpoints(1);
-        let passes = trace[1..=count].iter().filter(|address| **address == trace[count]).count();
+        let passes = (0..=count).filter(|at| trace[*at] == trace[count] && !is_round(trace, *at)).count();
         for _ in 0..passes {
             ptrace::cont(self.pid, None).expect("it is stopped");
             if self.wait() == Stop::Finished {
@@ -136,6 +139,16 @@ impl Stopped {
     }
 }
 
+/// True for the second and later rounds of a repeated instruction (`rep movsb`): the trace has each, a breakpoint strikes once.
+fn is_round(trace: &[u64], at: usize) -> bool {
+    at > 0 && trace[at] == trace[at - 1]
+}
+
+/// The next place from here on where a breakpoint strikes.
+fn next(trace: &[u64], from: usize) -> usize {
+    (from..trace.len()).find(|at| !is_round(trace, *at)).unwrap_or(trace.len())
+}
+
 /// Takes a step to each `stride`th of its instructions, each time from a freshly prepared `B` and in a
 /// freshly forked process, which `enter` makes ready; there `at` does with the process what it will, and looks at what is
 /// left. Returns how many instructions were stopped at. The calling process has one thread.
@@ -146,9 +159,14 @@ pub fn at_every_instruction<B, S>(
     step: impl Fn(S),
     mut at: impl FnMut(B, Stopped, usize),
 ) -> usize {
-    let record = |trace: &mut Vec<u64>| {
+    // One closure, so that all processes run the very same code: of two alike the compiler makes two.
+    let start = || {
         let bench = prepare();
         let child = Stopped::fork(|| enter(&bench), &step);
+        (bench, child)
+    };
+    let record = |trace: &mut Vec<u64>| {
+        let (_bench, child) = start();
         child.trace(trace);
         child.kill();
     };
@@ -157,8 +175,7 @@ pub fn at_every_instruction<B, S>(
     let (mut point, mut retraced, mut stops) = (0, 0, 0);
     record(&mut trace);
     while point < trace.len() {
-        let bench = prepare();
-        let child = Stopped::fork(|| enter(&bench), &step);
+        let (bench, child) = start();
         if !child.run_to(&trace, point) {
             child.kill();
             retraced += 1;
@@ -167,7 +184,7 @@ pub fn at_every_instruction<B, S>(
             continue;
         }
         at(bench, child, point);
-        point += stride;
+        point = next(&trace, point + stride);
         stops += 1;
     }
     stops
