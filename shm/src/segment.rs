@@ -315,15 +315,6 @@ impl Segment {
         self.header().accepted.store(accepted, Ordering::Release);
     }
 
-    /// Device and inode of each of the segment's files, so that nobody passes one of them in as an image.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    pub fn file_ids(&self) -> io::Result<Vec<(u64, u64)>> {
-        let id = |file: io::Result<fs::DirEntry>| file?.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
-        fs::read_dir(&self.folder)?.map(id).collect()
-    }
-
     /// The process table.
     pub fn processes(&self) -> &[ProcessEntry] {
         // SAFETY: the layout places the entries, atomics alone, there.

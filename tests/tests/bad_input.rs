@@ -1,7 +1,13 @@
 //! What clients do wrong. A call that cannot be fails with its code and the value, and accepts nothing; a frame that
 //! cannot be gets its typed error, and its neighbours in the batch get their detections.
 
-use std::{collections::HashMap, fs, os::unix::fs::symlink, path::Path, time::Duration};
+use std::{
+    collections::HashMap,
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use framepipe_client::{ErrorCode, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_proto::v1::{PullResultRequest, PushDataRequest};
@@ -78,14 +84,17 @@ async fn a_call_that_cannot_be_fails_with_its_value_and_accepts_nothing() {
     let absent = home.inbox().join("absent.png");
     refused(&server, blob(&absent, &[1]), Code::NotFound, &[&text(&absent)]).await;
 
-    let segment = fs::read_dir(home.shm()).expect("the segment's parent").next().expect("the segment").expect("it");
-    let mut own = 0;
-    for file in fs::read_dir(segment.path()).expect("the segment is a folder") {
-        let file = file.expect("an entry").path();
-        refused(&server, blob(&file, &[1]), Code::PermissionDenied, &[&text(&file), "own memory"]).await;
-        own += 1;
+    let own: Vec<PathBuf> = fs::read_dir(home.shm())
+        .expect("the segment's parent")
+        .flat_map(|folder| fs::read_dir(folder.expect("an entry").path()).expect("the segment and the journal are folders"))
+        .map(|file| file.expect("an entry").path())
+        .collect();
+    for file in &own {
+        refused(&server, blob(file, &[1]), Code::PermissionDenied, &[&text(file), "own memory"]).await;
     }
-    assert!(own > 1, "the segment has several files");
+    for name in ["control", "owner"] {
+        assert!(own.iter().any(|file| file.ends_with(name)), "the segment and the journal have a file each: {own:?}");
+    }
 
     let more = bytes + 1;
     refused(&server, blob(&good, &[more]), Code::InvalidArgument, &[&text(&good), &format!("sizes[0] = {more}")]).await;

@@ -135,7 +135,7 @@ impl Hub {
         };
         Ok(Self {
             state: Mutex::new(state),
-            roots: Roots::open(&config.server.inbox, segment.file_ids()?)?,
+            roots: Roots::open(&config.server.inbox, &[segment.folder().to_owned(), memory, folder])?,
             gate,
             frames_max: config.frames_max as usize,
             stream_frames_max: config.journal.stream_bytes_max / (plan.result_bytes_max + RECORD_HEAD_BYTES),

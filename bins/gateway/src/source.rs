@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -16,8 +16,8 @@ use tonic::Status;
 /// The allowed roots, opened once.
 pub struct Roots {
     roots: Vec<(PathBuf, OwnedFd)>,
-    /// Files that are no images: framepipe's own memory.
-    own: Vec<(u64, u64)>,
+    /// Folders whose files are no images: framepipe's own, without symlinks in their paths.
+    own: Vec<PathBuf>,
 }
 
 /// A file as it was when it was accepted.
@@ -36,13 +36,14 @@ pub struct Source {
 }
 
 impl Roots {
-    /// Opens the roots. `own` are the files that clients may not name.
-    pub fn open(roots: &[PathBuf], own: Vec<(u64, u64)>) -> anyhow::Result<Self> {
+    /// Opens the roots. `own` are the folders whose files clients may not name; those that are not there hold none.
+    pub fn open(roots: &[PathBuf], own: &[PathBuf]) -> anyhow::Result<Self> {
         let open_root = |path: &PathBuf| {
             let root = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .with_context(|| format!("the inbox {} cannot be opened (server.inbox)", path.display()))?;
             anyhow::Ok((path.clone(), root))
         };
+        let own = own.iter().filter_map(|folder| folder.canonicalize().ok()).collect();
         Ok(Self { roots: roots.iter().map(open_root).collect::<anyhow::Result<_>>()?, own })
     }
 
@@ -71,17 +72,22 @@ impl Roots {
             }
             other => return Err(Status::invalid_argument(format!("{path} is no regular file but a {other:?}"))),
         }
-        let id = (stat.st_dev, stat.st_ino);
-        if self.own.contains(&id) {
+        if self.is_own(&file).map_err(|error| unreadable(path, &error))? {
             return Err(Status::permission_denied(format!("{path} is framepipe's own memory, not an image")));
         }
         Ok(Source {
             root: number as u32,
             path: below.to_owned(),
-            id,
+            id: (stat.st_dev, stat.st_ino),
             bytes: u64::try_from(stat.st_size).unwrap_or(0),
             mtime_ns: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec as i64),
         })
+    }
+
+    /// True where the kernel's own name of the file, in which no `..` and no symlink is left, lies in an own folder.
+    fn is_own(&self, file: &OwnedFd) -> io::Result<bool> {
+        let name = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        Ok(self.own.iter().any(|own| name.starts_with(own)))
     }
 
     fn outside(&self, path: &str) -> Status {
@@ -115,7 +121,7 @@ fn unreadable(path: &str, error: &io::Error) -> Status {
 mod tests {
     use super::*;
     use rustix::fs::{CWD, mkfifoat};
-    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::os::unix::fs::symlink;
     use tonic::Code;
 
     #[test]
@@ -126,12 +132,15 @@ mod tests {
         let image = root.join("sub/a.jpg");
         std::fs::write(&image, b"12345").expect("written");
         std::fs::write(folder.path().join("outside"), b"x").expect("written");
-        std::fs::write(root.join("own"), b"x").expect("written");
+        std::fs::create_dir_all(root.join("own/deep")).expect("made");
+        std::fs::write(root.join("own/deep/file"), b"x").expect("written");
         symlink(&image, root.join("link")).expect("linked");
         symlink(folder.path(), root.join("up")).expect("linked");
         mkfifoat(CWD, root.join("fifo"), Mode::RUSR | Mode::WUSR).expect("made");
-        let own = std::fs::metadata(root.join("own")).map(|file| (file.dev(), file.ino())).expect("it is there");
-        let roots = Roots::open(std::slice::from_ref(&root), vec![own]).expect("opened");
+        // Named by way of a symlink, it is the same folder.
+        let own = folder.path().join("alias");
+        symlink(root.join("own"), &own).expect("linked");
+        let roots = Roots::open(std::slice::from_ref(&root), &[own, folder.path().join("none")]).expect("opened");
         let look = |path: &str| roots.look(&format!("{}/{path}", root.display()));
 
         let source = look("sub/a.jpg").expect("a good file");
@@ -141,7 +150,8 @@ mod tests {
             ("sub/../../outside", Code::PermissionDenied),
             ("link", Code::PermissionDenied),
             ("up/outside", Code::PermissionDenied),
-            ("own", Code::PermissionDenied),
+            ("own/deep/file", Code::PermissionDenied),
+            ("sub/../own/deep/file", Code::PermissionDenied),
             ("fifo", Code::InvalidArgument),
             ("sub", Code::InvalidArgument),
             ("", Code::InvalidArgument),

@@ -38,28 +38,37 @@ struct Arrival {
     at_ns: u64,
     /// How long detect had its frame.
     detect_us: u64,
-    /// From the end of each stage to here, by the result's own times.
-    since_us: Vec<(String, u64)>,
+    /// What followed each stage, by the result's own times.
+    after: Vec<After>,
+}
+
+/// A frame's way from the end of a stage to its result.
+struct After {
+    stage: String,
+    took_us: u64,
+    /// Of that, how long it waited for later stages, behind the frames that were there before it.
+    queued_us: u64,
 }
 
 type Arrivals = Arc<Mutex<Vec<Arrival>>>;
 
 impl Arrival {
     fn of(result: &FrameResult) -> Self {
-        let mut since_us = Vec::with_capacity(result.times.len());
-        let mut passed_us = 0;
+        let mut after = Vec::with_capacity(result.times.len());
+        let (mut took_us, mut queued_us) = (0, 0);
         for time in result.times.iter().rev() {
-            since_us.push((time.stage.clone(), passed_us));
-            passed_us += time.queued_us + time.busy_us;
+            after.push(After { stage: time.stage.clone(), took_us, queued_us });
+            took_us += time.queued_us + time.busy_us;
+            queued_us += time.queued_us;
         }
         let detect_us = result.times.iter().find(|time| time.stage == "detect").map_or(0, |time| time.busy_us);
-        Self { at_ns: monotonic_ns(), detect_us, since_us }
+        Self { at_ns: monotonic_ns(), detect_us, after }
     }
 
-    /// When the stage was done with its frame.
-    fn passed_ns(&self, stage: &str) -> u64 {
-        let since = self.since_us.iter().find(|(name, _)| name == stage).map_or(0, |(_, us)| us * 1000);
-        self.at_ns.saturating_sub(since)
+    /// What followed the stage, if its frame passed the stage after this moment.
+    fn passed(&self, stage: &str, after_ns: u64) -> Option<&After> {
+        let after = self.after.iter().find(|after| after.stage == stage)?;
+        (self.at_ns.saturating_sub(after.took_us * 1000) > after_ns).then_some(after)
     }
 }
 
@@ -132,11 +141,12 @@ impl Loaded {
         near.map(|(start, end)| ms(end - start)).fold(0.0, f64::max)
     }
 
-    /// When the first result came whose frame passed a stage after this moment.
-    fn first_past(&self, stage: &str, after_ns: u64) -> u64 {
+    /// The first result whose frame passed a stage after this moment: when it came, and how long its frame had waited for
+    /// later stages.
+    fn first_past(&self, stage: &str, after_ns: u64) -> (u64, f64) {
         wait_for("a frame that passed the new worker", PATIENCE, || {
             let arrivals = self.arrivals.lock().expect("no holder panics");
-            arrivals.iter().find(|one| one.passed_ns(stage) > after_ns).map(|one| one.at_ns)
+            arrivals.iter().find_map(|one| Some((one.at_ns, one.passed(stage, after_ns)?.queued_us as f64 / 1e3)))
         })
     }
 
@@ -279,22 +289,29 @@ async fn one_of_two(kills: usize, figures: &mut Vec<Figure>) {
 
 async fn the_only_one(stage: &str, kills: usize, figures: &mut Vec<Figure>) {
     let loaded = Loaded::start(Home::new(), "recovery", 1).await;
-    let mut beyond = Vec::new();
+    let (mut first, mut unqueued, mut gaps) = (vec![], vec![], vec![]);
     for _ in 0..kills {
         let kill = loaded.kill(stage, 0);
         // The worker is dead from `dead_ns` on: what passed the stage later passed the new one.
-        let first_ns = loaded.first_past(stage, kill.dead_ns);
-        beyond.push(signed_ms(first_ns, kill.killed_ns) - start_ms(&loaded.server, stage));
+        let (first_ns, queued) = loaded.first_past(stage, kill.dead_ns);
+        let start_up = start_ms(&loaded.server, stage);
+        first.push(signed_ms(first_ns, kill.killed_ns) - start_up);
+        unqueued.push(signed_ms(first_ns, kill.killed_ns) - start_up - queued);
+        gaps.push(loaded.longest_gap(kill.killed_ns, first_ns + 100_000_000) - start_up);
     }
     eprintln!("bench-recovery: {kills} kills of the only {stage}");
+    let line = |what: &str, which: &str| format!("only {stage}: {what}, beyond its start-up, ms, {which}");
     figures.extend([
         Figure::told(format!("kills of the only {stage} worker"), kills as f64),
+        Figure::told(line("kill to its first result", "median"), quantile(&first, 0.5)),
         Figure::at_most(
-            format!("kill of the only {stage} to the first new result, beyond its start-up, ms, median"),
-            quantile(&beyond, 0.5),
+            line("the same without its wait behind older frames in later stages", "median"),
+            quantile(&unqueued, 0.5),
             50.0,
         ),
-        Figure::told(format!("the same for {stage}, worst"), quantile(&beyond, 1.0)),
+        Figure::at_most(line("the same, without that wait", "worst"), quantile(&unqueued, 1.0), 50.0),
+        Figure::at_most(line("longest time without any result", "median"), quantile(&gaps, 0.5), 50.0),
+        Figure::at_most(line("longest time without any result", "worst"), quantile(&gaps, 1.0), 50.0),
     ]);
     loaded.end().await;
 }
