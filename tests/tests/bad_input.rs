@@ -86,7 +86,9 @@ async fn a_call_that_cannot_be_fails_with_its_value_and_accepts_nothing() {
 
     let own: Vec<PathBuf> = fs::read_dir(home.shm())
         .expect("the segment's parent")
-        .flat_map(|folder| fs::read_dir(folder.expect("an entry").path()).expect("the segment and the journal are folders"))
+        .flat_map(|folder| {
+            fs::read_dir(folder.expect("an entry").path()).expect("the segment and the journal are folders")
+        })
         .map(|file| file.expect("an entry").path())
         .collect();
     for file in &own {

@@ -112,10 +112,10 @@ impl Deliverer {
 
     /// Drops results that are too old, where the configuration wants it.
     fn expire(&self) {
-        let expired = self.hub.lock().expire(SystemTime::now());
-        match expired {
-            Ok(count) => self.process.entry().count(Counter::Dropped, count as u64),
-            Err(error) => framepipe_pipeline::say!("gateway: old results cannot be dropped: {error}"),
+        let (count, result) = self.hub.lock().expire(SystemTime::now());
+        self.process.entry().count(Counter::Dropped, count as u64);
+        if let Err(error) = result {
+            framepipe_pipeline::say!("gateway: old results cannot be dropped: {error}");
         }
     }
 
@@ -186,11 +186,10 @@ impl Deliverer {
         let request: Request = bytemuck::pod_read_unaligned(work.request());
         let stream =
             StreamId::new(&request.stream.as_str()).expect("this gateway, or its predecessor, wrote the request");
-        if work.attempts() >= self.process.order.config.attempts_max {
-            let (attempts, frame) = (work.attempts(), request.frame);
-            let message =
-                format!("its result killed the gateway {attempts} times: see `framepipe quarantine show {frame}`");
-            let payload = error_result(&request, &FrameError::new(ErrorCode::Poison, message)).encode_to_vec();
+        let config = &self.process.order.config;
+        if work.attempts() >= config.attempts_max {
+            let error = config.quarantine.given_up("framepipe-gateway", work.attempts(), request.frame);
+            let payload = error_result(&request, &error).encode_to_vec();
             return Finished { work, request, stream, payload };
         }
         let mut payload = self.encoder.encode(&work, &request, claimed_ns).encode_to_vec();

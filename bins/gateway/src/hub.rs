@@ -258,15 +258,16 @@ impl State {
         Ok(())
     }
 
-    /// Drops the results that are too old, and tells their readers; returns how many.
-    pub fn expire(&mut self, now: SystemTime) -> Result<usize, JournalError> {
+    /// Drops the results that are too old, and tells their readers; how many those were, whatever went wrong beside.
+    pub fn expire(&mut self, now: SystemTime) -> (usize, Result<(), JournalError>) {
+        let Self { journals, streams, .. } = self;
         let mut total = 0;
-        for (stream, count) in self.journals.expire(now)? {
+        let result = journals.expire(now, |stream, count| {
             framepipe_pipeline::say!("gateway: stream {stream}: {count} results were dropped unread for their age");
-            self.streams.get(&stream).into_iter().for_each(Stream::tell);
+            streams.get(stream).into_iter().for_each(Stream::tell);
             total += count;
-        }
-        Ok(total)
+        });
+        (total, result)
     }
 
     /// Makes all appended records of every stream visible.
@@ -309,6 +310,9 @@ pub fn status(error: JournalError) -> Status {
 fn log(report: &OpenReport) {
     if report.records > 0 {
         framepipe_pipeline::say!("gateway: {} unread results in {} streams", report.records, report.streams);
+    }
+    if report.memory_is_full {
+        framepipe_pipeline::say!("gateway: the tmpfs for unread results is full (paths.shm): they go to the disk");
     }
     for cut in &report.cut {
         framepipe_pipeline::say!(

@@ -96,6 +96,11 @@ class Batches:
                 heapq.heappop(self._by_age)
             return bool(self._by_age) and self._by_age[0] < frame
 
+    def await_no_earlier(self) -> None:
+        """Some results will never come, nobody knows which: of the frames out now none counts in `awaits_before`."""
+        with self._changed:
+            self._by_age.clear()
+
     def has_pushed(self) -> bool:
         """Whether this client has pushed anything; waits for a call that is under way, so that it counts."""
         with self._changed:

@@ -37,19 +37,21 @@ class ByFrame:
         self._batches = batches
         self._held: list[tuple[int, int, FrameResult]] = []
         self._last: int | None = None
-        self._has_gaps = False
+        self._through = -1
 
     def put(self, result: FrameResult) -> None:
-        """Takes a result in. After a gap nobody knows which frames will never come: none is waited for any more."""
-        self._has_gaps = self._has_gaps or result.gap is not None
+        """Takes a result in. At a gap nobody knows which earlier frames will never come: none of them is waited for."""
         heapq.heappush(self._held, (result.frame, result.sequence, result))
+        if result.gap is not None:
+            self._through = max(frame for frame, _, _ in self._held)
+            self._batches.await_no_earlier()
 
     def pop(self, drained: bool) -> FrameResult | None:
         """The next result to hand on, if it may go."""
         if not self._held:
             return None
         frame = self._held[0][0]
-        if not (drained or self._has_gaps or len(self._held) > self._window or self._is_next(frame)):
+        if not (drained or frame <= self._through or len(self._held) > self._window or self._is_next(frame)):
             return None
         self._last = frame
         return heapq.heappop(self._held)[2]

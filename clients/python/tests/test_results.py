@@ -261,8 +261,18 @@ def test_a_gap_is_handed_on_and_holds_nothing_back(manual, manual_client, ordere
         manual.changed.notify_all()
     with manual_client.results(ordered=ordered, timeout=20) as results:
         first, second = next(results), next(results)
+        # What is pushed afterwards is ordered as ever.
+        later = manual_client.push([b"y"] * 2).first_frame
+        with manual.changed:
+            for sequence, frame in ((4, later + 1), (5, later)):
+                result = manual.frames.pop(frame)
+                result.sequence = sequence
+                manual.journal.append(result)
+            manual.changed.notify_all()
+        then = [next(results).frame, next(results).frame]
     assert first.gap == (1, 2) and first.error is None and first.sequence == 2
     assert second.gap is None and second.frame == batch.first_frame + 2
+    assert then == ([later, later + 1] if ordered else [later + 1, later])
 
 
 def test_a_result_carries_everything_that_the_server_says(client, server):

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use framepipe_client::{Error, FrameResult, Results, ResultsOptions, StreamExt};
+use framepipe_client::{Error, FrameResult, Gap, Outcome, Results, ResultsOptions, StreamExt};
 use tokio::time::timeout;
 use tonic::Code;
 
@@ -53,6 +53,25 @@ async fn a_stream_that_ends_early_is_resumed() {
     assert_eq!(rest_of(results, 10).await, (1..=10).collect::<Vec<_>>());
     let begins: Vec<u64> = bench.fake.state().pulls.iter().map(|pull| pull.after_sequence).collect();
     assert_eq!(begins, [0, 3, 3, 5]);
+}
+
+#[tokio::test]
+async fn a_gap_is_handed_on_and_resumed_behind() {
+    let bench = Bench::new();
+    bench.push(5).await;
+    bench.fake.change(|state| {
+        // The first three were dropped for their age; the connection breaks right behind the report of it.
+        let gap = Outcome::Gap(Gap { first_sequence: 1, last_sequence: 3 });
+        state.journal[2] = FrameResult { sequence: 3, outcome: Some(gap), ..Default::default() };
+        state.acknowledged = 2; // the fake's way to begin with the third entry
+        state.pull_faults.push_back((1, Some(Code::Unavailable)));
+    });
+    let mut results = bench.client.results("cam-1", until_drained());
+    let gap = next(&mut results).await;
+    assert!(matches!(gap.outcome, Some(Outcome::Gap(_))), "{gap:?}");
+    assert_eq!(rest(results).await, [4, 5]);
+    let begins: Vec<u64> = bench.fake.state().pulls.iter().map(|pull| pull.after_sequence).collect();
+    assert_eq!((begins, bench.fake.state().acknowledged), (vec![0, 3], 5));
 }
 
 async fn rest_of(mut results: Results, count: usize) -> Vec<u64> {

@@ -57,7 +57,8 @@ impl Journals {
         builder.create(&folder).map_err(JournalError::io("make", &folder))?;
         let mut memory = Memory::open(memory, dir, options.memory_bytes_max)?;
         let (mut floor, damaged) = Position::open(dir.join("floor"), 0)?;
-        let mut report = OpenReport::default();
+        let memory_is_full = options.memory_bytes_max > 0 && !memory.is_there();
+        let mut report = OpenReport { memory_is_full, ..OpenReport::default() };
         let mut opened = Vec::new();
         for entry in std::fs::read_dir(&folder).map_err(JournalError::io("list", &folder))? {
             let path = entry.map_err(JournalError::io("list", &folder))?.path();
@@ -216,23 +217,19 @@ impl Journals {
         Ok(sequence)
     }
 
-    /// Drops the visible records that are older than the retention; returns the streams that lost some, and how many.
+    /// Drops the visible records that are older than the retention, and tells how many those were of each stream that lost
+    /// some.
     ///
     /// # Errors
-    /// [`JournalError::Io`]; what was dropped by then stays so.
-    pub fn expire(&mut self, now: SystemTime) -> Result<Vec<(StreamId, usize)>, JournalError> {
+    /// [`JournalError::Io`], the first of them: one stream's fault is no other's, and what was told of is dropped.
+    pub fn expire(&mut self, now: SystemTime, mut tell: impl FnMut(&StreamId, usize)) -> Result<(), JournalError> {
         let retention_s = self.options.retention.as_secs();
         if retention_s == 0 {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let before = unix_s(now).saturating_sub(retention_s);
         let Self { streams, frames, memory, .. } = self;
-        let mut dropped = Vec::new();
-        for stream in streams.values_mut() {
-            let count = stream.expire(before, frames, memory)?;
-            dropped.extend((count > 0).then(|| (stream.id.clone(), count)));
-        }
-        Ok(dropped)
+        streams.values_mut().fold(Ok(()), |result, stream| result.and(stream.expire(before, frames, memory, &mut tell)))
     }
 
     /// The first and the last sequence that a reader behind `after` has missed, because they were dropped for their age.
@@ -246,11 +243,11 @@ impl Journals {
     /// Moves what lies in memory to the disk, for an end that is not a death: the last call before the journal is dropped.
     ///
     /// # Errors
-    /// [`JournalError::Io`], on a full disk for example: what is not on disk stays in memory, where the next opening finds
-    /// it.
+    /// [`JournalError::Io`], the first of them, on a full disk for example: what is not on disk stays in memory, where the
+    /// next opening finds it.
     pub fn close(&mut self) -> Result<(), JournalError> {
         let Self { streams, memory, .. } = self;
-        streams.values_mut().try_for_each(|stream| stream.move_to_disk(memory))?;
+        streams.values_mut().fold(Ok(()), |result, stream| result.and(stream.move_to_disk(memory)))?;
         memory.remove()
     }
 
@@ -327,6 +324,9 @@ impl Journals {
     fn make_stream(&self, stream: &StreamId) -> Result<Stream, JournalError> {
         let (aside, place) = (self.aside(stream)?, self.folder.join(stream.as_str()));
         DirBuilder::new().mode(0o700).create(&aside).map_err(JournalError::io("make", &aside))?;
+        if let Some(left) = self.memory.of(stream) {
+            remove_all(&left)?; // of a dropped stream of this name, whose folder could not be removed then
+        }
         let floor = self.floor.sequence();
         let made = open_stream(stream.clone(), aside.clone(), None, floor, &mut OpenReport::default());
         let moved = made.and_then(|_| std::fs::rename(&aside, &place).map_err(JournalError::io("rename", &aside)));
@@ -354,10 +354,16 @@ impl Journals {
     /// A free place for the stream's files, where no opening takes them for a stream.
     fn aside(&self, stream: &StreamId) -> Result<PathBuf, JournalError> {
         let aside = self.folder.join(format!("{PARTIAL}{stream}"));
-        match std::fs::remove_dir_all(&aside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(JournalError::io("remove", &aside)(error)),
-            _ => Ok(aside),
-        }
+        remove_all(&aside)?;
+        Ok(aside)
+    }
+}
+
+/// Removes a folder with all that is in it, where there is one.
+fn remove_all(folder: &Path) -> Result<(), JournalError> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(JournalError::io("remove", folder)(error)),
+        _ => Ok(()),
     }
 }
 

@@ -30,13 +30,13 @@ impl Memory {
     pub(crate) fn open(folder: &Path, dir: &Path, bytes_max: u64) -> Result<Self, JournalError> {
         // One that a former process left is taken over, whatever the budget is now.
         let wanted = bytes_max > 0 || folder.exists();
-        if wanted {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-            made.map_err(JournalError::io("make", folder))?;
-            check_user(folder)?;
-            own(folder, dir)?;
-        }
-        Ok(Self { folder: wanted.then(|| folder.to_owned()), bytes_max, used: 0 })
+        let folder = if wanted { take(folder, dir)? } else { None };
+        Ok(Self { folder, bytes_max, used: 0 })
+    }
+
+    /// False where everything lies on disk.
+    pub(crate) fn is_there(&self) -> bool {
+        self.folder.is_some()
     }
 
     /// Where the segments of a stream lie.
@@ -78,6 +78,17 @@ impl Memory {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Opens or makes the folder, which is then this journal's; none where the tmpfs is full. One that holds results has an
+/// owner already, so nothing needs to be written in it.
+fn take(folder: &Path, dir: &Path) -> Result<Option<PathBuf>, JournalError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(JournalError::io("make", folder));
+    let taken = made.and_then(|()| check_user(folder)).and_then(|()| own(folder, dir));
+    match taken {
+        Err(error) if error.is_full() => Ok(None),
+        taken => taken.map(|()| Some(folder.to_owned())),
     }
 }
 

@@ -18,6 +18,8 @@ pub struct OpenReport {
     /// The journal's file `floor`, where it was damaged. It begins anew behind the streams that are left: one that was
     /// dropped before may get sequences again that it had.
     pub floor_damage: Option<PathBuf>,
+    /// The tmpfs was too full for anything: all results go to the disk, until the next opening.
+    pub memory_is_full: bool,
 }
 
 /// The rest of an interrupted append, cut off.

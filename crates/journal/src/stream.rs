@@ -237,23 +237,25 @@ impl Stream {
         self.forget(sequence, frames, memory)
     }
 
-    /// Drops the visible records that were appended before `unix_s`; returns how many.
+    /// Drops the visible records that were appended before `unix_s`, and tells how many, if any.
     pub(crate) fn expire(
         &mut self,
         unix_s: u64,
         frames: &mut Frames,
         memory: &mut Memory,
-    ) -> Result<usize, JournalError> {
+        mut tell: impl FnMut(&StreamId, usize),
+    ) -> Result<(), JournalError> {
         let visible = self.visible;
         let is_old = |entry: &&Entry| entry.unix_s < unix_s && entry.sequence <= visible;
         let count = self.kept.iter().take_while(is_old).count();
-        let Some(last) = count.checked_sub(1).map(|last| self.kept[last].sequence) else { return Ok(0) };
+        let Some(last) = count.checked_sub(1).map(|last| self.kept[last].sequence) else { return Ok(()) };
         match &mut self.dropped {
             Some(dropped) => dropped.store(last)?,
             None => self.dropped = Some(Position::open(self.folder.join("dropped"), last)?.0),
         }
-        self.forget(last, frames, memory)?;
-        Ok(count)
+        // Dropped they are, whether or not their segments can be deleted now.
+        tell(&self.id, count);
+        self.forget(last, frames, memory)
     }
 
     /// The first and the last sequence that a reader behind `after` has missed, because they were dropped.
@@ -344,8 +346,11 @@ impl Stream {
             let moved = Segment { place: Place::Disk, ..segment };
             let (to, aside) = (self.path_of(&moved), self.folder.join(MOVING));
             // Whole or not at all: an opening that finds both keeps the one on disk.
-            copy(&from, &aside).map_err(JournalError::io("copy", &from))?;
-            std::fs::rename(&aside, &to).map_err(JournalError::io("rename", &aside))?;
+            let copied = copy(&from, &aside).map_err(JournalError::io("copy", &from));
+            let placed = copied.and_then(|()| std::fs::rename(&aside, &to).map_err(JournalError::io("rename", &aside)));
+            placed.inspect_err(|_| {
+                let _ = std::fs::remove_file(&aside); // or the next opening removes it
+            })?;
             self.delete(&segment, memory)?;
             self.segments[index] = moved;
         }

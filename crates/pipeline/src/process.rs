@@ -201,6 +201,7 @@ pub fn run_stage<S: Stage, E: std::fmt::Display>(about: &str, open: impl FnOnce(
         stage: process.order.stage,
         config: process.order.config.stages[process.order.stage].clone(),
         attempts_max: process.order.config.attempts_max,
+        quarantine: process.order.config.quarantine.clone(),
         stop: &process.stop,
     };
     match stage_loop::run(&mut stage, &context) {

@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use framepipe_frame::{RawFrame, Request};
+use framepipe_frame::{ErrorCode, FrameError, RawFrame, Request};
 use serde::{Deserialize, Serialize};
 
 use crate::QuarantineConfig;
@@ -91,6 +91,18 @@ impl Entry {
             unix_s: 0,
             last_words: Vec::new(),
         }
+    }
+}
+
+impl QuarantineConfig {
+    /// The answer to a frame that is given up: what died of it, how often, and where to read more.
+    pub fn given_up(&self, binary: &str, attempts: u8, frame: u64) -> FrameError {
+        let story = match self.entries_max {
+            0 => "see the launcher's log (quarantine.entries_max is 0: nothing is kept)".to_owned(),
+            _ => format!("see `framepipe quarantine show {frame}`"),
+        };
+        let message = format!("the frame killed {binary} {attempts} times, worked on alone: {story}");
+        FrameError::new(ErrorCode::Poison, message)
     }
 }
 

@@ -10,7 +10,7 @@ use bytemuck::Zeroable;
 use framepipe_frame::{Descriptor, ErrorCode, FrameError, Request};
 use framepipe_shm::{Counter, Lost, Outcome, POOL_COUNT_MAX, ProcessEntry, Shortage, Work, Worker, monotonic_ns};
 
-use crate::{GATEWAY, Pool, STAGES, StageConfig};
+use crate::{GATEWAY, Pool, QuarantineConfig, STAGES, StageConfig};
 
 /// Longest time that a stage sleeps before it beats again.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
@@ -141,6 +141,7 @@ pub(crate) struct LoopContext<'s> {
     pub stage: usize,
     pub config: StageConfig,
     pub attempts_max: u8,
+    pub quarantine: QuarantineConfig,
     pub stop: &'s AtomicBool,
 }
 
@@ -188,7 +189,8 @@ fn collect<'s, S: Stage>(
     batch: &mut Vec<Item<'s, S::Plan>>,
 ) -> Result<(), Lost> {
     let mut deadline = None;
-    // Looked at before a frame is claimed: one that has to be put back loses its place in the queue.
+    // Looked at before a frame is claimed, because one that has to be put back loses its place in the queue. The smallest
+    // slots stand for all: a frame that needs a larger one may still have to be put back.
     let has_slots = |pool: &Pool| context.worker.wait_for_slot(*pool as usize, 1, IDLE_WAIT, || context.is_stopping());
     if !STAGES[context.stage].writes.iter().all(has_slots) {
         context.entry.beat();
@@ -288,12 +290,7 @@ fn refuse(context: &LoopContext<'_>, frame: &Frame<'_>, now_ns: u64) -> Result<(
     let row = &STAGES[context.stage];
     let attempts = frame.work.attempts();
     if attempts >= context.attempts_max {
-        let number = frame.request().frame;
-        let message = format!(
-            "the frame killed {} {attempts} times, working on it alone: see `framepipe quarantine show {number}`",
-            row.binary
-        );
-        return Err(FrameError::new(ErrorCode::Poison, message));
+        return Err(context.quarantine.given_up(row.binary, attempts, frame.request().frame));
     }
     frame.descriptor.check()?;
     let deadline_ns = frame.request().deadline_ns;
