@@ -229,7 +229,8 @@ impl Journals {
         }
         let before = unix_s(now).saturating_sub(retention_s);
         let Self { streams, frames, memory, .. } = self;
-        streams.values_mut().fold(Ok(()), |result, stream| result.and(stream.expire(before, frames, memory, &mut tell)))
+        let expire = |stream: &mut Stream| stream.expire(before, frames, memory, &mut tell);
+        try_all(streams.values_mut().map(expire))
     }
 
     /// The first and the last sequence that a reader behind `after` has missed, because they were dropped for their age.
@@ -247,7 +248,7 @@ impl Journals {
     /// next opening finds it.
     pub fn close(&mut self) -> Result<(), JournalError> {
         let Self { streams, memory, .. } = self;
-        streams.values_mut().fold(Ok(()), |result, stream| result.and(stream.move_to_disk(memory)))?;
+        try_all(streams.values_mut().map(|stream| stream.move_to_disk(memory)))?;
         memory.remove()
     }
 
@@ -376,4 +377,10 @@ fn raise<'a>(floor: &mut Position, streams: impl Iterator<Item = &'a Stream>) ->
         floor.store(last)?;
     }
     Ok(())
+}
+
+/// Goes through all of them, whatever one of them says; the first error, if there is one.
+fn try_all(attempts: impl Iterator<Item = Result<(), JournalError>>) -> Result<(), JournalError> {
+    let all: Vec<_> = attempts.collect();
+    all.into_iter().collect()
 }
