@@ -64,46 +64,45 @@ impl Repairs {
 pub struct Death {
     /// Index of its place.
     pub place: usize,
-    /// The owner id that it bore.
-    pub owner: u16,
     /// The dead process.
     pub child: Child,
     /// How it ended.
     pub status: ExitStatus,
-    frames: usize,
 }
 
 impl Supervisor<'_> {
     /// Waits for the dead, repairs what they had, and settles when each starts again.
     pub(crate) fn bury(&mut self) -> anyhow::Result<()> {
-        let mut deaths = self.deaths()?;
-        // One repair for all who died by now.
-        let blames: Vec<Blame> = deaths.iter().filter_map(|death| self.blame(death)).collect();
-        if !blames.is_empty() {
-            for casualty in self.segment.casualties() {
-                let of = |death: &&mut Death| death.owner == casualty.word().owner();
-                deaths.iter_mut().find(of).into_iter().for_each(|death| death.frames += 1);
+        let mut deaths = Vec::new();
+        // One after the other: until it is waited for, a dead process counts as living, and one's blame is no other's.
+        while let Some(death) = self.next_death()? {
+            if let Some(blame) = self.blame(&death) {
+                self.repair(&death, blame);
             }
-            let blame = if blames.contains(&Blame::Frames) { Blame::Frames } else { Blame::Nobody };
-            self.isolate_poison(blame, &deaths);
-            let repair = self.segment.recover(blame);
-            let (noticed_ns, repaired_ns) = (self.woken_ns, monotonic_ns());
-            for Death { place, child, frames, .. } in &deaths {
-                let place = &self.places[*place];
-                let stage = STAGES.get(place.stage).map_or("gateway", |row| row.name).to_owned();
-                let (instance, pid, frames) = (place.instance, child.pid, *frames);
-                self.repairs.note(RepairNote { stage, instance, pid, noticed_ns, repaired_ns, frames });
-            }
-            let us = (repaired_ns - noticed_ns) / 1000;
-            let frames = repair.reclaimed + repair.accepted;
-            framepipe_pipeline::say!("launcher: repaired in {us} µs: {frames} frames go back into their queues");
+            deaths.push(death);
         }
         deaths.iter().try_for_each(|death| self.settle(death))
     }
 
-    /// Waits for who is dead. From then on nobody bears their owner ids.
-    fn deaths(&mut self) -> anyhow::Result<Vec<Death>> {
-        let mut deaths = Vec::new();
+    /// Puts back what a dead process had.
+    fn repair(&self, death: &Death, blame: Blame) {
+        let in_hand = self.segment.casualties().count();
+        if blame == Blame::Frames {
+            self.isolate_poison(death);
+        }
+        let repair = self.segment.recover(blame);
+        let (noticed_ns, repaired_ns) = (self.woken_ns, monotonic_ns());
+        let place = &self.places[death.place];
+        let stage = STAGES.get(place.stage).map_or("gateway", |row| row.name).to_owned();
+        let (instance, pid) = (place.instance, death.child.pid);
+        self.repairs.note(RepairNote { stage, instance, pid, noticed_ns, repaired_ns, frames: in_hand });
+        let us = (repaired_ns - noticed_ns) / 1000;
+        let frames = repair.reclaimed + repair.accepted;
+        framepipe_pipeline::say!("launcher: repaired in {us} µs: {frames} frames go back into their queues");
+    }
+
+    /// Waits for one who is dead. From then on nobody bears its owner id.
+    fn next_death(&mut self) -> anyhow::Result<Option<Death>> {
         for (index, place) in self.places.iter_mut().enumerate() {
             let Some(child) = &place.child else { continue };
             let mut fds = [PollFd::from_borrowed_fd(child.pidfd(), PollFlags::IN)];
@@ -113,11 +112,10 @@ impl Supervisor<'_> {
             let Some(mut child) = place.child.take() else { continue };
             let status = child.wait()?;
             let entry = &self.segment.processes()[place.entry];
-            let owner = entry.owner();
             entry.vacate();
-            deaths.push(Death { place: index, owner, child, status, frames: 0 });
+            return Ok(Some(Death { place: index, child, status }));
         }
-        Ok(deaths)
+        Ok(None)
     }
 
     /// Whom a death blames: nobody, where the process ended by its own will, the launcher killed it at the end, or it had
@@ -134,17 +132,13 @@ impl Supervisor<'_> {
         Some(if own_will || is_stopping || !at_work { Blame::Nobody } else { Blame::Frames })
     }
 
-    /// Puts the frames that will be given up for these deaths into quarantine. A failure is said, and hinders nothing.
-    fn isolate_poison(&self, blame: Blame, deaths: &[Death]) {
-        if blame != Blame::Frames {
-            return;
-        }
+    /// Puts the frames that will be given up for this death into quarantine. A failure is said, and hinders nothing.
+    fn isolate_poison(&self, death: &Death) {
         for casualty in self.segment.casualties() {
             let word = casualty.word();
             if !word.is_suspect() || word.attempts() + 1 < self.config.attempts_max {
                 continue;
             }
-            let Some(death) = deaths.iter().find(|death| death.owner == word.owner()) else { continue };
             let place = &self.places[death.place];
             let request: Request = bytemuck::pod_read_unaligned(casualty.request());
             let story = isolate::Story {

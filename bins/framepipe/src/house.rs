@@ -19,7 +19,10 @@ use anyhow::{Context as _, anyhow, bail};
 use framepipe_frame::Request;
 use framepipe_pipeline::{Config, Plan, discarded};
 use framepipe_shm::{Access, Blame, Gate, Segment, SegmentError};
-use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal},
+};
 
 use crate::proc_stat::start_time;
 
@@ -124,13 +127,16 @@ fn segment_folder(config: &Config) -> PathBuf {
 /// Makes the segment, or takes over the one that a dead launcher left.
 fn segment(config: &Config, plan: &Plan, discard: bool) -> anyhow::Result<(&'static Segment, File)> {
     let folder = segment_folder(config);
-    let segment = match create(&folder, plan) {
+    let (segment, lock) = match create(&folder, plan) {
         Err(SegmentError::Exists(_)) => take_over(config, &folder, plan, discard)?,
-        made => made?,
+        made => (made?, lock_segment(&folder)?),
     };
-    let Some(lock) = Segment::lock(&folder)? else { return Err(belongs_to_another(&folder)) };
     // It lives as long as this process: threads and tables refer to it.
     Ok((Box::leak(Box::new(segment)), lock))
+}
+
+fn lock_segment(folder: &Path) -> anyhow::Result<File> {
+    Segment::lock(folder)?.ok_or_else(|| belongs_to_another(folder))
 }
 
 fn belongs_to_another(folder: &Path) -> anyhow::Error {
@@ -144,9 +150,10 @@ fn create(folder: &Path, plan: &Plan) -> Result<Segment, SegmentError> {
     Segment::create(folder, plan.geometry, now.as_nanos() as u64, now.as_secs() << 20)
 }
 
-fn take_over(config: &Config, folder: &Path, plan: &Plan, discard: bool) -> anyhow::Result<Segment> {
-    // Held for the moment; whoever has it for good is running.
-    if let Ok(None) = Segment::lock(folder) {
+fn take_over(config: &Config, folder: &Path, plan: &Plan, discard: bool) -> anyhow::Result<(Segment, File)> {
+    // Whoever has the lock is running; held from here on, nobody else takes the segment over.
+    let lock = Segment::lock(folder);
+    if let Ok(None) = lock {
         return Err(belongs_to_another(folder));
     }
     let ways = format!(
@@ -182,7 +189,7 @@ fn take_over(config: &Config, folder: &Path, plan: &Plan, discard: bool) -> anyh
         "took over {} from a launcher that died ({orphans} orphans ended): {repair:?}",
         folder.display()
     );
-    Ok(segment)
+    Ok((segment, lock?.ok_or_else(|| belongs_to_another(folder))?))
 }
 
 /// Notes the accepted frames of a segment that is about to go, for the gateway to answer.
@@ -197,9 +204,9 @@ fn note_discarded(segment: &Segment, state: &Path) -> anyhow::Result<usize> {
     Ok(requests.len())
 }
 
-fn remake(folder: &Path, plan: &Plan) -> anyhow::Result<Segment> {
+fn remake(folder: &Path, plan: &Plan) -> anyhow::Result<(Segment, File)> {
     Segment::remove(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-    Ok(create(folder, plan)?)
+    Ok((create(folder, plan)?, lock_segment(folder)?))
 }
 
 /// Kills every process that the table still names, waits for its death, and vacates the table.
@@ -212,7 +219,10 @@ fn end_processes(segment: &Segment) -> anyhow::Result<usize> {
             let pidfd = pidfd_open(pid, PidfdFlags::empty());
             // Looked at again: between the look and the open the pid may have become another's.
             if let Ok(pidfd) = pidfd.as_ref().map_err(drop).and_then(|fd| if alive() { Ok(fd) } else { Err(()) }) {
-                pidfd_send_signal(pidfd, Signal::KILL).context("cannot end an orphan")?;
+                match pidfd_send_signal(pidfd, Signal::KILL) {
+                    Ok(()) | Err(Errno::SRCH) => {} // or it has ended meanwhile
+                    Err(error) => return Err(error).context("cannot end an orphan"),
+                }
                 let mut fds = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
                 rustix::event::poll(&mut fds, None)?;
                 ended += 1;

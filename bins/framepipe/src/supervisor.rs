@@ -28,7 +28,7 @@ const SWEEP: Duration = Duration::from_millis(500);
 const STANDSTILL_NS: u64 = 2_000_000_000;
 /// For a process to take its first frame: models load slowly on a busy machine.
 const START_MAX: Duration = Duration::from_secs(120);
-/// For a process that was told to stop, to end by itself.
+/// For a process that was told to stop, to end by itself, without a sign of life.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
 /// Takes SIGINT and SIGTERM from now on. To be called before any thread is started: a thread that does not block them
@@ -177,7 +177,9 @@ impl<'a> Supervisor<'a> {
                         "{name}: finishing what was accepted, refusing new frames; once more to stop at once"
                     );
                     self.phase = Phase::Draining;
-                    self.command_gateway(Command::Drain);
+                    // One that is not ready has not counted the frames yet, and is told when it is.
+                    let gateway = self.places.last().and_then(|place| place.child.as_ref());
+                    gateway.filter(|child| child.is_ready).into_iter().for_each(|child| child.command(Command::Drain));
                 }
                 Phase::Draining => {
                     framepipe_pipeline::say!(
@@ -189,12 +191,6 @@ impl<'a> Supervisor<'a> {
             }
         }
         Ok(())
-    }
-
-    fn command_gateway(&self, command: Command) {
-        if let Some(child) = self.places.last().and_then(|place| place.child.as_ref()) {
-            child.command(command);
-        }
     }
 
     fn stop(&mut self, end: End) {
@@ -247,15 +243,17 @@ impl<'a> Supervisor<'a> {
                 self.config.stages.get(place.stage).map_or(self.config.server.hang_ms_max, |it| it.hang_ms_max);
             let most = Duration::from_millis(hang_ms);
             let Some(child) = &mut place.child else { continue };
+            let beat_ns = self.segment.processes()[place.entry].heartbeat_ns();
+            let silence = Duration::from_nanos(now_ns.saturating_sub(beat_ns.max(self.awake_since_ns)));
             let (age, most, what) = if child.is_ready {
-                let beat_ns = self.segment.processes()[place.entry].heartbeat_ns();
-                let since_ns = beat_ns.max(self.awake_since_ns);
-                (Duration::from_nanos(now_ns.saturating_sub(since_ns)), most, "no heartbeat")
+                (silence, most, "no heartbeat")
             } else {
-                (place.started.elapsed(), most.max(START_MAX), "not ready")
+                // A gateway that reads a large journal beats meanwhile; who loads a model cannot.
+                (silence.min(place.started.elapsed()), most.max(START_MAX), "not ready")
             };
-            if age > most && place.failure.is_none() {
-                place.failure = Some(format!("hung, {what} for {} ms, and was killed", age.as_millis()));
+            if age > most {
+                let hung = || format!("hung, {what} for {} ms, and was killed", age.as_millis());
+                place.failure.get_or_insert_with(hung);
                 child.kill();
             }
         }
@@ -336,8 +334,14 @@ impl<'a> Supervisor<'a> {
                 Ok(None)
             }
             Phase::Stopping { end, since } => {
-                if since.elapsed() > STOP_WAIT {
-                    self.places.iter_mut().filter_map(|place| place.child.as_mut()).for_each(Child::kill);
+                let now_ns = monotonic_ns();
+                for place in &mut self.places {
+                    // A gateway that takes many results to the disk beats meanwhile.
+                    let beat_ns = self.segment.processes()[place.entry].heartbeat_ns();
+                    let silence = Duration::from_nanos(now_ns.saturating_sub(beat_ns));
+                    if since.elapsed().min(silence) > STOP_WAIT {
+                        place.child.as_mut().into_iter().for_each(Child::kill);
+                    }
                 }
                 Ok(self.places.iter().all(|place| place.child.is_none()).then_some(end))
             }

@@ -34,8 +34,9 @@ pub fn up(config: Config, discard: bool) -> anyhow::Result<ExitCode> {
     let [free, ..] = house.segment.job_census();
     let holds_frames = free < house.segment.geometry().jobs as usize;
     house.clear(holds_frames)?;
-    Ok(match ended? {
-        End::Drained => ExitCode::SUCCESS,
-        End::Forced => ExitCode::FAILURE,
-    })
+    let end = ended?;
+    if holds_frames {
+        framepipe_pipeline::say!("accepted frames are kept in memory: the next start finishes them");
+    }
+    Ok(if end == End::Drained && !holds_frames { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -77,7 +77,8 @@ impl Deliverer {
         let state_folder = &self.process.order.config.state;
         let noted = discarded::noted(state_folder)?;
         let mut state = self.hub.lock();
-        for (run, request) in &noted {
+        // A segment that was kept after all finishes its frames itself.
+        for (run, request) in noted.iter().filter(|(run, _)| *run != self.hub.run) {
             let stream = StreamId::new(&request.stream.as_str())?;
             state.enter_stream(&stream)?;
             if !state.journals.contains(*run, request.frame) {

@@ -13,7 +13,8 @@ use framepipe_shm::{Gate, KeyEntry};
 
 /// The answers of recent calls, by key; bounded in number and in age.
 pub struct Answers {
-    answers: HashMap<String, PushDataResponse>,
+    /// With its place in the table: the entry of a key that was used anew outlives it there, and says nothing of it.
+    answers: HashMap<String, (usize, PushDataResponse)>,
     /// Expiry, place in the table and key: the oldest first.
     order: VecDeque<(u64, usize, String)>,
     free: Vec<usize>,
@@ -58,7 +59,7 @@ impl Answers {
         while self.order.front().is_some_and(|(expires_ns, ..)| *expires_ns < now_ns) {
             self.forget_oldest();
         }
-        self.answers.get(key).cloned()
+        self.answers.get(key).map(|(_, answer)| answer.clone())
     }
 
     /// A slot for a new key; the oldest one gives way.
@@ -76,12 +77,14 @@ impl Answers {
             self.free.pop();
         }
         self.order.push_back((slot.expires_ns, slot.place, key.to_owned()));
-        self.answers.insert(key.to_owned(), answer);
+        self.answers.insert(key.to_owned(), (slot.place, answer));
     }
 
     fn forget_oldest(&mut self) {
         if let Some((_, place, key)) = self.order.pop_front() {
-            self.answers.remove(&key);
+            if self.answers.get(&key).is_some_and(|(its_place, _)| *its_place == place) {
+                self.answers.remove(&key);
+            }
             self.free.push(place);
         }
     }
@@ -119,6 +122,15 @@ mod tests {
         put(&mut answers, "d", 4, 12 * SECOND);
         assert_eq!(answers.get("b", 12 * SECOND), None, "two keys at most");
         assert_eq!(answers.get("d", 12 * SECOND), Some(answer(4)));
+    }
+
+    #[test]
+    fn a_key_that_was_used_anew_outlives_its_former_entry() {
+        let entry = |first, expires_ns| KeyEntry { first, count: 1, expires_ns };
+        let found = vec![(0, entry(5, 3 * SECOND), record("key", "s")), (1, entry(7, 9 * SECOND), record("key", "s"))];
+        let mut answers = Answers::of(found, 2, Duration::from_secs(10));
+        assert_eq!(answers.get("key", 4 * SECOND), Some(answer(7)), "the former entry has expired");
+        assert_eq!(answers.get("key", 10 * SECOND), None);
     }
 
     #[test]
