@@ -81,6 +81,22 @@ async fn bytes_are_a_budget_too() {
     assert_eq!(results(&server.client(), "a").await.len(), 1);
     push(&server, &request).await.expect("there is room again");
     assert_eq!(results(&server.client(), "a").await.len(), 1);
+    let never = PushDataRequest { files: vec![request.files[0].clone(); 2], ..request };
+    let refusal = push(&server, &never).await.expect_err("1,400,000 bytes never fit");
+    assert_eq!(refusal.code(), Code::InvalidArgument, "{refusal:?}");
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waits_for_another_streams_share_goes_on_once_that_stream_is_idle() {
+    let home = Home::new();
+    let server = Server::start(&home, CONFIG).await;
+    push(&server, &frames(&home, "b", 1)).await.expect("it fits");
+    assert_eq!(results(&server.client(), "b").await.len(), 1);
+    // Nothing is in flight, and nothing happens any more: b has its share until it was idle for a second.
+    let whole = PushDataRequest { wait_ms: 60_000, ..frames(&home, "a", 16) };
+    let accepted = tokio::time::timeout(LIMIT / 2, push(&server, &whole)).await.expect("long before its own limit");
+    assert_eq!(accepted.expect("accepted").accepted, 16);
     server.stop();
 }
 

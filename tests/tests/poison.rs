@@ -4,6 +4,7 @@
 use std::{fs, path::PathBuf, process::Output, time::Duration};
 
 use framepipe_client::{ErrorCode, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
+use framepipe_proto::v1::AckResultsRequest;
 use framepipe_tests::{Home, Server, Status, images::png, wait_until};
 use nix::sys::signal::Signal;
 
@@ -132,6 +133,11 @@ async fn the_quarantine_can_be_retried_and_dropped() {
     let cured = said(&server.run(&["quarantine", "retry", &newer.to_string()]));
     assert!(cured.contains("out of quarantine"), "{cured}");
     assert_eq!(said(&server.run(&["quarantine", "list"])), "no frame is in quarantine\n");
+    for stream in fs::read_dir(home.path("state").join("journal/streams")).expect("the journal").flatten() {
+        let stream = stream.file_name().to_str().expect("a stream's name").to_owned();
+        let asked = server.raw_client().ack_results(AckResultsRequest { stream: stream.clone(), sequence: 0 }).await;
+        assert_eq!(asked.expect("answered").get_ref().kept, 0, "stream {stream}: the retries' results are read");
+    }
 
     victims_error(&push(&server, "a", "fault:preprocess:kill").await);
     assert_eq!(said(&server.run(&["quarantine", "drop", "--all"])), "1 dropped\n");

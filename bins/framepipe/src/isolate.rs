@@ -2,6 +2,7 @@
 
 use std::{
     os::fd::AsFd as _,
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -31,10 +32,18 @@ pub struct Story {
     pub last_words: Vec<String>,
 }
 
+/// Threads that write at once: more of them than one wait for a disk that hangs.
+const WRITERS_MAX: usize = 4;
+static WRITERS: AtomicUsize = AtomicUsize::new(0);
+
 /// Enters a frame: on a thread of its own, for the disk and the client's file system may be slow, and no repair waits long
 /// for them. That a frame cannot be kept is said, and hinders nothing.
 pub fn enter(config: &Config, casualty: &Casualty<'_>, request: Request, story: Story) {
     let frame = request.frame;
+    if WRITERS.load(Ordering::Relaxed) >= WRITERS_MAX {
+        framepipe_pipeline::say!("launcher: frame {frame} is not put into quarantine: the disk hangs");
+        return;
+    }
     let copied = casualty.input(Pool::Encoded as usize).map(<[u8]>::to_vec);
     let (ended, end) = crossbeam_channel::bounded(1);
     let config = config.clone();
@@ -45,9 +54,14 @@ pub fn enter(config: &Config, casualty: &Casualty<'_>, request: Request, story: 
         let stage = stage.to_owned();
         let entry = Entry { stage, pid, death, attempts, last_words, unix_s, ..Entry::of(&request) };
         let entered = Quarantine::new(&config.state).enter(entry, bytes.as_deref(), &config.quarantine);
+        WRITERS.fetch_sub(1, Ordering::Relaxed);
         let _ = ended.send(entered); // nobody waits any more: it took too long, and that was said
     };
+    WRITERS.fetch_add(1, Ordering::Relaxed);
     let spawned = thread::Builder::new().name("quarantine".into()).spawn(write);
+    if spawned.is_err() {
+        WRITERS.fetch_sub(1, Ordering::Relaxed);
+    }
     match spawned.map(|_| end.recv_timeout(PATIENCE)) {
         Ok(Ok(Ok(dropped))) => {
             framepipe_pipeline::say!("launcher: frame {frame} killed its stage and is in quarantine");

@@ -11,6 +11,8 @@ use framepipe_frame::{Descriptor, Request, Text};
 use framepipe_journal::StreamId;
 use framepipe_proto::v1::{PushDataRequest, PushDataResponse};
 use framepipe_shm::{KeyNote, monotonic_ns};
+use prost::Message as _;
+use tokio::sync::SemaphorePermit;
 use tonic::{Code, Status, metadata::MetadataValue};
 
 use crate::{
@@ -26,30 +28,40 @@ const RETRY_TRAILER: &str = "grpc-retry-pushback-ms";
 /// Where room comes with a reader's acknowledgements: nobody knows when.
 const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
 
+/// A call that waits looks again after so long, if nobody tells it: streams become idle by time alone.
+const LOOK: Duration = Duration::from_millis(500);
+/// A call that waits counts as so many bytes, at least, of those that all such calls may keep in memory.
+const WAITING_BYTES_LEAST: usize = 64 << 10;
+
 /// Accepts a batch, whole or not at all.
 pub async fn push(hub: Arc<Hub>, request: PushDataRequest) -> Result<PushDataResponse, Status> {
     let checked = checks::check(&request, hub.frames_max)?;
     let stream = named_stream(&request.stream)?;
     let wait = Duration::from_millis(request.wait_ms);
     let until = tokio::time::Instant::now() + wait;
-    let call = Arc::new(Call { hub, stream, request, checked, files: OnceLock::new() });
-    if let Some(answer) = call.look(wait.is_zero())? {
+    let call =
+        Call { hub, stream, request, checked, waits: !wait.is_zero(), files: OnceLock::new(), ticket: OnceLock::new() };
+    let call = Arc::new(call);
+    if let Some(answer) = call.look()? {
         return Ok(answer);
     }
-    let mut place: Option<InLine> = None;
+    let mut permit = None;
     loop {
         // Listened to before the look, so that no news is missed between the two.
         let room = call.hub.room.notified();
         tokio::pin!(room);
         room.as_mut().enable();
-        let (trying, ticket) = (call.clone(), place.as_ref().map(|place| place.ticket));
-        let task = tokio::task::spawn_blocking(move || trying.accept(ticket));
+        let trying = call.clone();
+        let task = tokio::task::spawn_blocking(move || trying.accept());
         let refusal = match task.await.map_err(|error| Status::internal(format!("the call failed: {error}")))? {
-            Err(refusal) if refusal.code() == Code::ResourceExhausted && !wait.is_zero() => refusal,
+            Err(refusal) if refusal.code() == Code::ResourceExhausted && call.waits => refusal,
             ended => return ended,
         };
-        place.get_or_insert_with(|| InLine::stand(call.clone()));
-        if tokio::time::timeout_at(until, room).await.is_err() {
+        if permit.is_none() {
+            permit = Some(call.may_wait()?);
+        }
+        let look = until.min(tokio::time::Instant::now() + LOOK);
+        if tokio::time::timeout_at(look, room).await.is_err() && look == until {
             return Err(refusal);
         }
     }
@@ -62,35 +74,28 @@ fn named_stream(stream: &str) -> Result<Option<StreamId>, Status> {
     StreamId::new(stream).map(Some).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
-/// A place in the line of those that wait, left when the call ends, by whatever end.
-struct InLine {
-    call: Arc<Call>,
-    ticket: Ticket,
-}
-
-impl InLine {
-    fn stand(call: Arc<Call>) -> Self {
-        let load = call.files.get().map_or(Load::default(), |files| files.load);
-        let ticket = call.hub.lock().admission.line_up(call.stream.as_ref(), load);
-        Self { call, ticket }
-    }
-}
-
-impl Drop for InLine {
-    fn drop(&mut self) {
-        self.call.hub.lock().admission.leave(self.ticket);
-        self.call.hub.room.notify_waiters(); // what it stood before may be another's now
-    }
-}
-
 /// A call on its way.
 struct Call {
     hub: Arc<Hub>,
     stream: Option<StreamId>,
     request: PushDataRequest,
     checked: Checked,
+    /// Whether it waits for room.
+    waits: bool,
     /// Set once its files were looked at.
     files: OnceLock<Files>,
+    /// Its place in the line, once it stands there.
+    ticket: OnceLock<Ticket>,
+}
+
+impl Drop for Call {
+    /// By whatever end, its place in the line is left.
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.get() {
+            self.hub.lock().admission.leave(*ticket);
+            self.hub.room.notify_waiters(); // what it stood before may be another's now
+        }
+    }
 }
 
 /// What a call's files are.
@@ -101,12 +106,12 @@ struct Files {
 
 impl Call {
     /// What can be said at once, without a file: the first answer to its key, or that there is no room.
-    fn look(&self, refuses: bool) -> Result<Option<PushDataResponse>, Status> {
+    fn look(&self) -> Result<Option<PushDataResponse>, Status> {
         let mut state = self.hub.lock();
         if let Some(answer) = self.known_answer(&mut state)? {
             return Ok(Some(answer));
         }
-        if refuses {
+        if !self.waits {
             let known = |sum: u64, size: &u64| sum.saturating_add(*size);
             let load = Load {
                 frames: self.checked.frames.len() as u64,
@@ -115,6 +120,16 @@ impl Call {
             state.admission.ask(self.stream.as_ref(), load, None, Instant::now()).map_err(no_room)?;
         }
         Ok(None)
+    }
+
+    /// Takes its part of the memory of the calls that wait.
+    fn may_wait(&self) -> Result<SemaphorePermit<'_>, Status> {
+        let bytes = self.request.encoded_len().max(WAITING_BYTES_LEAST);
+        let permit = self.hub.waiting.try_acquire_many(u32::try_from(bytes).unwrap_or(u32::MAX));
+        permit.map_err(|_| {
+            let words = "too many calls wait for room already: try again later, or wait for results first";
+            with_retry(Status::resource_exhausted(words), RETRY_UNKNOWN)
+        })
     }
 
     fn known_answer(&self, state: &mut State) -> Result<Option<PushDataResponse>, Status> {
@@ -139,17 +154,29 @@ impl Call {
         for frame in &self.checked.frames {
             load += Load { frames: 1, bytes: frame.bytes.unwrap_or(sources[frame.file].bytes) };
         }
+        if load.bytes > self.hub.bytes_max {
+            return Err(Status::invalid_argument(format!(
+                "a batch of {} bytes can never fit: {} may be in flight; split it, or raise server.bytes_max",
+                load.bytes, self.hub.bytes_max
+            )));
+        }
         Ok(self.files.get_or_init(|| Files { sources, load }))
     }
 
-    /// Accepts the batch, if there is room. `ticket` is its place in the line.
-    fn accept(&self, ticket: Option<Ticket>) -> Result<PushDataResponse, Status> {
+    /// Accepts the batch, if there is room; if there is none in the budget, and it waits, it stands in the line from then on.
+    fn accept(&self) -> Result<PushDataResponse, Status> {
         let files = self.files()?;
         let mut state = self.hub.lock();
         if let Some(answer) = self.known_answer(&mut state)? {
             return Ok(answer);
         }
-        state.admission.ask(self.stream.as_ref(), files.load, ticket, Instant::now()).map_err(no_room)?;
+        let ticket = self.ticket.get().copied();
+        if let Err(refusal) = state.admission.ask(self.stream.as_ref(), files.load, ticket, Instant::now()) {
+            if self.waits {
+                self.ticket.get_or_init(|| state.admission.line_up(self.stream.as_ref(), files.load));
+            }
+            return Err(no_room(refusal));
+        }
         let stream = self.stream.clone().unwrap_or_else(|| state.new_stream(self.hub.run));
         let frames = self.checked.frames.len() as u32;
         if u64::from(frames) > self.hub.stream_frames_max {

@@ -163,14 +163,23 @@ impl Admission {
         (Load { frames: (frames / active).max(1), bytes: bytes / active }, active)
     }
 
-    /// What those before this place in the line may take. Who waits for his own share stands in nobody's way.
+    /// What those before this place in the line may take: of each stream, what is left of its share. Who waits for more
+    /// stands in nobody's way.
     fn ahead(&self, ticket: Option<Ticket>, share: Load) -> Load {
-        let before = self.line.iter().take_while(|waiting| Some(waiting.ticket) != ticket);
-        before.fold(Load::default(), |ahead, waiting| {
-            let held = waiting.stream.as_ref().and_then(|stream| self.shares.get(stream));
-            let held = held.map_or(Load::default(), |share| share.held);
-            if within_share(held, waiting.load, share) { ahead.with(waiting.load) } else { ahead }
-        })
+        let mut ahead = Load::default();
+        let mut taken: HashMap<&StreamId, Load> = HashMap::new();
+        for waiting in self.line.iter().take_while(|waiting| Some(waiting.ticket) != ticket) {
+            let mut alone = Load::default(); // a call without a stream gets one of its own
+            let held = waiting.stream.as_ref().map_or(&mut alone, |stream| {
+                let held = || self.shares.get(stream).map_or(Load::default(), |share| share.held);
+                taken.entry(stream).or_insert_with(held)
+            });
+            if within_share(*held, waiting.load, share) {
+                *held += waiting.load;
+                ahead += waiting.load;
+            }
+        }
+        ahead
     }
 
     /// Stands in the line.
@@ -191,11 +200,6 @@ impl Admission {
         if let Some(share) = left.and_then(|stream| self.shares.get_mut(&stream)) {
             share.waiting = share.waiting.saturating_sub(1);
         }
-    }
-
-    /// True while a call waits for room.
-    pub fn has_line(&self) -> bool {
-        !self.line.is_empty()
     }
 
     /// A stream's frames were accepted: by this gateway, after [`Admission::ask`], or by a former one.
@@ -375,7 +379,7 @@ mod tests {
         bench.push("b", frames(2)).expect("2 are beyond what c waits for");
         assert!(bench.push("b", frames(1)).is_err(), "the rest is c's");
         assert!(bench.try_again("c", frames(4), c));
-        assert!(!bench.admission.has_line());
+        assert!(bench.admission.line.is_empty());
     }
 
     #[test]
@@ -390,13 +394,24 @@ mod tests {
     }
 
     #[test]
+    fn many_calls_of_one_stream_wait_for_no_more_than_its_share() {
+        let mut bench = Bench::new();
+        bench.push("a", frames(5)).expect("it fits");
+        bench.push("b", frames(1)).expect("it fits");
+        let waiting: Vec<Ticket> = (0..5).map(|_| bench.admission.line_up(Some(&stream("a")), frames(1))).collect();
+        bench.push("b", frames(5)).expect("of a's calls one alone fits into its half");
+        assert!(!bench.try_again("a", frames(2), waiting[0]), "2 are beyond its half");
+        assert!(bench.try_again("a", frames(1), waiting[0]));
+    }
+
+    #[test]
     fn a_place_in_the_line_can_be_left() {
         let mut bench = Bench::new();
         bench.push("a", frames(12)).expect("it fits");
         let b = bench.wait("b", frames(6));
         bench.admission.leave(b);
         bench.admission.leave(b);
-        assert!(!bench.admission.has_line());
+        assert!(bench.admission.line.is_empty());
     }
 
     #[test]

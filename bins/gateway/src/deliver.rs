@@ -115,6 +115,9 @@ impl Deliverer {
     fn expire(&self) {
         let (count, result) = self.hub.lock().expire(SystemTime::now());
         self.process.entry().count(Counter::Dropped, count as u64);
+        if count > 0 {
+            self.hub.tell_room();
+        }
         if let Err(error) = result {
             framepipe_pipeline::say!("gateway: old results cannot be dropped: {error}");
         }
@@ -151,7 +154,7 @@ impl Deliverer {
             }
         }
         self.hub.report_drained(&mut state);
-        self.hub.tell_room(&state);
+        self.hub.tell_room();
         drop(state);
         if delivered == 0 {
             std::thread::park_timeout(IDLE_WAIT); // nothing could be written: try again, but not at once

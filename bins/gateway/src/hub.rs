@@ -15,7 +15,7 @@ use framepipe_frame::Request;
 use framepipe_journal::{JournalError, Journals, OpenReport, Options, StreamId};
 use framepipe_pipeline::{Plan, Process, Report};
 use framepipe_shm::Gate;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tonic::Status;
 
 use crate::{
@@ -29,6 +29,9 @@ const SEGMENT_BYTES: u64 = 4 << 20;
 
 /// More than a journal's record takes beside its result.
 const RECORD_HEAD_BYTES: u64 = 64;
+
+/// Of all calls that wait for room, together.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// What all calls share.
 pub struct Hub {
@@ -45,6 +48,10 @@ pub struct Hub {
     pub result_bytes_max: usize,
     /// The segment's run.
     pub run: u64,
+    /// Most bytes of images in flight.
+    pub bytes_max: u64,
+    /// Bytes that calls which wait for room may keep in memory.
+    pub waiting: Semaphore,
     /// Told when frames are done or results acknowledged: calls that wait look again.
     pub room: Notify,
     draining: AtomicBool,
@@ -119,7 +126,7 @@ impl Hub {
         };
         let folder = config.state.join("journal");
         let memory = config.shm.join(format!("framepipe-{}.journal", config.name));
-        let (journals, report) = Journals::open(&folder, &memory, options)
+        let (journals, report) = Journals::open(&folder, &memory, options, || process.entry().beat())
             .with_context(|| format!("the journals in {} cannot be opened (paths.state)", folder.display()))?;
         log(&report);
         let window = Duration::from_secs(config.server.idempotency_window_s);
@@ -141,6 +148,8 @@ impl Hub {
             stream_frames_max: config.journal.stream_bytes_max / (plan.result_bytes_max + RECORD_HEAD_BYTES),
             result_bytes_max: result_bytes_max as usize,
             run: segment.run(),
+            bytes_max: config.server.bytes_max,
+            waiting: Semaphore::new(WAITING_BYTES_MAX),
             room: Notify::new(),
             draining: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
@@ -166,15 +175,13 @@ impl Hub {
     }
 
     /// Tells the calls that wait that there may be room.
-    pub fn tell_room(&self, state: &State) {
-        if state.admission.has_line() {
-            self.room.notify_waiters();
-        }
+    pub fn tell_room(&self) {
+        self.room.notify_waiters();
     }
 
     /// Closes the journals, after the last delivery: what lies in memory goes to the disk. Readers may read on.
     pub fn close(&self) -> Result<(), JournalError> {
-        self.lock().journals.close()
+        self.lock().journals.close(|| self.process.entry().beat())
     }
 
     /// Ends every reader and the server.

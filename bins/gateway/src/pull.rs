@@ -35,7 +35,7 @@ pub fn pull(hub: &Arc<Hub>, request: &PullResultRequest) -> Result<Results, Stat
         let mut state = hub.lock();
         if request.after_sequence > 0 {
             state.journals.acknowledge(&stream, request.after_sequence).map_err(status)?;
-            hub.tell_room(&state);
+            hub.tell_room();
         }
         state.seat(&stream).ok_or_else(|| unknown(&request.stream))?
     };
@@ -50,7 +50,7 @@ pub fn acknowledge(hub: &Hub, request: &AckResultsRequest) -> Result<AckResultsR
     let stream = known_stream(hub, &request.stream)?;
     let mut state = hub.lock();
     state.journals.acknowledge(&stream, request.sequence).map_err(status)?;
-    hub.tell_room(&state);
+    hub.tell_room();
     let kept = state.journals.kept(&stream).map_err(status)?;
     Ok(AckResultsResponse { kept: kept.records })
 }

@@ -54,18 +54,22 @@ async fn retry(cli: Cli) -> anyhow::Result<ExitCode> {
     let result = tokio::time::timeout(RESULT_WAIT, results.next());
     let result = result.await.with_context(|| format!("no result after {RESULT_WAIT:?}"))?;
     let result = result.context("the stream ended without the result")??;
+    client.ack(&batch.stream, result.sequence).await.context("the result came, but cannot be acknowledged")?;
     results.close().await;
     match result.outcome {
         Some(Outcome::Error(error)) if error.code() == ErrorCode::Poison => {
-            // What is known of it now stands in the new entry.
-            quarantine.drop_entry(cli.frame)?;
-            println!(
-                "frame {} killed its stage again; it is frame {} now: {}",
-                cli.frame, batch.first_frame, error.message
-            );
+            println!("frame {} killed its stage again, as frame {}: {}", cli.frame, batch.first_frame, error.message);
+            if quarantine.entry(batch.first_frame).is_some() {
+                quarantine.drop_entry(cli.frame)?; // what is known of it now stands in the new entry
+                println!("its entry is that of frame {} now", batch.first_frame);
+            }
             return Ok(ExitCode::from(POISON_AGAIN));
         }
-        Some(Outcome::Error(error)) => println!("frame {}: {:?}: {}", cli.frame, error.code(), error.message),
+        Some(Outcome::Error(error)) => {
+            println!("frame {}: {:?}: {}", cli.frame, error.code(), error.message);
+            println!("whether it passed the stage that it had killed is not known: it stays in quarantine");
+            return Ok(ExitCode::FAILURE);
+        }
         Some(Outcome::Detections(found)) => {
             println!("frame {}: {} detections", cli.frame, found.detections.len());
             for one in found.detections {

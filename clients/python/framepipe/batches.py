@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 
 from .inbox import Blob
 
+# Seconds; for the server's answer to a call whose frames' results are here already.
+ANSWER_WAIT = 0.2
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -47,7 +50,8 @@ class Batches:
         self._changed = threading.Condition()
         self._out: dict[int, _Out] = {}
         self._by_age: list[int] = []
-        self._pushing = 0
+        self._newest = -1
+        self._under_way: dict[object, int] = {}
         self._early: set[int] = set()
         self._unconfirmed: dict[str, Blob] = {}
         self._age = 0
@@ -55,21 +59,25 @@ class Batches:
     @contextmanager
     def pushing(self) -> Iterator[None]:
         """Around a call of PushData: results of its frames may come before it returns."""
+        push = object()
         with self._changed:
-            self._pushing += 1
+            self._under_way[push] = self._newest
         try:
             yield
         finally:
             with self._changed:
-                self._pushing -= 1
-                if self._pushing == 0:
-                    self._early.clear()
+                del self._under_way[push]
+                # A call that began when frame n was known to be accepted brings frames behind n alone.
+                least = min(self._under_way.values(), default=None)
+                self._early = set() if least is None else {frame for frame in self._early if frame > least}
                 self._changed.notify_all()
 
     def accepted(self, first_frame: int, count: int, blob: Blob | None) -> None:
         """The server accepted frames first_frame … first_frame + count - 1; `blob` holds them."""
         with self._changed:
             self._age += 1
+            self._newest = max(self._newest, first_frame + count - 1)
+            self._changed.notify_all()
             out = _Out(blob, self._age, set(range(first_frame, first_frame + count)) - self._early)
             for frame in out.frames:
                 self._out[frame] = out
@@ -82,7 +90,7 @@ class Batches:
         with self._changed:
             out = self._out.pop(frame, None)
             if out is None:
-                if self._pushing:
+                if self._under_way:
                     self._early.add(frame)
                 return
             out.frames.discard(frame)
@@ -101,10 +109,18 @@ class Batches:
         with self._changed:
             self._by_age.clear()
 
-    def has_pushed(self) -> bool:
-        """Whether this client has pushed anything; waits for a call that is under way, so that it counts."""
+    def has_pushed(self, frame: int) -> bool:
+        """Whether this client has pushed anything.
+
+        A result that comes before the calls under way have told their frames' numbers waits for them a moment: the
+        server answers a call when it has accepted the frames, so its answer is on the way, or it brings later frames.
+        Calls wait for room much longer, and for the room that reading makes: so it waits no longer than ANSWER_WAIT.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._pushing == 0)
+            calls = set(self._under_way)
+            self._changed.wait_for(
+                lambda: frame <= self._newest or calls.isdisjoint(self._under_way), ANSWER_WAIT
+            )
             return self._age > 0
 
     def now(self) -> int:

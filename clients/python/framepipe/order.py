@@ -59,4 +59,4 @@ class ByFrame:
     def _is_next(self, frame: int) -> bool:
         if self._last is not None and frame <= self._last + 1:
             return True
-        return self._batches.has_pushed() and not self._batches.awaits_before(frame)
+        return self._batches.has_pushed(frame) and not self._batches.awaits_before(frame)

@@ -11,6 +11,7 @@ from fake_server import FakeServer, PullFault
 
 import framepipe
 from framepipe._generated import framepipe_pb2 as pb
+from framepipe.batches import Batches
 
 
 @pytest.fixture
@@ -273,6 +274,41 @@ def test_a_gap_is_handed_on_and_holds_nothing_back(manual, manual_client, ordere
     assert first.gap == (1, 2) and first.error is None and first.sequence == 2
     assert second.gap is None and second.frame == batch.first_frame + 2
     assert then == ([later, later + 1] if ordered else [later + 1, later])
+
+
+def test_a_push_that_waits_for_room_holds_no_result_back(manual, manual_client):
+    first = manual_client.push([b"x"] * 2).first_frame
+    manual.complete(first + 1, first)
+    read = []
+
+    def read_two():
+        with manual_client.results(ordered=True, timeout=20) as results:
+            read.extend([next(results).frame, next(results).frame])
+
+    with manual_client._batches.pushing():
+        reader = threading.Thread(target=read_two, daemon=True)
+        reader.start()
+        reader.join(20)
+    assert read == [first, first + 1]
+
+
+def test_frames_that_came_early_are_forgotten_when_no_push_can_bring_them():
+    batches = Batches()
+    with batches.pushing():
+        batches.accepted(100, 10, None)
+        with batches.pushing():
+            for frame in (50, 200):
+                batches.received(frame)
+        assert batches._early == {50, 200}, "the first push began when nothing was known"
+        with batches.pushing():
+            pass
+    assert batches._early == set()
+    with batches.pushing():
+        batches.received(60)
+        batches.received(200)
+        with batches.pushing():
+            pass
+        assert batches._early == {200}, "its frames follow 109"
 
 
 def test_a_result_carries_everything_that_the_server_says(client, server):

@@ -38,8 +38,11 @@ struct Books {
     out: HashMap<u64, Out>,
     frames: HashMap<u64, u64>,
     age: u64,
-    /// Calls of PushData under way, and the frames that none of the known batches holds, received meanwhile.
-    pushing: usize,
+    /// Calls of PushData under way, each with the newest frame known to be accepted when it began: its frames follow that
+    /// one. And the frames that none of the known batches holds, received meanwhile.
+    pushing: HashMap<u64, u64>,
+    pushes: u64,
+    newest: u64,
     early: HashSet<u64>,
     unconfirmed: HashMap<String, Blob>,
 }
@@ -52,28 +55,33 @@ struct Out {
 }
 
 /// A call of PushData is under way: results of its frames may come before it returns.
-pub struct Pushing<'a>(&'a Batches);
+pub struct Pushing<'a>(&'a Batches, u64);
 
 impl Drop for Pushing<'_> {
     fn drop(&mut self) {
         let mut books = self.0.books();
-        books.pushing -= 1;
-        if books.pushing == 0 {
-            books.early.clear();
+        books.pushing.remove(&self.1);
+        match books.pushing.values().min().copied() {
+            None => books.early.clear(),
+            Some(least) => books.early.retain(|frame| *frame > least),
         }
     }
 }
 
 impl Batches {
     pub fn pushing(&self) -> Pushing<'_> {
-        self.books().pushing += 1;
-        Pushing(self)
+        let mut books = self.books();
+        books.pushes += 1;
+        let (push, newest) = (books.pushes, books.newest);
+        books.pushing.insert(push, newest);
+        Pushing(self, push)
     }
 
     /// The server accepted a batch that lies in `blob`.
     pub fn accepted(&self, batch: &Batch, blob: Blob) {
         let mut books = self.books();
         books.age += 1;
+        books.newest = frames_of(batch).last().map_or(books.newest, |last| last.max(books.newest));
         let age = books.age;
         let frames = frames_of(batch).filter(|frame| !books.early.contains(frame)).collect::<HashSet<_>>();
         books.frames.extend(frames.iter().map(|&frame| (frame, age)));
@@ -88,7 +96,7 @@ impl Batches {
     pub fn received(&self, frame: u64) {
         let mut books = self.books();
         let Some(age) = books.frames.remove(&frame) else {
-            if books.pushing > 0 {
+            if !books.pushing.is_empty() {
                 books.early.insert(frame);
             }
             return;

@@ -43,12 +43,18 @@ pub struct Journals {
 
 impl Journals {
     /// Opens the journal in `dir`, with the part of it in `memory`, a folder in tmpfs; makes it where there is none, and
-    /// repairs what a death left. Nothing is visible until it is published.
+    /// repairs what a death left. Nothing is visible until it is published. All that is kept is read; `beat` is called
+    /// again and again meanwhile, as a sign of life.
     ///
     /// # Errors
     /// [`JournalError::Options`], [`JournalError::Locked`], [`JournalError::Version`], [`JournalError::Io`]. Damaged
     /// records are no error, but part of the report.
-    pub fn open(dir: &Path, memory: &Path, options: Options) -> Result<(Self, OpenReport), JournalError> {
+    pub fn open(
+        dir: &Path,
+        memory: &Path,
+        options: Options,
+        beat: impl Fn(),
+    ) -> Result<(Self, OpenReport), JournalError> {
         options.check()?;
         let folder = dir.join("streams");
         let mut builder = DirBuilder::new();
@@ -69,7 +75,7 @@ impl Journals {
                 && path.is_dir()
             {
                 let in_memory = memory.of(&id);
-                let mut stream = open_stream(id, path, in_memory, floor.sequence(), &mut report)?;
+                let mut stream = open_stream(id, path, in_memory, floor.sequence(), &mut report, &beat)?;
                 memory.used += stream.memory_bytes();
                 stream.delete_forgotten_segments(&mut memory)?;
                 opened.push((last_written(&stream), stream));
@@ -242,13 +248,14 @@ impl Journals {
     }
 
     /// Moves what lies in memory to the disk, for an end that is not a death: the last call before the journal is dropped.
+    /// `beat` is called again and again meanwhile.
     ///
     /// # Errors
     /// [`JournalError::Io`], the first of them, on a full disk for example: what is not on disk stays in memory, where the
     /// next opening finds it.
-    pub fn close(&mut self) -> Result<(), JournalError> {
+    pub fn close(&mut self, beat: impl Fn()) -> Result<(), JournalError> {
         let Self { streams, memory, .. } = self;
-        try_all(streams.values_mut().map(|stream| stream.move_to_disk(memory)))?;
+        try_all(streams.values_mut().map(|stream| stream.move_to_disk(memory, &beat)))?;
         memory.remove()
     }
 
@@ -329,13 +336,13 @@ impl Journals {
             remove_all(&left)?; // of a dropped stream of this name, whose folder could not be removed then
         }
         let floor = self.floor.sequence();
-        let made = open_stream(stream.clone(), aside.clone(), None, floor, &mut OpenReport::default());
+        let made = open_stream(stream.clone(), aside.clone(), None, floor, &mut OpenReport::default(), &|| ());
         let moved = made.and_then(|_| std::fs::rename(&aside, &place).map_err(JournalError::io("rename", &aside)));
         moved.inspect_err(|_| {
             // Best effort: no client shall fill a full disk with what is left of streams that cannot be made.
             let _ = std::fs::remove_dir_all(&aside);
         })?;
-        open_stream(stream.clone(), place, self.memory.of(stream), floor, &mut OpenReport::default())
+        open_stream(stream.clone(), place, self.memory.of(stream), floor, &mut OpenReport::default(), &|| ())
     }
 
     fn drop_stream(&mut self, stream: &StreamId) -> Result<(), JournalError> {

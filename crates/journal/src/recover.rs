@@ -36,6 +36,7 @@ pub(crate) fn open_stream(
     memory: Option<PathBuf>,
     floor: u64,
     report: &mut OpenReport,
+    beat: &dyn Fn(),
 ) -> Result<Stream, JournalError> {
     let half_moved = folder.join(MOVING);
     match std::fs::remove_file(&half_moved) {
@@ -83,6 +84,7 @@ pub(crate) fn open_stream(
         firsts.pop_back();
     }
     for (index, first) in firsts.iter().enumerate() {
+        beat();
         recovery.segment(*first, firsts.get(index + 1).map(|(first, _)| *first))?;
     }
     let Recovery { mut segments, entries: mut kept, next, active, .. } = recovery;

@@ -336,8 +336,9 @@ impl Stream {
     }
 
     /// Moves the segments in memory to the disk, and removes the folder there.
-    pub(crate) fn move_to_disk(&mut self, memory: &mut Memory) -> Result<(), JournalError> {
+    pub(crate) fn move_to_disk(&mut self, memory: &mut Memory, beat: &dyn Fn()) -> Result<(), JournalError> {
         for index in 0..self.segments.len() {
+            beat();
             let segment = self.segments[index];
             if segment.place == Place::Disk {
                 continue;

@@ -96,7 +96,7 @@ fn replace(mut journals: Journals) {
 }
 
 fn close(mut journals: Journals) {
-    journals.close().expect("the disk takes it");
+    journals.close(|| ()).expect("the disk takes it");
     std::mem::forget(journals);
 }
 
@@ -117,7 +117,7 @@ fn memory(dir: &Path) -> PathBuf {
 }
 
 fn open(dir: &Path) -> Journals {
-    let (journals, report) = Journals::open(dir, &memory(dir), OPTIONS).expect("it opens");
+    let (journals, report) = Journals::open(dir, &memory(dir), OPTIONS, || ()).expect("it opens");
     assert_eq!(report.damage, [], "a death damages nothing");
     journals
 }
@@ -176,7 +176,7 @@ fn check(dir: &Path, case: &Case, context: &str) {
     }
     drop(journals);
     check_files(dir, context);
-    open(dir).close().expect("it closes");
+    open(dir).close(|| ()).expect("it closes");
     assert!(!memory(dir).exists(), "{context}: nothing is left in memory");
 }
 

@@ -138,15 +138,17 @@ impl Quarantine {
         }
         let bytes = bytes.filter(|bytes| bytes.len() as u64 <= bounds.bytes_max);
         entry.is_kept = bytes.is_some();
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        let _lock = self.lock()?;
         let aside = self.folder.join(NEW);
         remove(&aside)?;
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&aside)?;
+        fs::DirBuilder::new().mode(0o700).create(&aside)?;
         let written = Self::write(&aside, &entry, bytes);
         if written.is_err() {
             let _ = remove(&aside); // the reason is the one to tell, and a full disk wants its room back
         }
         written?;
-        self.drop_entry(entry.frame)?;
+        self.remove_entry(entry.frame)?;
         let dropped = self.make_room(bytes.map_or(0, |bytes| bytes.len() as u64), bounds)?;
         fs::rename(aside, self.place(entry.frame))?;
         Ok(dropped)
@@ -167,7 +169,7 @@ impl Quarantine {
     fn make_room(&self, bytes: u64, bounds: &QuarantineConfig) -> io::Result<Vec<u64>> {
         for frame in self.frames()? {
             if self.entry(frame).is_none() {
-                self.drop_entry(frame)?;
+                self.remove_entry(frame)?;
             }
         }
         let mut entries = self.entries()?;
@@ -178,7 +180,7 @@ impl Quarantine {
             || !entries.is_empty() && kept(&entries) + bytes > bounds.bytes_max
         {
             let oldest = entries.remove(0);
-            self.drop_entry(oldest.frame)?;
+            self.remove_entry(oldest.frame)?;
             dropped.push(oldest.frame);
         }
         Ok(dropped)
@@ -217,6 +219,20 @@ impl Quarantine {
     /// # Errors
     /// What the operating system says.
     pub fn drop_entry(&self, frame: u64) -> io::Result<()> {
+        match self.lock() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()), // there is no quarantine yet
+            lock => lock.and_then(|_lock| self.remove_entry(frame)),
+        }
+    }
+
+    /// The launcher and the commands of the operator write in turn.
+    fn lock(&self) -> io::Result<fs::File> {
+        let lock = fs::File::open(&self.folder)?;
+        lock.lock()?;
+        Ok(lock)
+    }
+
+    fn remove_entry(&self, frame: u64) -> io::Result<()> {
         let aside = self.folder.join(GONE);
         remove(&aside)?;
         match fs::rename(self.place(frame), &aside) {

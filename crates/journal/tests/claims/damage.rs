@@ -222,7 +222,7 @@ fn a_segment_of_another_version_is_refused_and_not_touched() {
     bytes[24..28].copy_from_slice(&crc.to_le_bytes());
     fs::write(&path, &bytes).unwrap();
     assert!(matches!(
-        Journals::open(dir.path(), &memory(dir.path()), OPTIONS),
+        Journals::open(dir.path(), &memory(dir.path()), OPTIONS, || ()),
         Err(JournalError::Version { found: 2, .. })
     ));
     assert_eq!(fs::read(&path).unwrap(), bytes);

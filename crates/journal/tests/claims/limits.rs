@@ -14,7 +14,7 @@ fn one_thread_may_read_while_another_waits_for_its_turn() {
 #[ignore = "the child process of a_second_process_is_refused_and_told_who_holds_the_journal"]
 fn second_process() {
     let Some(dir) = child_dir() else { return };
-    let error = Journals::open(&dir, &memory(&dir), OPTIONS).unwrap_err();
+    let error = Journals::open(&dir, &memory(&dir), OPTIONS, || ()).unwrap_err();
     let JournalError::Locked { holder, .. } = &error else { panic!("{error}") };
     assert_eq!(*holder, Some(std::os::unix::process::parent_id()));
     assert!(error.to_string().contains(&format!("process {}", std::os::unix::process::parent_id())), "{error}");
@@ -27,7 +27,7 @@ fn a_second_process_is_refused_and_told_who_holds_the_journal() {
     let journals = open_whole(&dir);
     assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
     assert!(child("limits::second_process", &dir).status().unwrap().success());
-    assert!(matches!(Journals::open(&dir, &memory(&dir), OPTIONS), Err(JournalError::Locked { .. })));
+    assert!(matches!(Journals::open(&dir, &memory(&dir), OPTIONS, || ()), Err(JournalError::Locked { .. })));
     drop(journals);
     open_whole(&dir);
 }
@@ -57,7 +57,7 @@ fn at_the_limit_the_stream_idle_longest_gives_way_unless_it_is_needed() {
     // With a lower limit all streams are still opened, and as many as are needed give way.
     drop(journals);
     let (mut journals, report) =
-        Journals::open(dir.path(), &memory(dir.path()), Options { streams_max: 2, ..OPTIONS }).unwrap();
+        Journals::open(dir.path(), &memory(dir.path()), Options { streams_max: 2, ..OPTIONS }, || ()).unwrap();
     assert_eq!((report.streams, report.records), (4, 1));
     let dropped = journals.create_stream(&id("last"), |_| false).unwrap();
     assert_eq!(dropped.len(), 3);
@@ -78,12 +78,12 @@ fn a_stream_that_comes_back_never_repeats_a_sequence_so_a_stale_position_acknowl
     let dir = tempfile::tempdir().unwrap();
     let one = Options { streams_max: 1, ..OPTIONS };
     let [s, other] = ["s", "other"].map(id);
-    let (mut journals, _) = Journals::open(dir.path(), &memory(dir.path()), one).unwrap();
+    let (mut journals, _) = Journals::open(dir.path(), &memory(dir.path()), one, || ()).unwrap();
     journals.create_stream(&s, |_| false).unwrap();
     deliver(&mut journals, &s, 1, 5);
     assert_eq!(journals.create_stream(&other, |_| false).unwrap(), std::slice::from_ref(&s));
     drop(journals);
-    let (mut journals, _) = Journals::open(dir.path(), &memory(dir.path()), one).unwrap();
+    let (mut journals, _) = Journals::open(dir.path(), &memory(dir.path()), one, || ()).unwrap();
     assert_eq!(journals.create_stream(&s, |_| false).unwrap(), std::slice::from_ref(&other));
     assert_eq!(journals.visible_until(&s).unwrap(), 5);
     let expected = [record(6, 2, 1, 20), record(7, 2, 2, 20)];
@@ -97,7 +97,7 @@ fn a_stream_that_comes_back_never_repeats_a_sequence_so_a_stale_position_acknowl
             assert_eq!(read_all(&journals, &s).unwrap(), expected);
         }
         drop(journals);
-        journals = Journals::open(dir.path(), &memory(dir.path()), one).unwrap().0;
+        journals = Journals::open(dir.path(), &memory(dir.path()), one, || ()).unwrap().0;
     }
     // Of several that give way at once the highest counts.
     drop(journals);
@@ -109,7 +109,7 @@ fn a_stream_that_comes_back_never_repeats_a_sequence_so_a_stale_position_acknowl
     assert_eq!(journals.visible_until(&other).unwrap(), 15);
     for (name, dropped) in [("new", 2), ("newer", 1)] {
         drop(journals);
-        journals = Journals::open(dir.path(), &memory(dir.path()), one).unwrap().0;
+        journals = Journals::open(dir.path(), &memory(dir.path()), one, || ()).unwrap().0;
         assert_eq!(journals.create_stream(&id(name), |_| false).unwrap().len(), dropped);
         assert_eq!(journals.visible_until(&id(name)).unwrap(), 15);
     }
@@ -124,7 +124,7 @@ fn killed_before_or_behind_the_dropping_of_a_stream_its_sequences_never_come_bac
     for (blocked, left) in [(".partial-old", 1), (".partial-new", 0)] {
         let dir = tempfile::tempdir().unwrap();
         let blocked = dir.path().join("streams").join(blocked);
-        let (mut journals, _) = Journals::open(dir.path(), &memory(dir.path()), one).unwrap();
+        let (mut journals, _) = Journals::open(dir.path(), &memory(dir.path()), one, || ()).unwrap();
         journals.create_stream(&old, |_| false).unwrap();
         deliver(&mut journals, &old, 1, 5);
         fs::write(&blocked, b"").unwrap();
@@ -183,7 +183,7 @@ fn reserved_room_is_counted_until_it_is_used_or_released_and_never_refuses_an_ap
     let dir = tempfile::tempdir().unwrap();
     let frame_bytes = u64::from(OPTIONS.result_bytes_max) + RECORD_HEADER_BYTES;
     let options = Options { stream_bytes_max: 3 * frame_bytes, ..OPTIONS };
-    let (mut journals, _) = Journals::open(dir.path(), &memory(dir.path()), options).unwrap();
+    let (mut journals, _) = Journals::open(dir.path(), &memory(dir.path()), options, || ()).unwrap();
     let stream = id("s");
     journals.create_stream(&stream, |_| false).unwrap();
     journals.reserve(&stream, 2).unwrap();
@@ -298,18 +298,18 @@ fn options_out_of_their_range_are_named() {
         ("streams_max", Options { streams_max: 0, ..OPTIONS }),
     ];
     for (expected, options) in bad {
-        let error = Journals::open(dir.path(), &memory(dir.path()), options).unwrap_err();
+        let error = Journals::open(dir.path(), &memory(dir.path()), options, || ()).unwrap_err();
         assert!(matches!(error, JournalError::Options { name, .. } if name == expected), "{error}");
     }
     let least = Options { stream_bytes_max: 332, streams_max: 1, segment_bytes: 360, result_bytes_max: 300, ..OPTIONS };
-    Journals::open(dir.path(), &memory(dir.path()), least).unwrap();
+    Journals::open(dir.path(), &memory(dir.path()), least, || ()).unwrap();
 }
 
 #[test]
 fn what_disk_and_memory_cannot_hold_is_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { stream_bytes_max: u64::MAX, result_bytes_max: 1 << 26, segment_bytes: 1 << 28, ..OPTIONS };
-    let (mut journals, _) = Journals::open(dir.path(), &memory(dir.path()), options).unwrap();
+    let (mut journals, _) = Journals::open(dir.path(), &memory(dir.path()), options, || ()).unwrap();
     journals.create_stream(&id("s"), |_| false).unwrap();
     journals.create_stream(&id("t"), |_| false).unwrap();
     let refused = journals.reserve(&id("s"), u32::MAX);
@@ -332,15 +332,15 @@ fn the_memory_of_another_journal_is_left_alone() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let options = Options { memory_bytes_max: 10_000, ..OPTIONS };
     let shared = dir.path().join("shared");
-    let (mut journals, _) = Journals::open(dir.path(), &shared, options).unwrap();
+    let (mut journals, _) = Journals::open(dir.path(), &shared, options, || ()).unwrap();
     journals.create_stream(&id("s"), |_| false).unwrap();
     journals.append(&id("s"), 1, 1, b"unread").unwrap();
     drop(journals);
-    let refused = Journals::open(other.path(), &shared, options);
+    let refused = Journals::open(other.path(), &shared, options, || ());
     assert!(matches!(refused, Err(JournalError::Foreign { .. })), "{refused:?}");
-    let (mut journals, report) = Journals::open(dir.path(), &shared, options).unwrap();
+    let (mut journals, report) = Journals::open(dir.path(), &shared, options, || ()).unwrap();
     assert_eq!(report.records, 1);
-    journals.close().unwrap();
+    journals.close(|| ()).unwrap();
     drop(journals);
-    Journals::open(other.path(), &shared, options).unwrap();
+    Journals::open(other.path(), &shared, options, || ()).unwrap();
 }

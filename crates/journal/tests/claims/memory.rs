@@ -15,7 +15,7 @@ const SMALL: Options =
     Options { segment_bytes: 400, memory_bytes_max: 1000, retention: Duration::from_secs(1000), ..OPTIONS };
 
 fn open_small(dir: &Path) -> Journals {
-    Journals::open(dir, &memory(dir), SMALL).unwrap().0
+    Journals::open(dir, &memory(dir), SMALL, || ()).unwrap().0
 }
 
 /// Appends a record of 40 bytes and shows it.
@@ -102,7 +102,7 @@ fn child_with_a_full_tmpfs() {
     fs::create_dir(&dir).unwrap();
     let maximum = getrlimit(Resource::Fsize).maximum;
     setrlimit(Resource::Fsize, Rlimit { current: Some(200), maximum }).unwrap();
-    let (mut journals, report) = Journals::open(&dir, &memory(&dir), SMALL).unwrap();
+    let (mut journals, report) = Journals::open(&dir, &memory(&dir), SMALL, || ()).unwrap();
     setrlimit(Resource::Fsize, Rlimit { current: maximum, maximum }).unwrap();
     assert!(report.memory_is_full);
     let stream = id("s");
@@ -111,7 +111,7 @@ fn child_with_a_full_tmpfs() {
     assert!(!lies_in_memory(&dir, &stream, 1));
     drop(journals);
     // Once there is room, it is used.
-    let (mut journals, report) = Journals::open(&dir, &memory(&dir), SMALL).unwrap();
+    let (mut journals, report) = Journals::open(&dir, &memory(&dir), SMALL, || ()).unwrap();
     assert!(!report.memory_is_full);
     let stream = id("t");
     journals.create_stream(&stream, |_| false).unwrap();
@@ -150,7 +150,7 @@ fn a_clean_restart_makes_no_result_younger() {
     let segment = memory(dir.path()).join("s/00000000000000000001.log");
     let long_ago = SystemTime::now() - Duration::from_secs(5000);
     File::options().write(true).open(segment).unwrap().set_modified(long_ago).unwrap();
-    journals.close().unwrap();
+    journals.close(|| ()).unwrap();
     drop(journals);
     let mut journals = open_small(dir.path());
     journals.publish(&stream).unwrap();
@@ -171,7 +171,7 @@ fn a_folder_of_another_user_is_refused_and_nothing_is_written_through_it() {
     if chown(&folder, Some(NOBODY), Some(NOBODY)).is_err() {
         return; // only root can give a folder away
     }
-    let refused = Journals::open(dir.path(), &folder, SMALL);
+    let refused = Journals::open(dir.path(), &folder, SMALL, || ());
     assert!(matches!(refused, Err(JournalError::Io { .. })), "{refused:?}");
     assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
 }

@@ -91,7 +91,7 @@ fn agree(journals: &Journals, stream: &StreamId, twin: &Twin) {
 
 fn reopen(journals: Journals, dir: &Path, options: Options, twins: &mut [Twin], half_record: u64) -> Journals {
     drop(journals);
-    let (journals, report) = Journals::open(dir, &memory(dir), options).unwrap();
+    let (journals, report) = Journals::open(dir, &memory(dir), options, || ()).unwrap();
     assert_eq!(report.damage, []);
     assert_eq!(report.cut.iter().map(|cut| cut.bytes).sum::<u64>(), half_record);
     assert_eq!(report.records, twins.iter().map(|twin| twin.kept().count()).sum::<usize>());
@@ -106,7 +106,7 @@ fn play(steps: &[Step], memory_bytes_max: u64) {
     let dir = tempfile::tempdir().unwrap();
     let ids = [id("one"), id("two")];
     let mut twins = [Twin::default(), Twin::default()];
-    let (mut journals, _) = Journals::open(dir.path(), &memory(dir.path()), options).unwrap();
+    let (mut journals, _) = Journals::open(dir.path(), &memory(dir.path()), options, || ()).unwrap();
     for stream in &ids {
         journals.create_stream(stream, |_| false).unwrap();
     }
@@ -133,7 +133,7 @@ fn play(steps: &[Step], memory_bytes_max: u64) {
             }
             Step::Reopen => journals = reopen(journals, dir.path(), options, &mut twins, 0),
             Step::Close => {
-                journals.close().unwrap();
+                journals.close(|| ()).unwrap();
                 assert!(!memory(dir.path()).exists());
                 journals = reopen(journals, dir.path(), options, &mut twins, 0);
             }

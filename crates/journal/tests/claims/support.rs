@@ -34,7 +34,7 @@ pub fn id(name: &str) -> StreamId {
 }
 
 pub fn open(dir: &Path) -> (Journals, OpenReport) {
-    Journals::open(dir, &memory(dir), OPTIONS).unwrap()
+    Journals::open(dir, &memory(dir), OPTIONS, || ()).unwrap()
 }
 
 /// Opens a journal that no death has touched.
