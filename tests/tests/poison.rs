@@ -112,6 +112,18 @@ async fn a_poison_frame_is_one_error_and_one_quarantine_entry() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_is_written_once_though_the_gateway_dies_before_its_frame_is_freed() {
+    let home = Home::new();
+    let server = Server::start(&home, CONFIG).await;
+    let before = pids(&server.status(), "gateway");
+    let results = push(&server, "a", "fault:gateway:kill.png").await;
+    assert!(matches!(results[VICTIM].outcome, Some(Outcome::Detections(_))), "{:?}", results[VICTIM]);
+    assert_ne!(pids(&server.status(), "gateway"), before, "it was struck");
+    assert_eq!(said(&server.run(&["quarantine", "list"])), "no frame is in quarantine\n");
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_quarantine_can_be_retried_and_dropped() {
     let home = Home::new();
     let server = Server::start(&home, CONFIG).await;

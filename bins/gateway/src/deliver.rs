@@ -6,13 +6,15 @@
 
 use std::{
     collections::BTreeSet,
+    iter,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
 };
 
-use framepipe_frame::{ErrorCode, FrameError, Request};
+use bytemuck::Zeroable as _;
+use framepipe_frame::{Descriptor, ErrorCode, FrameError, Request};
 use framepipe_journal::{JournalError, StreamId};
-use framepipe_pipeline::{GATEWAY, Process, discarded};
+use framepipe_pipeline::{GATEWAY, Process, discarded, faults};
 use framepipe_shm::{Counter, Lost, Work, Worker, monotonic_ns};
 use prost::Message as _;
 
@@ -55,7 +57,7 @@ impl Deliverer {
         self.hub.count_accepted()?;
         self.answer_discarded()?;
         // All of them are claimed before any is given back: no more than there are jobs.
-        let finished: Vec<Work<'static>> = std::iter::from_fn(|| self.worker.claim()).collect();
+        let finished: Vec<Work<'static>> = iter::from_fn(|| self.worker.claim()).collect();
         let mut state = self.hub.lock();
         for work in finished {
             let request: Request = bytemuck::pod_read_unaligned(work.request());
@@ -143,6 +145,7 @@ impl Deliverer {
                     continue;
                 }
             }
+            faults::strike("gateway", iter::once((&one.request, &mut Descriptor::zeroed())));
             self.hub.gate.free(one.work)?;
             state.admission.done(&one.stream, one.request.bytes, start);
             touched.insert(one.stream);

@@ -1,9 +1,15 @@
 //! Faults on demand, for tests: a frame whose name holds `fault:STAGE:KIND` makes that stage fail while it has the frame in
-//! hand. Compiled only with debug assertions or the feature `fault-injection`: a release build has none of it.
+//! hand; the gateway, when it has written the frame's record and has not freed its job. Compiled only with debug assertions or
+//! the feature `fault-injection`: a release build has none of it.
 
 use framepipe_frame::{Descriptor, Request};
 
+/// Nothing, in a release build.
+#[cfg(not(any(debug_assertions, feature = "fault-injection")))]
+pub fn strike<'f>(_: &str, _: impl Iterator<Item = (&'f Request, &'f mut Descriptor)>) {}
+
 /// What the names of these frames ask of a stage is done: the process ends, or never returns, or its record is broken.
+#[cfg(any(debug_assertions, feature = "fault-injection"))]
 pub fn strike<'f>(stage: &str, frames: impl Iterator<Item = (&'f Request, &'f mut Descriptor)>) {
     for (request, descriptor) in frames {
         let name = request.name.as_str();

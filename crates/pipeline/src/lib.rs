@@ -18,8 +18,7 @@
 mod config;
 mod control;
 pub mod discarded;
-#[cfg(any(debug_assertions, feature = "fault-injection"))]
-mod faults;
+pub mod faults;
 mod plan;
 mod process;
 pub mod quarantine;
