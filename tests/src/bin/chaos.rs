@@ -36,6 +36,9 @@ const CONFIG: &str = r#"
 /// For the pipeline to come back, and for the last frames.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Results come in at least this share of the seconds without a strike at the launcher.
+const RESULTS_SHARE_MIN: f64 = 0.9;
+
 struct Options {
     seconds: usize,
     seed: u64,
@@ -145,7 +148,11 @@ async fn run(home: &Home, options: &Options) -> Report {
     clients.stop_reading().await;
     launchers.insert(server.pid());
     check_end(home, &ledger, server, striker.pids.iter().chain(&launchers));
-    let (counts, faults) = ledger.close(options.seconds);
+    let (counts, mut faults) = ledger.close(options.seconds);
+    // A pipeline that stands still loses nothing.
+    if share(&counts) < RESULTS_SHARE_MIN {
+        faults.push(format!("results came in less than {:.0}% of the seconds", 100.0 * RESULTS_SHARE_MIN));
+    }
     Report { seed: options.seed, counts, strikes: striker.strikes, faults }
 }
 
@@ -198,13 +205,17 @@ fn check_end<'p>(home: &Home, ledger: &Ledger, mut server: Server, pids: impl It
     }
 }
 
+/// In what share of the seconds without a strike at the launcher results came.
+fn share(counts: &Counts) -> f64 {
+    counts.seconds_with_results as f64 / counts.seconds_with_launcher.max(1) as f64
+}
+
 fn print(report: &Report) {
     let Report { counts, strikes, faults, .. } = report;
     println!("\n{:<28}{:>10}", "killed", "times");
     for (role, times) in &strikes.kills {
         println!("{role:<28}{times:>10}");
     }
-    let share = 100.0 * counts.seconds_with_results as f64 / counts.seconds_with_launcher.max(1) as f64;
     for (what, count) in [
         ("stopped first", strikes.stopped_first),
         ("two at once", strikes.two_at_once),
@@ -218,7 +229,8 @@ fn print(report: &Report) {
         println!("{what:<28}{count:>10}");
     }
     println!(
-        "results came in {share:.1}% of the {} seconds without a strike at the launcher",
+        "results came in {:.1}% of the {} seconds without a strike at the launcher",
+        100.0 * share(counts),
         counts.seconds_with_launcher
     );
     for fault in faults {
