@@ -6,6 +6,7 @@
 //! | `server.rs` | the system: brought up, its processes known, taken down |
 //! | `load.rs` | the client: pushes raw frames with a bounded number in flight, and checks every result |
 //! | `engine.rs` | the bare engine: this program again, as a child that runs the model and nothing else |
+//! | `images.rs` | the other run (`scripts/bench-images`): from an image's bytes to a tensor |
 //! | `int8_limit.rs` | what the cores could do at most |
 //! | `clock.rs` | times, and CPU times of processes |
 //! | `statistics.rs` | rates, medians, percentiles |
@@ -13,6 +14,7 @@
 
 mod clock;
 mod engine;
+mod images;
 mod int8_limit;
 mod load;
 mod report;
@@ -46,6 +48,9 @@ enum Role {
     /// The bare engine: runs a model when told on standard input.
     #[command(hide = true)]
     Engine(engine::Order),
+    /// Images to tensors, when told on standard input: for scripts/bench-images.
+    #[command(hide = true)]
+    Images,
 }
 
 #[derive(Args)]
@@ -83,6 +88,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.role {
         Some(Role::Engine(order)) => engine::serve(&order),
+        Some(Role::Images) => images::serve(),
         None => measure(&cli.measure),
     };
     match done {

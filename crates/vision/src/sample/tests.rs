@@ -119,6 +119,26 @@ pub(crate) fn assert_close(found: &[f32], expected: &[f64], spec: &InputSpec) {
     }
 }
 
+proptest! {
+    #[test]
+    fn all_instructions_give_the_same_numbers(frame in frames(90), spec in specs(60)) {
+        let window = Window { left: 0.0, top: 0.0, width: frame.raw.width.into(), height: frame.raw.height.into() };
+        let size = (frame.raw.width, frame.raw.height);
+        let place = Placement::new(spec.resize, window.width, window.height, spec.width as usize, spec.height as usize);
+        let sampled = |instructions| {
+            let mut sampler = Sampler { instructions, ..Sampler::default() };
+            sampler.aim(&window, size, &place);
+            let mut levels = vec![f32::NAN; spec.tensor_len()];
+            sampler.run(&frame.view(), &Target::new(&spec), &place, &mut levels);
+            let bytes = InputSpec { dtype: DataType::U8, mean: [0.0; 3], std: [1.0; 3], ..spec.clone() };
+            let mut rounded = vec![0u8; spec.tensor_len()];
+            sampler.run(&frame.view(), &Target::new(&bytes), &place, &mut rounded);
+            (levels.into_iter().map(f32::to_bits).collect::<Vec<_>>(), rounded)
+        };
+        prop_assert!(sampled(Instructions::default()) == sampled(Instructions::portable()));
+    }
+}
+
 #[test]
 fn taps_lie_at_pixel_centres_and_stop_at_the_edges() {
     let mut taps = Vec::new();

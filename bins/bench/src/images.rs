@@ -1,0 +1,170 @@
+//! What an image costs on the way to a tensor: a child of `scripts/bench-images`, which measures OpenCV beside it.
+//!
+//! For each line `STEP TIMES FILE` on standard input it answers with one line: CPU milliseconds of one, the mean of TIMES.
+
+use std::{fmt, io::Write as _, str::FromStr};
+
+use anyhow::{Context as _, bail};
+use framepipe_vision::{
+    Color, Cropper, DataType, Decoder, FrameView, Header, InputSpec, Layout, Limits, Preprocessor, Rect, ResizePolicy,
+    probe,
+};
+use turbojpeg::{Decompressor, Image, PixelFormat, ScalingFactor};
+
+use crate::clock;
+
+/// What is measured.
+#[derive(Clone, Copy)]
+enum Step {
+    /// Bytes to a 416x416 letterbox tensor of f32: all that preprocess does to an image.
+    Tensor,
+    /// Its second half: the decoded frame to the tensor.
+    Resize,
+    /// Three crops of the decoded frame to 224x224.
+    Crops,
+    /// libjpeg-turbo's decode at 1/8: little else than reading the entropy-coded bytes, which nobody can leave out.
+    Floor,
+}
+
+impl FromStr for Step {
+    type Err = anyhow::Error;
+
+    fn from_str(word: &str) -> anyhow::Result<Self> {
+        Ok(match word {
+            "tensor" => Self::Tensor,
+            "resize" => Self::Resize,
+            "crops" => Self::Crops,
+            "floor" => Self::Floor,
+            _ => bail!("{word}: give tensor, resize, crops or floor"),
+        })
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tensor => "tensor",
+            Self::Resize => "resize",
+            Self::Crops => "crops",
+            Self::Floor => "floor",
+        })
+    }
+}
+
+/// A child's `main`.
+pub fn serve() -> anyhow::Result<()> {
+    let mut bench = Bench::new()?;
+    println!("ready");
+    for line in std::io::stdin().lines() {
+        let line = line?;
+        let mut words = line.splitn(3, ' ');
+        let mut word = || words.next().context("a line is STEP TIMES FILE");
+        let (step, times, path): (Step, u32, &str) = (word()?.parse()?, word()?.parse()?, word()?);
+        let bytes = std::fs::read(path).with_context(|| path.to_owned())?;
+        let ms = bench.run(step, times, &bytes).with_context(|| format!("{step} of {path}"))?;
+        println!("{ms}");
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+/// Everything that is kept from image to image, as in the stages.
+struct Bench {
+    limits: Limits,
+    decoder: Decoder,
+    preprocessor: Preprocessor,
+    cropper: Cropper,
+    entropy: Decompressor,
+    pixels: Vec<u8>,
+    tensor: Vec<f32>,
+    crops: Vec<f32>,
+}
+
+impl Bench {
+    fn new() -> anyhow::Result<Self> {
+        let limits = Limits::default();
+        let (whole, crop) = (spec(416, ResizePolicy::Letterbox), spec(224, ResizePolicy::Stretch));
+        let mut entropy = Decompressor::new()?;
+        entropy.set_scaling_factor(ScalingFactor::ONE_EIGHTH)?;
+        Ok(Self {
+            limits,
+            decoder: Decoder::new(limits)?,
+            preprocessor: Preprocessor::new(&whole)?,
+            cropper: Cropper::new(&crop)?,
+            entropy,
+            pixels: Vec::new(),
+            tensor: vec![0.0; whole.tensor_len()],
+            crops: vec![0.0; 3 * crop.tensor_len()],
+        })
+    }
+
+    fn run(&mut self, step: Step, times: u32, bytes: &[u8]) -> anyhow::Result<f64> {
+        let header = self.decode(bytes)?; // also warms up
+        let own = std::process::id();
+        let start = clock::cpu_ns(own)?;
+        for _ in 0..times {
+            match step {
+                Step::Tensor => {
+                    let header = self.decode(bytes)?;
+                    self.resize(&header)?;
+                }
+                Step::Resize => self.resize(&header)?,
+                Step::Crops => self.crop(&header)?,
+                Step::Floor => self.read_entropy(bytes)?,
+            }
+        }
+        Ok((clock::cpu_ns(own)? - start) as f64 / 1e6 / f64::from(times.max(1)))
+    }
+
+    fn decode(&mut self, bytes: &[u8]) -> anyhow::Result<Header> {
+        let header = probe(bytes, &self.limits)?;
+        let rgb_bytes = 3 * header.width as usize * header.height as usize;
+        self.pixels.resize(self.pixels.len().max(rgb_bytes), 0);
+        self.decoder.decode_rgb(bytes, &header, &mut self.pixels[..rgb_bytes])?;
+        Ok(header)
+    }
+
+    fn resize(&mut self, header: &Header) -> anyhow::Result<()> {
+        let (width, height) = header.oriented_size();
+        self.preprocessor.run_f32(&FrameView::rgb(&self.pixels, width, height)?, &mut self.tensor);
+        Ok(())
+    }
+
+    /// Of boxes as a detector finds them: a tall one, a wide one, a large one, spread over the frame.
+    fn crop(&mut self, header: &Header) -> anyhow::Result<()> {
+        let (width, height) = header.oriented_size();
+        let view = FrameView::rgb(&self.pixels, width, height)?;
+        let (w, h) = (width as f32, height as f32);
+        let boxes = [[0.05, 0.2, 0.12, 0.6], [0.4, 0.5, 0.65, 0.7], [0.7, 0.1, 0.95, 0.9]];
+        let numbers = self.crops.len() / 3;
+        let crops = self.crops.chunks_exact_mut(numbers);
+        for ([x0, y0, x1, y1], crop) in boxes.into_iter().zip(crops) {
+            let rect = Rect { x0: x0 * w, y0: y0 * h, x1: x1 * w, y1: y1 * h };
+            self.cropper.run_f32(&view, &rect, crop);
+        }
+        Ok(())
+    }
+
+    fn read_entropy(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        let scaled = self.entropy.read_header(bytes)?.scaled(ScalingFactor::ONE_EIGHTH);
+        let (width, height) = (scaled.width, scaled.height);
+        let pixels = &mut self.pixels[..3 * width * height];
+        self.entropy.decompress(bytes, Image { pixels, width, pitch: 3 * width, height, format: PixelFormat::RGB })?;
+        Ok(())
+    }
+}
+
+fn spec(side: u32, resize: ResizePolicy) -> InputSpec {
+    InputSpec {
+        tensor: "images".into(),
+        width: side,
+        height: side,
+        layout: Layout::Nchw,
+        dtype: DataType::F32,
+        color: Color::Rgb,
+        resize,
+        pad: [114.0; 3],
+        mean: [0.0; 3],
+        std: [255.0; 3],
+    }
+}

@@ -1,0 +1,61 @@
+//! Which instructions the kernel's rows use: the best that this CPU has. All give the same numbers to the last bit.
+#![allow(unsafe_code, reason = "calls of functions for instructions that were found to be there")]
+
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
+use super::{Normal, Number, Tap, blend_row, interpolate_pixels, split_row};
+
+/// The instructions of this CPU, as far as the kernel knows them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Instructions {
+    /// True only where it was found to be there.
+    avx2: bool,
+}
+
+impl Default for Instructions {
+    fn default() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        let avx2 = std::arch::is_x86_feature_detected!("avx2");
+        #[cfg(not(target_arch = "x86_64"))]
+        let avx2 = false;
+        Self { avx2 }
+    }
+}
+
+impl Instructions {
+    /// Those that every CPU has for which this was compiled.
+    #[cfg(test)]
+    pub(crate) fn portable() -> Self {
+        Self { avx2: false }
+    }
+
+    /// See [`interpolate_pixels`].
+    pub(super) fn interpolate(self, row: &[u8], columns: &[Tap], planes: [&mut [f32]; 3]) {
+        #[cfg(target_arch = "x86_64")]
+        if self.avx2 {
+            // SAFETY: this CPU has AVX2.
+            return unsafe { avx2::interpolate(row, columns, planes) };
+        }
+        interpolate_pixels(row, columns, planes);
+    }
+
+    /// See [`blend_row`].
+    pub(super) fn blend<T: Number>(self, numbers: &mut [T], lines: [&[f32]; 2], weight: f32, normal: Normal) {
+        #[cfg(target_arch = "x86_64")]
+        if self.avx2 {
+            // SAFETY: this CPU has AVX2.
+            return unsafe { avx2::blend(numbers, lines, weight, normal) };
+        }
+        blend_row(numbers, lines, weight, normal);
+    }
+
+    /// See [`split_row`].
+    pub(super) fn split<T: Number>(self, row: &[u8], planes: [&mut [T]; 3], normals: [Normal; 3]) {
+        #[cfg(target_arch = "x86_64")]
+        if self.avx2 {
+            // SAFETY: this CPU has AVX2.
+            return unsafe { avx2::split(row, planes, normals) };
+        }
+        split_row(row, planes, normals);
+    }
+}
