@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::repository;
 
 /// What was found in some photos.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Findings {
     /// The detector's name.
     pub detector: String,
@@ -21,7 +21,7 @@ pub struct Findings {
 }
 
 /// What was found in one photo.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Photo {
     /// Its file's name.
     pub file: String,
@@ -34,7 +34,7 @@ pub struct Photo {
 }
 
 /// One object.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Found {
     /// (x1, y1, x2, y2), in pixels of the upright photo.
     #[serde(rename = "box")]
@@ -50,7 +50,7 @@ pub struct Found {
 }
 
 /// What an attribute model said: a label, a number or a vector.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Said {
     /// The model's name.
     pub model: String,

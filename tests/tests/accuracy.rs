@@ -1,7 +1,7 @@
 //! Photos through gRPC and every process: the quantised detector finds the labelled people, and every box and attribute
 //! is the one that tests/reference, the same meaning written a second time in Python, computes.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use framepipe_client::{PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_tests::{
@@ -65,14 +65,25 @@ fn paired<'f>(here: &'f Findings, there: &'f Findings) -> Matched<'f> {
     matched
 }
 
-/// What a detector finds in the photos at a low threshold, through the product and by the reference.
-async fn find_and_refer(detector: &str, photos: &[(Labelled, Vec<u8>)]) -> (Home, Findings, Findings) {
-    let home = Home::new();
+/// What a detector finds in the photos at a low threshold.
+async fn find_at(
+    home: &Home,
+    detector: &str,
+    decode_scale: &str,
+    photos: &[(Labelled, Vec<u8>)],
+) -> (PathBuf, Findings) {
     let models = home.models_with_threshold(detector, THRESHOLD);
-    let server =
-        Server::start(&home, &format!("[pipeline]\ndetector = {detector:?}\n[paths]\nmodels = {models:?}\n")).await;
+    let pipeline = format!("[pipeline]\ndetector = {detector:?}\ndecode_scale = {decode_scale:?}\n");
+    let server = Server::start(home, &format!("{pipeline}[paths]\nmodels = {models:?}\n")).await;
     let found = find(&server, detector, photos).await;
     server.stop();
+    (models, found)
+}
+
+/// The same, and what the reference finds, which decodes at full size.
+async fn find_and_refer(detector: &str, photos: &[(Labelled, Vec<u8>)]) -> (Home, Findings, Findings) {
+    let home = Home::new();
+    let (models, found) = find_at(&home, detector, "exact", photos).await;
     let reference = Findings::of_reference(&models, detector, &[], &files(photos), &home.path("reference.json"));
     (home, found, reference)
 }
@@ -100,6 +111,30 @@ async fn the_quantised_detector_finds_people_as_well_as_the_references() {
 
     sure_boxes_agree(&found, &reference);
     sure_boxes_agree(&reference, &found);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scaled_decode_finds_people_as_well_as_one_at_full_size() {
+    const DETECTOR: &str = "nanodet416-4c-int8";
+    let photos = labelled();
+    let (_, auto) = find_at(&Home::new(), DETECTOR, "auto", &photos).await;
+    let (_, exact) = find_at(&Home::new(), DETECTOR, "exact", &photos).await;
+    let truth: BTreeMap<&str, &[[f64; 4]]> =
+        photos.iter().map(|(label, _)| (label.file.as_str(), label.person_xyxy.as_slice())).collect();
+    let [ap, exact_ap] = [&auto, &exact].map(|found| ap50(&truth, found, "person"));
+    let sure = |findings: &Findings| {
+        let mut findings = findings.clone();
+        findings.photos.iter_mut().for_each(|photo| photo.detections.retain(|found| found.score >= 0.35));
+        findings
+    };
+    let [sure_auto, sure_exact] = [&auto, &exact].map(sure);
+    let pairs = matched(&sure_auto, &sure_exact, 0.5, 1.0).pairs;
+    let overlaps: Vec<f64> = pairs.iter().map(|(_, a, b)| iou(&a.corners, &b.corners)).collect();
+    let mean = overlaps.iter().sum::<f64>() / overlaps.len() as f64;
+    println!("AP50 of person: auto {ap:.4}, exact {exact_ap:.4}; {} pairs overlap by {mean:.4}", overlaps.len());
+    assert!((ap - exact_ap).abs() <= 0.03, "AP50 {ap} scaled, {exact_ap} at full size");
+    assert!(mean >= 0.95 && overlaps.len() >= 30, "{} pairs overlap by {mean}", overlaps.len());
+    assert_ne!(overlaps, vec![1.0; overlaps.len()], "no photo was scaled");
 }
 
 /// Of the boxes here that the shipped threshold lets pass, at most 1% have no partner there (one below the threshold

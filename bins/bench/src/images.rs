@@ -6,8 +6,8 @@ use std::{fmt, io::Write as _, str::FromStr};
 
 use anyhow::{Context as _, bail};
 use framepipe_vision::{
-    Color, Cropper, DataType, Decoder, FrameView, Header, InputSpec, Layout, Limits, Preprocessor, Rect, ResizePolicy,
-    probe,
+    Color, Cropper, DataType, DecodeScale, Decoder, FrameView, Header, InputSpec, Layout, Limits, Preprocessor, Rect,
+    ResizePolicy, probe,
 };
 use turbojpeg::{Decompressor, Image, PixelFormat, ScalingFactor};
 
@@ -16,8 +16,10 @@ use crate::clock;
 /// What is measured.
 #[derive(Clone, Copy)]
 enum Step {
-    /// Bytes to a 416x416 letterbox tensor of f32: all that preprocess does to an image.
-    Tensor,
+    /// Bytes to a 416x416 letterbox tensor of f32, at full size: all that preprocess does to an image.
+    Exact,
+    /// The same at the scale that the tensor needs.
+    Auto,
     /// Its second half: the decoded frame to the tensor.
     Resize,
     /// Three crops of the decoded frame to 224x224.
@@ -31,11 +33,12 @@ impl FromStr for Step {
 
     fn from_str(word: &str) -> anyhow::Result<Self> {
         Ok(match word {
-            "tensor" => Self::Tensor,
+            "exact" => Self::Exact,
+            "auto" => Self::Auto,
             "resize" => Self::Resize,
             "crops" => Self::Crops,
             "floor" => Self::Floor,
-            _ => bail!("{word}: give tensor, resize, crops or floor"),
+            _ => bail!("{word}: give exact, auto, resize, crops or floor"),
         })
     }
 }
@@ -43,7 +46,8 @@ impl FromStr for Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Tensor => "tensor",
+            Self::Exact => "exact",
+            Self::Auto => "auto",
             Self::Resize => "resize",
             Self::Crops => "crops",
             Self::Floor => "floor",
@@ -99,16 +103,21 @@ impl Bench {
     }
 
     fn run(&mut self, step: Step, times: u32, bytes: &[u8]) -> anyhow::Result<f64> {
-        let header = self.decode(bytes)?; // also warms up
+        let header = probe(bytes, &self.limits)?;
+        let scale = match step {
+            Step::Auto => self.preprocessor.decode_scale(&header),
+            _ => DecodeScale::Full,
+        };
+        self.decode(bytes, scale)?; // warms up, and is what resize and crops begin with
         let own = std::process::id();
         let start = clock::cpu_ns(own)?;
         for _ in 0..times {
             match step {
-                Step::Tensor => {
-                    let header = self.decode(bytes)?;
-                    self.resize(&header)?;
+                Step::Exact | Step::Auto => {
+                    let header = self.decode(bytes, scale)?;
+                    self.resize(&header, scale)?;
                 }
-                Step::Resize => self.resize(&header)?,
+                Step::Resize => self.resize(&header, scale)?,
                 Step::Crops => self.crop(&header)?,
                 Step::Floor => self.read_entropy(bytes)?,
             }
@@ -116,17 +125,17 @@ impl Bench {
         Ok((clock::cpu_ns(own)? - start) as f64 / 1e6 / f64::from(times.max(1)))
     }
 
-    fn decode(&mut self, bytes: &[u8]) -> anyhow::Result<Header> {
+    fn decode(&mut self, bytes: &[u8], scale: DecodeScale) -> anyhow::Result<Header> {
         let header = probe(bytes, &self.limits)?;
-        let rgb_bytes = 3 * header.width as usize * header.height as usize;
+        let rgb_bytes = scale.rgb_bytes(&header);
         self.pixels.resize(self.pixels.len().max(rgb_bytes), 0);
-        self.decoder.decode_rgb(bytes, &header, &mut self.pixels[..rgb_bytes])?;
+        self.decoder.decode_scaled(bytes, &header, scale, &mut self.pixels[..rgb_bytes])?;
         Ok(header)
     }
 
-    fn resize(&mut self, header: &Header) -> anyhow::Result<()> {
-        let (width, height) = header.oriented_size();
-        self.preprocessor.run_f32(&FrameView::rgb(&self.pixels, width, height)?, &mut self.tensor);
+    fn resize(&mut self, header: &Header, scale: DecodeScale) -> anyhow::Result<()> {
+        let view = FrameView::scaled_rgb(&self.pixels, header.oriented_size(), scale)?;
+        self.preprocessor.run_f32(&view, &mut self.tensor);
         Ok(())
     }
 

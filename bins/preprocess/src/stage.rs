@@ -4,12 +4,15 @@
 use anyhow::Result;
 use framepipe_frame::{FrameError, RawFrame, TensorMap};
 use framepipe_pipeline::{Frame, Item, Needs, Plan, Pool, Process, Stage};
-use framepipe_vision::{DataType, Decoder, FrameView, Header, InputSpec, Limits, Preprocessor, probe};
+use framepipe_vision::{
+    DataType, DecodeScale, Decoder, FrameView, Header, InputSpec, Limits, Preprocessor, ScalePolicy, probe,
+};
 
 /// The stage: the decoder, and the detector's input.
 pub struct Preprocess {
     limits: Limits,
     decoder: Decoder,
+    scale_policy: ScalePolicy,
     tensor: TensorWriter,
     /// Largest decoded frame that is kept for the crops; 0: none is.
     kept_bytes_max: usize,
@@ -23,8 +26,8 @@ pub enum Pixels {
     Raw(RawFrame),
     /// They are decoded into an image slot, which is kept.
     Kept(Header),
-    /// They are decoded into the scratch buffer, and forgotten.
-    Forgotten(Header),
+    /// They are decoded into the scratch buffer, at this scale, and forgotten.
+    Forgotten(Header, DecodeScale),
 }
 
 impl Preprocess {
@@ -36,6 +39,7 @@ impl Preprocess {
         Ok(Self {
             limits: config.limits,
             decoder: Decoder::new(config.limits)?,
+            scale_policy: config.decode_scale,
             tensor: TensorWriter::new(&plan.detector.input)?,
             kept_bytes_max: if plan.attributes.is_empty() { 0 } else { image_slot_bytes },
             scratch: Vec::new(),
@@ -51,14 +55,14 @@ impl Preprocess {
                 frame.write_output(Pool::Tensor, |slot| Ok((tensor.bytes, tensor.write(&view, slot))))?
             }
             Pixels::Kept(header) => frame.write_outputs([Pool::Image, Pool::Tensor], |[image, slot]| {
-                let image_bytes = rgb_bytes(header);
-                let view = decode(decoder, encoded, header, &mut image[..image_bytes])?;
+                let image_bytes = DecodeScale::Full.rgb_bytes(header);
+                let view = decode(decoder, encoded, header, DecodeScale::Full, &mut image[..image_bytes])?;
                 Ok(([image_bytes, tensor.bytes], tensor.write(&view, slot)))
             })?,
-            Pixels::Forgotten(header) => {
-                let image_bytes = rgb_bytes(header);
+            Pixels::Forgotten(header, scale) => {
+                let image_bytes = scale.rgb_bytes(header);
                 scratch.resize(scratch.len().max(image_bytes), 0);
-                let view = decode(decoder, encoded, header, &mut scratch[..image_bytes])?;
+                let view = decode(decoder, encoded, header, *scale, &mut scratch[..image_bytes])?;
                 frame.write_output(Pool::Tensor, |slot| Ok((tensor.bytes, tensor.write(&view, slot))))?
             }
         };
@@ -77,9 +81,13 @@ impl Stage for Preprocess {
             return Ok((needs, Pixels::Raw(raw)));
         }
         let header = probe(frame.input(Pool::Encoded)?, &self.limits)?;
-        let image_bytes = rgb_bytes(&header);
+        let image_bytes = DecodeScale::Full.rgb_bytes(&header); // `probe` held it to `limits.pixels_max`
         if image_bytes > self.kept_bytes_max {
-            return Ok((needs, Pixels::Forgotten(header)));
+            let scale = match self.scale_policy {
+                ScalePolicy::Auto => self.tensor.preprocessor.decode_scale(&header),
+                ScalePolicy::Exact => DecodeScale::Full,
+            };
+            return Ok((needs, Pixels::Forgotten(header, scale)));
         }
         Ok((needs.and(Pool::Image, image_bytes), Pixels::Kept(header)))
     }
@@ -114,20 +122,15 @@ impl TensorWriter {
     }
 }
 
-/// Bytes of the decoded image. `probe` held it to `limits.pixels_max`.
-fn rgb_bytes(header: &Header) -> usize {
-    3 * header.width as usize * header.height as usize
-}
-
 fn decode<'i>(
     decoder: &mut Decoder,
     encoded: &[u8],
     header: &Header,
+    scale: DecodeScale,
     image: &'i mut [u8],
 ) -> Result<FrameView<'i>, FrameError> {
-    decoder.decode_rgb(encoded, header, image)?;
-    let (width, height) = header.oriented_size();
-    Ok(FrameView::rgb(image, width, height)?)
+    decoder.decode_scaled(encoded, header, scale, image)?;
+    Ok(FrameView::scaled_rgb(image, header.oriented_size(), scale)?)
 }
 
 /// Notes in the descriptor what the later stages need to know.
@@ -135,7 +138,7 @@ fn describe(frame: &mut Frame<'_>, pixels: &Pixels, tensor_map: TensorMap) {
     let (source, kept, orientation) = match pixels {
         Pixels::Raw(raw) => ((raw.width, raw.height), (0, 0), 1),
         Pixels::Kept(header) => (header.oriented_size(), header.oriented_size(), header.orientation),
-        Pixels::Forgotten(header) => (header.oriented_size(), (0, 0), header.orientation),
+        Pixels::Forgotten(header, _) => (header.oriented_size(), (0, 0), header.orientation),
     };
     let descriptor = &mut frame.descriptor;
     (descriptor.source_width, descriptor.source_height) = source;

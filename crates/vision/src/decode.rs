@@ -7,8 +7,11 @@
 mod jpeg;
 mod orient;
 mod others;
+mod scale;
 
 use framepipe_frame::{ErrorCode, FrameError};
+
+pub use scale::{DecodeScale, ScalePolicy};
 
 use crate::{Format, Header, Limits};
 
@@ -41,8 +44,22 @@ impl Decoder {
     /// [`ErrorCode::UnsupportedFormat`] for a kind that no decoder reads, [`ErrorCode::Internal`] where `out` has
     /// another size.
     pub fn decode_rgb(&mut self, bytes: &[u8], header: &Header, out: &mut [u8]) -> Result<(), FrameError> {
+        self.decode_scaled(bytes, header, DecodeScale::Full, out)
+    }
+
+    /// As [`Self::decode_rgb`], at a fraction of the size, [`DecodeScale::rgb_bytes`] long. Of a JPEG only.
+    ///
+    /// # Errors
+    /// As there; [`ErrorCode::Internal`] for another format than JPEG at less than its full size.
+    pub fn decode_scaled(
+        &mut self,
+        bytes: &[u8],
+        header: &Header,
+        scale: DecodeScale,
+        out: &mut [u8],
+    ) -> Result<(), FrameError> {
         self.limits.check_size(header.width, header.height)?;
-        let rgb_bytes = 3 * header.width as usize * header.height as usize;
+        let rgb_bytes = scale.rgb_bytes(header);
         if out.len() != rgb_bytes {
             return Err(FrameError::new(
                 ErrorCode::Internal,
@@ -50,16 +67,16 @@ impl Decoder {
             ));
         }
         if header.orientation <= 1 {
-            return self.decode_stored(bytes, header, out);
+            return self.decode_stored(bytes, header, scale, out);
         }
         let mut stored = std::mem::take(&mut self.stored);
         stored.resize(stored.len().max(rgb_bytes), 0);
-        let result = self.decode_stored(bytes, header, &mut stored[..rgb_bytes]);
+        let result = self.decode_stored(bytes, header, scale, &mut stored[..rgb_bytes]);
         if result.is_ok() {
             orient::orient(
                 &stored[..rgb_bytes],
-                header.width as usize,
-                header.height as usize,
+                scale.pixels_of(header.width) as usize,
+                scale.pixels_of(header.height) as usize,
                 header.orientation,
                 out,
             );
@@ -68,9 +85,19 @@ impl Decoder {
         result
     }
 
-    fn decode_stored(&mut self, bytes: &[u8], header: &Header, out: &mut [u8]) -> Result<(), FrameError> {
+    fn decode_stored(
+        &mut self,
+        bytes: &[u8],
+        header: &Header,
+        scale: DecodeScale,
+        out: &mut [u8],
+    ) -> Result<(), FrameError> {
         match header.format {
-            Format::Jpeg(_) => self.jpeg.decode(bytes, header, out),
+            Format::Jpeg(_) => self.jpeg.decode(bytes, header, scale, out),
+            _ if scale != DecodeScale::Full => {
+                let words = format!("{:?} is decoded at full size only", header.format);
+                Err(FrameError::new(ErrorCode::Internal, words))
+            }
             Format::Png | Format::WebP | Format::Bmp => {
                 others::decode(bytes, header, &self.limits, &mut self.native, out)
             }

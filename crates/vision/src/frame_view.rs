@@ -3,6 +3,8 @@
 
 use framepipe_frame::{ErrorCode, FrameError, RawFormat, RawFrame};
 
+use crate::DecodeScale;
+
 /// Order of a pixel's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PixelOrder {
@@ -84,6 +86,9 @@ pub struct FrameView<'a> {
     height: u32,
     stride: usize,
     order: PixelOrder,
+    scale: DecodeScale,
+    /// Pixels of the image before it was scaled.
+    source: (u32, u32),
 }
 
 impl<'a> FrameView<'a> {
@@ -93,6 +98,16 @@ impl<'a> FrameView<'a> {
     /// Where the pixels do not lie in `data`, or there are none.
     pub fn rgb(data: &'a [u8], width: u32, height: u32) -> Result<Self, ViewError> {
         Self::new(data, width, height, u64::from(width) * 3, PixelOrder::Rgb)
+    }
+
+    /// As [`Self::rgb`], of an image of `source` pixels that was decoded at a fraction of its size. It is for
+    /// [`crate::Preprocessor`], whose tensor it gives as the whole image would: crops are taken of whole images.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn scaled_rgb(data: &'a [u8], source: (u32, u32), scale: DecodeScale) -> Result<Self, ViewError> {
+        let view = Self::rgb(data, scale.pixels_of(source.0), scale.pixels_of(source.1))?;
+        Ok(Self { scale, source, ..view })
     }
 
     /// A raw frame as its client laid it out.
@@ -115,7 +130,8 @@ impl<'a> FrameView<'a> {
         if needed > found {
             return Err(ViewError::Bytes { width, height, stride, needed, found });
         }
-        Ok(Self { data, width, height, stride: stride as usize, order })
+        let (scale, source) = (DecodeScale::Full, (width, height));
+        Ok(Self { data, width, height, stride: stride as usize, order, scale, source })
     }
 
     /// Pixels a row.
@@ -126,6 +142,18 @@ impl<'a> FrameView<'a> {
     /// Rows.
     pub fn height(&self) -> u32 {
         self.height
+    }
+
+    /// Pixels of the image before it was scaled: columns and rows.
+    pub fn source_size(&self) -> (u32, u32) {
+        self.source
+    }
+
+    /// The columns and rows that the source's make at this scale, which need not be whole: the last pixel of a row may show
+    /// less than the others.
+    pub(crate) fn extent(&self) -> (f64, f64) {
+        let divisor = f64::from(self.scale.divisor());
+        (f64::from(self.source.0) / divisor, f64::from(self.source.1) / divisor)
     }
 
     /// Order of a pixel's bytes.

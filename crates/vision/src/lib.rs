@@ -27,7 +27,7 @@ mod resize;
 mod sample;
 
 pub use crop::{CropShape, CropSpec, CropSpecError, Cropper, Rect, crop_rect};
-pub use decode::Decoder;
+pub use decode::{DecodeScale, Decoder, ScalePolicy};
 pub use frame_view::{FrameView, PixelOrder, ViewError};
 pub use input::{Color, DataType, InputSpec, InputSpecError, Layout, ResizePolicy, SIDE_MAX};
 pub use limits::Limits;

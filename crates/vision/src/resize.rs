@@ -4,7 +4,7 @@ use framepipe_frame::TensorMap;
 
 use crate::placement::Placement;
 use crate::sample::{self, Number, Sampler, Target, Window};
-use crate::{FrameView, InputSpec, InputSpecError, ResizePolicy};
+use crate::{DecodeScale, FrameView, Header, InputSpec, InputSpecError, ResizePolicy};
 
 /// Fits frames into one model's input tensor: resize, colour order, normalisation, planes and padding in one pass.
 ///
@@ -22,6 +22,7 @@ pub struct Preprocessor {
 #[derive(Clone, Copy, Debug)]
 struct Aim {
     source: (u32, u32),
+    view: (u32, u32),
     place: Placement,
     map: TensorMap,
     scaled: bool,
@@ -54,7 +55,7 @@ impl Preprocessor {
     }
 
     fn run<T: Number>(&mut self, view: &FrameView<'_>, out: &mut [T]) -> TensorMap {
-        let aim = self.aim_at(view.width(), view.height());
+        let aim = self.aim_at(view);
         if aim.scaled {
             self.sampler.run(view, &self.target, &aim.place, out);
         } else {
@@ -63,18 +64,29 @@ impl Preprocessor {
         aim.map
     }
 
-    fn aim_at(&mut self, width: u32, height: u32) -> Aim {
-        if let Some(aim) = self.aimed.filter(|aim| aim.source == (width, height)) {
+    /// The scale at which a JPEG may be decoded for this tensor: its picture is not enlarged.
+    pub fn decode_scale(&self, header: &Header) -> DecodeScale {
+        let place = self.place(header.oriented_size());
+        DecodeScale::at_least(header, place.width as u32, place.height as u32)
+    }
+
+    fn place(&self, (width, height): (u32, u32)) -> Placement {
+        let Target { width: tensor_width, height: tensor_height, .. } = self.target;
+        Placement::new(self.policy, f64::from(width), f64::from(height), tensor_width, tensor_height)
+    }
+
+    fn aim_at(&mut self, view: &FrameView<'_>) -> Aim {
+        let (source, pixels) = (view.source_size(), (view.width(), view.height()));
+        if let Some(aim) = self.aimed.filter(|aim| (aim.source, aim.view) == (source, pixels)) {
             return aim;
         }
-        let (source_width, source_height) = (f64::from(width), f64::from(height));
-        let place = Placement::new(self.policy, source_width, source_height, self.target.width, self.target.height);
-        let scaled = (place.width, place.height) != (width as usize, height as usize);
+        let place = self.place(source);
+        let (width, height) = view.extent();
+        let scaled = (place.width as f64, place.height as f64) != (width, height);
         if scaled {
-            let window = Window { left: 0.0, top: 0.0, width: source_width, height: source_height };
-            self.sampler.aim(&window, (width, height), &place);
+            self.sampler.aim(&Window { left: 0.0, top: 0.0, width, height }, pixels, &place);
         }
-        let aim = Aim { source: (width, height), place, map: place.tensor_map(width, height), scaled };
+        let aim = Aim { source, view: pixels, place, map: place.tensor_map(source.0, source.1), scaled };
         self.aimed = Some(aim);
         aim
     }

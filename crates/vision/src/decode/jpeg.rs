@@ -8,7 +8,7 @@
 use framepipe_frame::{ErrorCode, FrameError};
 use turbojpeg::{Decompressor, Image, PixelFormat};
 
-use super::check_same_size;
+use super::{DecodeScale, check_same_size};
 use crate::probe::jpeg::{SOS, Segment, Segments};
 use crate::{Format, Header, JpegColor, Limits};
 
@@ -43,7 +43,15 @@ impl Jpeg {
         Ok(Self { decompressor, clean: Vec::new(), ink: Vec::new() })
     }
 
-    pub(super) fn decode(&mut self, bytes: &[u8], header: &Header, out: &mut [u8]) -> Result<(), FrameError> {
+    pub(super) fn decode(
+        &mut self,
+        bytes: &[u8],
+        header: &Header,
+        scale: DecodeScale,
+        out: &mut [u8],
+    ) -> Result<(), FrameError> {
+        let internal = |error: turbojpeg::Error| FrameError::new(ErrorCode::Internal, error.to_string());
+        self.decompressor.set_scaling_factor(scale.factor()).map_err(internal)?;
         if header.format != Format::Jpeg(JpegColor::Cmyk) {
             return self.decode_as(PixelFormat::RGB, bytes, header, out);
         }
@@ -93,7 +101,8 @@ impl Jpeg {
     ) -> Result<(), Failure> {
         let read = self.decompressor.read_header(bytes)?;
         check_same_size(header, read.width, read.height).map_err(Failure::Frame)?;
-        let (width, height) = (read.width, read.height);
+        let scaled = read.scaled(self.decompressor.scaling_factor());
+        let (width, height) = (scaled.width, scaled.height);
         let image = Image { pixels, width, pitch: width * format.size(), height, format };
         Ok(self.decompressor.decompress(bytes, image)?)
     }

@@ -309,6 +309,79 @@ fn every_orientation_of_every_format_turns_the_pixels() {
 }
 
 #[test]
+fn a_scaled_jpeg_shows_the_mean_of_the_pixels_it_stands_for() {
+    let image = photo(203, 101); // no multiple of any scale
+    for (number, file) in [jpeg(&image), progressive(&image)].iter().enumerate() {
+        for scale in [DecodeScale::Half, DecodeScale::Quarter, DecodeScale::Eighth] {
+            let header = probe(file, &Limits::default()).unwrap();
+            let mut out = vec![0; scale.rgb_bytes(&header)];
+            Decoder::new(Limits::default()).unwrap().decode_scaled(file, &header, scale, &mut out).unwrap();
+            let (width, side) = (scale.pixels_of(203) as usize, scale.divisor() as usize);
+            let whole = decode(file).unwrap();
+            let (mut off, mut count) = ([0.0; 3], 0.0);
+            for (at, pixel) in out.chunks_exact(3).enumerate() {
+                let (left, top) = (at % width * side, at / width * side);
+                if left + side > 203 || top + side > 101 {
+                    continue; // the edge is repeated in it
+                }
+                count += 1.0;
+                for color in 0..3 {
+                    let sum: u32 = (0..side * side)
+                        .map(|at| whole.get_pixel((left + at % side) as u32, (top + at / side) as u32)[color])
+                        .map(u32::from)
+                        .sum();
+                    let mean = f64::from(sum) / (side * side) as f64;
+                    off[color] += f64::from(pixel[color]) - mean;
+                }
+            }
+            // A picture off by one pixel would be off by 2.5 levels in red and in green.
+            assert!(off.iter().all(|sum| f64::abs(sum / count) < 0.5), "file {number}, {scale:?}: {off:?} of {count}");
+        }
+    }
+}
+
+#[test]
+fn every_orientation_turns_a_scaled_jpeg_too() {
+    let stored = jpeg(&photo(72, 40));
+    let decode_half = |file: &[u8]| {
+        let header = probe(file, &Limits::default()).unwrap();
+        let (width, height) = header.oriented_size();
+        let mut out = vec![0; DecodeScale::Half.rgb_bytes(&header)];
+        Decoder::new(Limits::default()).unwrap().decode_scaled(file, &header, DecodeScale::Half, &mut out).unwrap();
+        RgbImage::from_raw(width / 2, height / 2, out).unwrap()
+    };
+    for number in 1..=8u8 {
+        let mut expected = DynamicImage::from(decode_half(&stored));
+        expected.apply_orientation(Orientation::from_exif(number).unwrap());
+        let file = jpeg_with_exif(&stored, &exif(u16::from(number)));
+        assert_eq!(decode_half(&file), expected.into_rgb8(), "orientation {number}");
+    }
+}
+
+#[test]
+fn only_a_jpeg_is_scaled_and_a_cut_one_is_an_error_at_every_scale() {
+    let code = |file: &[u8], scale: DecodeScale| {
+        let header = probe(file, &Limits::default()).unwrap();
+        let mut out = vec![0; scale.rgb_bytes(&header)];
+        let decoded = Decoder::new(Limits::default()).unwrap().decode_scaled(file, &header, scale, &mut out);
+        decoded.err().map(|error| error.code)
+    };
+    assert_eq!(code(&png(&photo(WIDTH, HEIGHT)), DecodeScale::Half), Some(ErrorCode::Internal));
+    let file = jpeg(&noisy(160, 160));
+    for scale in [DecodeScale::Full, DecodeScale::Half, DecodeScale::Quarter, DecodeScale::Eighth] {
+        assert_eq!(code(&file, scale), None);
+        assert_eq!(code(&file[..file.len() / 2], scale), Some(ErrorCode::CorruptImage), "{scale:?}");
+    }
+    let mut decoder = Decoder::new(Limits::default()).unwrap();
+    let header = probe(&file, &Limits::default()).unwrap();
+    let mut eighth = vec![0; DecodeScale::Eighth.rgb_bytes(&header)];
+    decoder.decode_scaled(&file, &header, DecodeScale::Eighth, &mut eighth).unwrap();
+    let mut whole = vec![0; DecodeScale::Full.rgb_bytes(&header)];
+    decoder.decode_rgb(&file, &header, &mut whole).unwrap();
+    assert_eq!(whole, decode(&file).unwrap().into_raw(), "a scale holds for its own image alone");
+}
+
+#[test]
 fn exif_that_cannot_be_read_counts_as_upright() {
     let file = jpeg(&photo(WIDTH, HEIGHT));
     let mut far = exif(6);

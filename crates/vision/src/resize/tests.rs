@@ -1,7 +1,7 @@
 use super::*;
 use crate::input::tests::plain;
 use crate::sample::tests::{Frame, assert_close, frames, noise, reference, specs};
-use crate::{Color, DataType};
+use crate::{Color, DataType, DecodeScale};
 use framepipe_frame::{RawFormat, RawFrame};
 use proptest::prelude::*;
 
@@ -103,6 +103,39 @@ fn the_map_leads_from_a_mark_in_the_tensor_to_the_mark_in_the_source() {
             assert!((found - expected).abs() < 0.7, "{resize:?}: {found} instead of {expected}");
         }
     }
+}
+
+/// A slope over the whole image: its level at a point says which point of the source a tensor's number shows.
+#[test]
+fn a_scaled_frame_lies_where_the_whole_one_does() {
+    let (width, height) = (1003u32, 601u32);
+    let spec = InputSpec { resize: ResizePolicy::Letterbox, ..plain(100, 100) };
+    let mut preprocessor = Preprocessor::new(&spec).unwrap();
+    let mut whole = unwritten(&spec);
+    let slope = |count: f64, x: f64| (255.0 * x / count).clamp(0.0, 255.0);
+    let image = |side: u32| {
+        let (columns, rows) = (width.div_ceil(side), height.div_ceil(side));
+        let centre = |at: u32| (f64::from(at) + 0.5) * f64::from(side);
+        let pixel = |x: u32, y: u32| {
+            [slope(width.into(), centre(x)), slope(height.into(), centre(y)), 0.0].map(|level| level.round() as u8)
+        };
+        (0..rows).flat_map(|y| (0..columns).flat_map(move |x| pixel(x, y))).collect::<Vec<u8>>()
+    };
+    let full = image(1);
+    let whole_map = preprocessor.run_f32(&FrameView::rgb(&full, width, height).unwrap(), &mut whole);
+    for (scale, side) in [(DecodeScale::Half, 2), (DecodeScale::Quarter, 4), (DecodeScale::Eighth, 8)] {
+        let pixels = image(side);
+        let mut scaled = unwritten(&spec);
+        let view = FrameView::scaled_rgb(&pixels, (width, height), scale).unwrap();
+        assert_eq!(preprocessor.run_f32(&view, &mut scaled), whole_map, "boxes come back to the source's own pixels");
+        let off = whole.iter().zip(&scaled).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        // A step of the slope is a quarter of a level; half a tensor's pixel would be more than one.
+        assert!(off <= 1.01, "{scale:?}: {off} levels off");
+    }
+    // The same sizes again after another: nothing of the former frame is kept.
+    let mut again = unwritten(&spec);
+    preprocessor.run_f32(&FrameView::rgb(&full, width, height).unwrap(), &mut again);
+    assert_eq!(again, whole);
 }
 
 #[test]
