@@ -26,7 +26,8 @@ const PHOTO: &str = "sample6.jpg";
 const FACES: usize = 4;
 
 fn config() -> String {
-    format!("[pipeline]\ndetector = \"tiny-face-416\"\n[server]\nframes_max = {FRAMES_MAX}\n")
+    // At full size, as FACES was counted.
+    format!("[pipeline]\ndetector = \"tiny-face-416\"\ndecode_scale = \"exact\"\n[server]\nframes_max = {FRAMES_MAX}\n")
 }
 
 fn text(path: &Path) -> String {
