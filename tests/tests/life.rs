@@ -1,7 +1,7 @@
 //! The pipeline's own life: a drain finishes what was accepted, unread results outlive it, and a launcher's death costs
 //! no frame and leaves no process.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::TcpListener, path::PathBuf, time::Duration};
 
 use framepipe_client::{Batch, Client, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_proto::v1::PushDataRequest;
@@ -123,6 +123,21 @@ async fn a_killed_launcher_leaves_no_process_and_its_frames_are_finished_by_the_
     let status = server.status();
     assert_eq!((status.accepted as usize, status.in_flight(), status.jobs.writing), (FRAMES, 0, 0));
     assert_eq!(status.pools_in_use(), [""; 0]);
+    server.stop();
+    check_nothing_left(&home);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_launcher_is_followed_at_once_on_the_same_port() {
+    let home = Home::new();
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+    let config = format!("{CONFIG}[server]\ntcp = \"127.0.0.1:{port}\"\n");
+    let mut server = Server::start(&home, &config).await;
+    for _ in 0..15 {
+        server.kill_launcher(); // and not until its gateway is dead
+        server = Server::start(&home, &config).await;
+    }
+    assert!(server.output().contains("took over"), "{}", server.output());
     server.stop();
     check_nothing_left(&home);
 }

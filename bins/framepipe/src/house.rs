@@ -3,6 +3,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
+    io::{self, ErrorKind},
     net::TcpListener,
     os::{
         fd::OwnedFd,
@@ -12,7 +13,8 @@ use std::{
         },
     },
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, anyhow, bail};
@@ -39,6 +41,10 @@ pub struct House {
     _segment_lock: File,
 }
 
+/// For a process to end that still has the address and is in no table.
+const ADDRESS_WAIT: Duration = Duration::from_secs(1);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(5);
 /// Name of the control socket in the run folder.
 pub const CONTROL_SOCKET: &str = "control.sock";
 
@@ -53,20 +59,22 @@ impl House {
             make_folder(inbox, 0o1777)?;
         }
         let control = unix_listener(&config.run.join(CONTROL_SOCKET), 0o600)?;
-        let mut listeners = Vec::new();
-        if let Some(address) = &config.server.tcp {
-            let listener = TcpListener::bind(address)
-                .with_context(|| format!("cannot listen on {address} (server.tcp, --tcp): is another server there?"))?;
-            framepipe_pipeline::say!("listening on {}", listener.local_addr()?);
-            listeners.push(listener.into());
-        }
-        listeners.push(unix_listener(&config.server.unix, 0o666)?.into());
-        framepipe_pipeline::say!("listening on unix:{}", config.server.unix.display());
+        // Before the listeners, which a killed launcher's gateway has until it is dead: taking the segment over ends it.
         let (segment, segment_lock) = segment(config, plan, discard)?;
+        let listeners = listeners(config).inspect_err(|_| {
+            if !holds_frames(segment) {
+                let _ = Segment::remove(segment.folder()); // the reason is the one to tell
+            }
+        })?;
         Ok(Self { segment, listeners, control, config: config.clone(), _locks: locks, _segment_lock: segment_lock })
     }
 
-    /// Removes sockets, and the segment unless it `holds` frames that a later launcher must take over.
+    /// True while accepted frames are in the segment.
+    pub fn holds_frames(&self) -> bool {
+        holds_frames(self.segment)
+    }
+
+    /// Removes sockets, and the segment unless a later launcher must take its frames over.
     pub fn clear(self, keep_segment: bool) -> anyhow::Result<()> {
         for socket in [&self.config.run.join(CONTROL_SOCKET), &self.config.server.unix] {
             let _ = fs::remove_file(socket); // gone already: as well
@@ -107,6 +115,36 @@ fn lock(folder: &Path, flag: &str) -> anyhow::Result<File> {
             folder.display()
         ),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+fn holds_frames(segment: &Segment) -> bool {
+    let [free, ..] = segment.job_census();
+    free < segment.geometry().jobs as usize
+}
+
+/// The listeners that each gateway gets.
+fn listeners(config: &Config) -> anyhow::Result<Vec<OwnedFd>> {
+    let mut listeners = Vec::new();
+    if let Some(address) = &config.server.tcp {
+        let listener = tcp_listener(address)
+            .with_context(|| format!("cannot listen on {address} (server.tcp, --tcp): is another server there?"))?;
+        framepipe_pipeline::say!("listening on {}", listener.local_addr()?);
+        listeners.push(listener.into());
+    }
+    listeners.push(unix_listener(&config.server.unix, 0o666)?.into());
+    framepipe_pipeline::say!("listening on unix:{}", config.server.unix.display());
+    Ok(listeners)
+}
+
+/// Waits a little for an address in use: a gateway that a launcher was about to start when it was killed is in no table.
+fn tcp_listener(address: &str) -> io::Result<TcpListener> {
+    let deadline = Instant::now() + ADDRESS_WAIT;
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => thread::sleep(LOOK),
+            bound => return bound,
+        }
     }
 }
 
@@ -231,4 +269,23 @@ fn end_processes(segment: &Segment) -> anyhow::Result<usize> {
         entry.vacate();
     }
     Ok(ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_about_to_be_free_is_waited_for_and_another_servers_is_not_for_long() {
+        let orphan = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = orphan.local_addr().expect("it is bound").to_string();
+        let refused = tcp_listener(&address).expect_err("it is another's");
+        assert_eq!(refused.kind(), ErrorKind::AddrInUse);
+        let dies = thread::spawn(move || {
+            thread::sleep(ADDRESS_WAIT / 10);
+            drop(orphan);
+        });
+        tcp_listener(&address).expect("it was waited for");
+        dies.join().expect("it ended");
+    }
 }

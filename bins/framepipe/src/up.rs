@@ -31,8 +31,7 @@ pub fn up(config: Config, discard: bool) -> anyhow::Result<ExitCode> {
     thread::Builder::new().name("status".into()).spawn(move || answers.serve(&control))?;
     let ended = Supervisor::new(&config, house.segment, &house.listeners, signals, repairs).and_then(Supervisor::run);
     // What was accepted outlives a launcher that could not go on: the next one takes the segment over.
-    let [free, ..] = house.segment.job_census();
-    let holds_frames = free < house.segment.geometry().jobs as usize;
+    let holds_frames = house.holds_frames();
     house.clear(holds_frames)?;
     let end = ended?;
     if holds_frames {
