@@ -1,12 +1,20 @@
 //! The pipeline's own life: a drain finishes what was accepted, unread results outlive it, and a launcher's death costs
 //! no frame and leaves no process.
 
-use std::{collections::BTreeSet, net::TcpListener, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::{self, Read as _},
+    net::TcpListener,
+    path::PathBuf,
+    thread,
+    time::Duration,
+};
 
 use framepipe_client::{Batch, Client, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_proto::v1::PushDataRequest;
 use framepipe_tests::{Home, Server, images::png, wait_for, wait_until};
 use nix::sys::signal::Signal;
+use rustix::pipe::fcntl_setpipe_size;
 use tonic::Code;
 
 const CONFIG: &str = "name = \"life\"\n[pipeline]\ndetector = \"tiny-face-416\"\n";
@@ -158,4 +166,33 @@ async fn a_second_signal_stops_at_once_and_the_next_start_finishes_the_frames() 
     first.release(&batch);
     server.stop();
     check_nothing_left(&home);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_of_the_log_who_stops_reading_hinders_no_repair() {
+    let home = Home::new();
+    let (mut log, writer) = io::pipe().expect("a pipe");
+    fcntl_setpipe_size(&writer, 4096).expect("a small one");
+    let mut server = Server::launch_as(&home, CONFIG, |command| {
+        command.stderr(writer);
+    });
+    server.wait_ready().await;
+    // Each of these is a line in the log: together they are more than the pipe holds.
+    let images = vec![png(16, 16); 100];
+    let names = (0..images.len()).map(|number| format!("fault:detect:scribble.{number}"));
+    let client = server.client();
+    client.push(PushRequest::images(&images).names(names).stream(STREAM)).await.expect("the push is good");
+    let options = ResultsOptions { until_drained: true, ..ResultsOptions::default() };
+    let results = client.results(STREAM, options).collect::<Vec<_>>();
+    assert_eq!(tokio::time::timeout(LIMIT, results).await.expect("all results in time").len(), images.len());
+    ["detect", "gateway", "detect"].iter().for_each(|stage| server.kill_one(stage));
+
+    let reader = thread::spawn(move || {
+        let mut said = String::new();
+        log.read_to_string(&mut said).map(|_| said)
+    });
+    server.stop();
+    let said = reader.join().expect("no panic").expect("it is UTF-8");
+    assert_eq!(said.matches("postprocess: frame").count(), images.len(), "nothing was lost: {said}");
+    assert_eq!(said.matches("died (signal: 9").count(), 3, "{said}");
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     child::Child,
     isolate,
+    log::say,
     supervisor::{Phase, Supervisor},
 };
 
@@ -98,7 +99,7 @@ impl Supervisor<'_> {
         self.repairs.note(RepairNote { stage, instance, pid, noticed_ns, repaired_ns, frames: in_hand });
         let us = (repaired_ns - noticed_ns) / 1000;
         let frames = repair.reclaimed + repair.accepted;
-        framepipe_pipeline::say!("launcher: repaired in {us} µs: {frames} frames go back into their queues");
+        say!("launcher: repaired in {us} µs: {frames} frames go back into their queues");
     }
 
     /// Waits for one who is dead. From then on nobody bears its owner id.
@@ -170,7 +171,7 @@ impl Supervisor<'_> {
         place.forgive(entry.counted(Counter::Frames));
         let wait = place.postpone();
         entry.set_restarts(entry.restarts() + 1);
-        framepipe_pipeline::say!("launcher: {title} died ({why}); it starts again in {} ms", wait.as_millis());
+        say!("launcher: {title} died ({why}); it starts again in {} ms", wait.as_millis());
         Ok(())
     }
 }

@@ -26,6 +26,7 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal},
 };
 
+use crate::log::say;
 use crate::proc_stat::start_time;
 
 /// The house, kept while the launcher lives.
@@ -129,11 +130,11 @@ fn listeners(config: &Config) -> anyhow::Result<Vec<OwnedFd>> {
     if let Some(address) = &config.server.tcp {
         let listener = tcp_listener(address)
             .with_context(|| format!("cannot listen on {address} (server.tcp, --tcp): is another server there?"))?;
-        framepipe_pipeline::say!("listening on {}", listener.local_addr()?);
+        say!("listening on {}", listener.local_addr()?);
         listeners.push(listener.into());
     }
     listeners.push(unix_listener(&config.server.unix, 0o666)?.into());
-    framepipe_pipeline::say!("listening on unix:{}", config.server.unix.display());
+    say!("listening on unix:{}", config.server.unix.display());
     Ok(listeners)
 }
 
@@ -202,7 +203,7 @@ fn take_over(config: &Config, folder: &Path, plan: &Plan, discard: bool) -> anyh
     let segment = match Segment::open(folder, Access::All) {
         Ok(segment) => segment,
         Err(error) if discard => {
-            framepipe_pipeline::say!(
+            say!(
                 "launcher: discarding {}, whose frames nobody can read, and so none is answered: {error}",
                 folder.display()
             );
@@ -214,7 +215,7 @@ fn take_over(config: &Config, folder: &Path, plan: &Plan, discard: bool) -> anyh
     if segment.geometry() != &plan.geometry {
         if discard {
             let frames = note_discarded(&segment, &config.state)?;
-            framepipe_pipeline::say!(
+            say!(
                 "launcher: discarding {} of another configuration; its {frames} frames are answered with an error",
                 folder.display()
             );
@@ -223,10 +224,7 @@ fn take_over(config: &Config, folder: &Path, plan: &Plan, discard: bool) -> anyh
         bail!("{} was left by a launcher with another configuration: {ways}", folder.display());
     }
     let repair = segment.recover(Blame::Nobody);
-    framepipe_pipeline::say!(
-        "took over {} from a launcher that died ({orphans} orphans ended): {repair:?}",
-        folder.display()
-    );
+    say!("took over {} from a launcher that died ({orphans} orphans ended): {repair:?}", folder.display());
     Ok((segment, lock?.ok_or_else(|| belongs_to_another(folder))?))
 }
 

@@ -15,6 +15,8 @@ use framepipe_pipeline::{
 };
 use framepipe_shm::Casualty;
 
+use crate::log::say;
+
 /// For the disk, and for a client's file system that holds the bytes of a frame that was never copied.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -41,7 +43,7 @@ static WRITERS: AtomicUsize = AtomicUsize::new(0);
 pub fn enter(config: &Config, casualty: &Casualty<'_>, request: Request, story: Story) {
     let frame = request.frame;
     if WRITERS.load(Ordering::Relaxed) >= WRITERS_MAX {
-        framepipe_pipeline::say!("launcher: frame {frame} is not put into quarantine: the disk hangs");
+        say!("launcher: frame {frame} is not put into quarantine: the disk hangs");
         return;
     }
     let copied = casualty.input(Pool::Encoded as usize).map(<[u8]>::to_vec);
@@ -64,18 +66,16 @@ pub fn enter(config: &Config, casualty: &Casualty<'_>, request: Request, story: 
     }
     match spawned.map(|_| end.recv_timeout(PATIENCE)) {
         Ok(Ok(Ok(dropped))) => {
-            framepipe_pipeline::say!("launcher: frame {frame} killed its stage and is in quarantine");
+            say!("launcher: frame {frame} killed its stage and is in quarantine");
             for dropped in dropped {
-                framepipe_pipeline::say!("launcher: the quarantine is full: frame {dropped}, the oldest, was dropped");
+                say!("launcher: the quarantine is full: frame {dropped}, the oldest, was dropped");
             }
         }
         Ok(Ok(Err(error))) | Err(error) => {
-            framepipe_pipeline::say!("launcher: frame {frame} cannot be put into quarantine: {error}");
+            say!("launcher: frame {frame} cannot be put into quarantine: {error}");
         }
         Ok(Err(_)) => {
-            framepipe_pipeline::say!(
-                "launcher: frame {frame} is not in quarantine after {PATIENCE:?}: the disk is slow"
-            );
+            say!("launcher: frame {frame} is not in quarantine after {PATIENCE:?}: the disk is slow");
         }
     }
 }

@@ -2,13 +2,15 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, BufRead as _, BufReader, Read, Write as _},
+    io::{self, BufRead as _, BufReader, Read},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
 use crossbeam_channel::Receiver;
+
+use crate::log;
 
 /// Lines kept of each process.
 const LINES: usize = 32;
@@ -50,8 +52,6 @@ impl LastWords {
 fn pass_on(mut from: impl io::BufRead, kept: &Mutex<VecDeque<String>>) -> io::Result<()> {
     let mut line = Vec::new();
     while from.by_ref().take(CHUNK_BYTES).read_until(b'\n', &mut line)? > 0 {
-        // That it cannot be written is no reason to stop hearing.
-        let _ = io::stderr().lock().write_all(&line);
         let text = String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES)]);
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == LINES {
@@ -59,7 +59,7 @@ fn pass_on(mut from: impl io::BufRead, kept: &Mutex<VecDeque<String>>) -> io::Re
         }
         kept.push_back(text.trim_end().to_owned());
         drop(kept);
-        line.clear();
+        log::pass_on(std::mem::take(&mut line));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@
 //! | `deaths.rs` | the dead waited for, and what they had put back |
 //! | `isolate.rs` | a frame that killed its stage goes into quarantine |
 //! | `last_words.rs` | what processes say, passed on and remembered |
+//! | `log.rs` | what all of them say, written to standard error by a thread that may block |
 //! | `child.rs` | one process: spawned, heard, commanded |
 //! | `proc_stat.rs` | who a pid is, against its reuse |
 //! | `quarantine.rs` | `framepipe quarantine`: frames that killed their stage |
@@ -19,6 +20,7 @@ mod deaths;
 mod house;
 mod isolate;
 mod last_words;
+mod log;
 mod place;
 mod proc_stat;
 mod quarantine;
@@ -182,10 +184,12 @@ fn main() -> ExitCode {
         Verb::Quarantine(arguments) => quarantine(arguments),
         Verb::Demo { arguments } => Err(demo(&arguments)),
     };
-    done.unwrap_or_else(|error| {
-        eprintln!("framepipe: {error:#}");
+    let ended = done.unwrap_or_else(|error| {
+        log::say!("framepipe: {error:#}");
         ExitCode::FAILURE
-    })
+    });
+    log::flush();
+    ended
 }
 
 fn up(arguments: UpArgs) -> anyhow::Result<ExitCode> {

@@ -18,6 +18,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use crate::{
     child::{Child, Word},
     deaths::Repairs,
+    log::say,
     place::Place,
     proc_stat::start_time,
 };
@@ -173,18 +174,14 @@ impl<'a> Supervisor<'a> {
             let name = Signal::try_from(signal.ssi_signo as i32).map_or("a signal", Signal::as_str);
             match self.phase {
                 Phase::Starting | Phase::Running => {
-                    framepipe_pipeline::say!(
-                        "{name}: finishing what was accepted, refusing new frames; once more to stop at once"
-                    );
+                    say!("{name}: finishing what was accepted, refusing new frames; once more to stop at once");
                     self.phase = Phase::Draining;
                     // One that is not ready has not counted the frames yet, and is told when it is.
                     let gateway = self.places.last().and_then(|place| place.child.as_ref());
                     gateway.filter(|child| child.is_ready).into_iter().for_each(|child| child.command(Command::Drain));
                 }
                 Phase::Draining => {
-                    framepipe_pipeline::say!(
-                        "{name} again: stopping at once; frames in flight are kept for the next start"
-                    );
+                    say!("{name} again: stopping at once; frames in flight are kept for the next start");
                     self.stop(End::Forced);
                 }
                 Phase::Stopping { .. } => {}
@@ -215,7 +212,7 @@ impl<'a> Supervisor<'a> {
                 match self.phase {
                     Phase::Draining if place.stage == GATEWAY => child.command(Command::Drain),
                     Phase::Stopping { .. } => child.command(Command::Stop),
-                    _ => framepipe_pipeline::say!("{} is ready after {ms} ms", place.title()),
+                    _ => say!("{} is ready after {ms} ms", place.title()),
                 }
             }
             Report::Failed { message } => place.failure = Some(message),
@@ -267,7 +264,7 @@ impl<'a> Supervisor<'a> {
                 if let Err(error) = self.spawn(index) {
                     // No memory, say, or no process: it may pass, and the others live.
                     let wait = self.places[index].postpone();
-                    framepipe_pipeline::say!("launcher: {error:#}; another try in {} ms", wait.as_millis());
+                    say!("launcher: {error:#}; another try in {} ms", wait.as_millis());
                 }
             }
         }
@@ -314,11 +311,7 @@ impl<'a> Supervisor<'a> {
                     self.spawn(gateway)?;
                 } else if self.places.iter().all(is_ready) {
                     self.phase = Phase::Running;
-                    framepipe_pipeline::say!(
-                        "{} is ready after {} ms",
-                        self.config.name,
-                        self.started.elapsed().as_millis()
-                    );
+                    say!("{} is ready after {} ms", self.config.name, self.started.elapsed().as_millis());
                 }
                 Ok(None)
             }

@@ -7,6 +7,7 @@ use framepipe_pipeline::{Config, Plan};
 use crate::{
     deaths::Repairs,
     house::House,
+    log::{self, say},
     status,
     supervisor::{End, Supervisor, take_signals},
 };
@@ -14,6 +15,7 @@ use crate::{
 /// Brings a pipeline up and supervises it to its end.
 pub fn up(config: Config, discard: bool) -> anyhow::Result<ExitCode> {
     let signals = take_signals()?;
+    log::start()?;
     let plan = Plan::of(&config)?;
     for model in plan.models() {
         model.verify()?;
@@ -35,7 +37,7 @@ pub fn up(config: Config, discard: bool) -> anyhow::Result<ExitCode> {
     house.clear(holds_frames)?;
     let end = ended?;
     if holds_frames {
-        framepipe_pipeline::say!("accepted frames are kept in memory: the next start finishes them");
+        say!("accepted frames are kept in memory: the next start finishes them");
     }
     Ok(if end == End::Drained && !holds_frames { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
