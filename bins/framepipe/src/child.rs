@@ -5,11 +5,12 @@ use std::{
     path::PathBuf,
     process::{Command, ExitStatus, Stdio},
     thread,
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use command_fds::{CommandFdExt as _, FdMapping};
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use framepipe_pipeline::{Command as Order, Report, StartOrder};
 use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -36,10 +37,14 @@ pub struct Child {
     address: String,
     order: Option<StartOrder>,
     commands: Option<IpcSender<Order>>,
+    /// Disconnected once all its reports are heard.
+    end: Receiver<()>,
     /// What it said last.
     pub last_words: LastWords,
     /// True once it takes frames.
     pub is_ready: bool,
+    /// True once it said that it cannot go on.
+    pub has_failed: bool,
 }
 
 /// An executable beside this one.
@@ -73,14 +78,15 @@ impl Child {
         let mut process = command.spawn().with_context(|| format!("cannot start {binary}"))?;
         let pid = process.id();
         let stderr = process.stderr.take().expect("it was piped");
-        let heard = Self::hear(&process, server, words, wake).and_then(|pidfd| {
+        let heard = Self::hear(&process, server, words, wake).and_then(|(pidfd, end)| {
             let last_words = LastWords::hear(pid, stderr)?;
-            Ok((pidfd, last_words))
+            Ok((pidfd, end, last_words))
         });
-        let (pidfd, last_words) = heard.inspect_err(|_| {
+        let (pidfd, end, last_words) = heard.inspect_err(|_| {
             let _ = process.kill().and_then(|()| process.wait()); // unheard, it is of no use
         })?;
-        Ok(Self { pid, process, pidfd, address, order: Some(order), commands: None, last_words, is_ready: false })
+        let (order, commands) = (Some(order), None);
+        Ok(Self { pid, process, pidfd, address, order, commands, end, last_words, is_ready: false, has_failed: false })
     }
 
     /// Starts to hear a process, and to watch for its death.
@@ -89,10 +95,12 @@ impl Child {
         server: IpcOneShotServer<Report>,
         words: Sender<Word>,
         wake: OwnedFd,
-    ) -> anyhow::Result<OwnedFd> {
+    ) -> anyhow::Result<(OwnedFd, Receiver<()>)> {
         let pid = process.id();
         let pidfd = pidfd_open(rustix::process::Pid::from_child(process), PidfdFlags::empty())?;
+        let (says_end, end) = crossbeam_channel::bounded(0);
         let listen = move || {
+            let _dropped_at_the_end = says_end;
             // An error: the child died before it had spoken.
             let Ok((reports, first)) = server.accept() else { return };
             let mut next = Some(first);
@@ -105,7 +113,7 @@ impl Child {
             }
         };
         thread::Builder::new().name(format!("hear-{pid}")).spawn(listen)?;
-        Ok(pidfd)
+        Ok((pidfd, end))
     }
 
     /// Answers the child's first word with its order.
@@ -141,5 +149,10 @@ impl Child {
             drop(IpcSender::<Report>::connect(self.address.clone()));
         }
         Ok(status)
+    }
+
+    /// Waits until all that the dead child reported is among the words, or `patience`.
+    pub fn hear_out(&self, patience: Duration) {
+        let _ = self.end.recv_timeout(patience); // disconnected, or time is over
     }
 }

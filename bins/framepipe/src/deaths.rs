@@ -22,7 +22,7 @@ use crate::{
 
 /// Repairs that `status` shows.
 const REPAIRS_SHOWN: usize = 256;
-/// For the last words of a process whose frame goes to quarantine.
+/// For the last words and reports of a dead process to be heard.
 const WORDS_PATIENCE: Duration = Duration::from_millis(200);
 
 /// One death, and the repair of what it left.
@@ -104,14 +104,19 @@ impl Supervisor<'_> {
 
     /// Waits for one who is dead. From then on nobody bears its owner id.
     fn next_death(&mut self) -> anyhow::Result<Option<Death>> {
-        for (index, place) in self.places.iter_mut().enumerate() {
-            let Some(child) = &place.child else { continue };
+        for index in 0..self.places.len() {
+            let Some(child) = &mut self.places[index].child else { continue };
             let mut fds = [PollFd::from_borrowed_fd(child.pidfd(), PollFlags::IN)];
             if poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? == 0 {
                 continue;
             }
-            let Some(mut child) = place.child.take() else { continue };
             let status = child.wait()?;
+            if status.code().is_some() {
+                child.hear_out(WORDS_PATIENCE); // whether it ended by its own will, its last report says
+                self.hear_all();
+            }
+            let place = &mut self.places[index];
+            let Some(child) = place.child.take() else { continue };
             let entry = &self.segment.processes()[place.entry];
             entry.vacate();
             return Ok(Some(Death { place: index, child, status }));
@@ -119,15 +124,15 @@ impl Supervisor<'_> {
         Ok(None)
     }
 
-    /// Whom a death blames: nobody, where the process ended by its own will, the launcher killed it at the end, or it had
-    /// not begun to work; else the frames that it had in hand. `None`: it ended as it was told to, with nothing in hand.
+    /// Whom a death blames: nobody, where the process ended by its own will, the launcher told it to end, or it had not
+    /// begun to work; else the frames that it had in hand. `None`: it ended as it was told to, with nothing in hand.
     fn blame(&self, death: &Death) -> Option<Blame> {
-        let ended_with = |exit: Exit| death.status.code() == Some(exit as i32);
         let is_stopping = matches!(self.phase, Phase::Stopping { .. });
-        if is_stopping && ended_with(Exit::Done) {
+        if is_stopping && death.status.code() == Some(Exit::Done as i32) {
             return None;
         }
-        let own_will = [Exit::Done, Exit::Unusable, Exit::Lost].into_iter().any(ended_with);
+        // Its exit status proves no will: a library that chokes on a frame may call exit() with any number.
+        let own_will = death.child.has_failed;
         // A gateway that takes stock has many frames claimed, none of which it works on.
         let at_work = death.child.is_ready;
         Some(if own_will || is_stopping || !at_work { Blame::Nobody } else { Blame::Frames })

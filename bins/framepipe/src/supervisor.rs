@@ -135,9 +135,7 @@ impl<'a> Supervisor<'a> {
         loop {
             self.wait(next_sweep)?;
             self.read_signals()?;
-            while let Ok(word) = self.words.1.try_recv() {
-                self.hear(word)?;
-            }
+            self.hear_all();
             self.bury()?;
             self.restart_due();
             if Instant::now() >= next_sweep {
@@ -200,10 +198,17 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn hear(&mut self, word: Word) -> anyhow::Result<()> {
+    /// Hears what processes have reported by now.
+    pub(crate) fn hear_all(&mut self) {
+        while let Ok(word) = self.words.1.try_recv() {
+            self.hear(word);
+        }
+    }
+
+    fn hear(&mut self, word: Word) {
         let is_his = |place: &&mut Place| place.child.as_ref().is_some_and(|child| child.pid == word.pid);
-        let Some(place) = self.places.iter_mut().find(is_his) else { return Ok(()) }; // said before it died
-        let Some(child) = &mut place.child else { return Ok(()) };
+        let Some(place) = self.places.iter_mut().find(is_his) else { return }; // said before it died
+        let Some(child) = &mut place.child else { return };
         match word.report {
             Report::Hello(commands) => child.introduced(commands),
             Report::Ready { ms } => {
@@ -215,14 +220,16 @@ impl<'a> Supervisor<'a> {
                     _ => say!("{} is ready after {ms} ms", place.title()),
                 }
             }
-            Report::Failed { message } => place.failure = Some(message),
+            Report::Failed { message } => {
+                child.has_failed = true;
+                place.failure = Some(message);
+            }
             Report::Drained => {
                 if self.phase == Phase::Draining {
                     self.stop(End::Drained);
                 }
             }
         }
-        Ok(())
     }
 
     /// Kills each process that does not go round its loop. What it had is taken back only once it is dead.

@@ -23,7 +23,7 @@ pub fn strike<'f>(stage: &str, frames: impl Iterator<Item = (&'f Request, &'f mu
             Some("kill") => {
                 let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
             }
-            Some("exit") => std::process::exit(1),
+            Some(exit) if exit.starts_with("exit-") => std::process::exit(exit["exit-".len()..].parse().unwrap_or(1)),
             Some("hang") => loop {
                 std::thread::park();
             },

@@ -19,7 +19,8 @@ use crate::{
     stage_loop::{self, LoopContext, Stage},
 };
 
-/// How a process ended. Its number is the exit status, which the launcher reads.
+/// How a process ended. Its number is the exit status. A library that chokes on a frame may end a process with any
+/// number: what the launcher holds for its own will is a [`Report::Failed`] before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Exit {
@@ -129,9 +130,13 @@ impl Process {
 
     /// Tells the launcher that this process cannot go on.
     pub fn failed(&self, error: &dyn std::fmt::Display) -> Exit {
+        self.ends_as(Exit::Unusable, error)
+    }
+
+    fn ends_as(&self, exit: Exit, error: &dyn std::fmt::Display) -> Exit {
         crate::say!("{error}");
         self.report(Report::Failed { message: error.to_string() });
-        Exit::Unusable
+        exit
     }
 
     /// Tells the launcher something. A launcher that is gone takes this process with it, so nothing else is done.
@@ -206,9 +211,6 @@ pub fn run_stage<S: Stage, E: std::fmt::Display>(about: &str, open: impl FnOnce(
     };
     match stage_loop::run(&mut stage, &context) {
         Ok(()) => Exit::Done.into(),
-        Err(lost) => {
-            crate::say!("{lost}");
-            Exit::Lost.into()
-        }
+        Err(lost) => process.ends_as(Exit::Lost, &lost).into(),
     }
 }
