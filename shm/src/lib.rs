@@ -13,6 +13,7 @@
 //! | `geometry.rs`, `layout.rs` | what all processes agree on, and where it lies |
 //! | `memory.rs`, `segment.rs` | files in /dev/shm, mapped; the segment: create, open, adopt, remove |
 //! | `access.rs` | what a process maps of it |
+//! | `lock.rs` | a lock of one process at a time |
 //! | `job.rs`, `keys.rs`, `pool.rs`, `process.rs` | the tables |
 //! | `worker.rs` | a stage's steps: claim, acquire, publish, put back |
 //! | `gate.rs` | the gateway's steps: allocate, accept, free |
@@ -41,6 +42,8 @@ mod keys;
 #[cfg(not(loom))]
 mod layout;
 #[cfg(not(loom))]
+mod lock;
+#[cfg(not(loom))]
 mod memory;
 #[cfg(not(loom))]
 mod pool;
@@ -68,6 +71,7 @@ pub use {
     geometry::{CLASS_COUNT_MAX, ClassGeometry, Geometry, GeometryError, POOL_COUNT_MAX, PoolGeometry},
     job::{Banked, JobState},
     keys::{KeyEntry, KeyNote},
+    lock::FileLock,
     pool::SlotRef,
     process::{Counter, ProcessEntry, ProcessState},
     recover::{Blame, Casualty, Repair, Sweeper},

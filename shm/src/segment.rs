@@ -2,7 +2,7 @@
 //! launcher, opened by every process, kept when a launcher dies, removed when it ends.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
@@ -14,6 +14,7 @@ use crate::{
     geometry::{Geometry, GeometryError, PAGE_BYTES, POOL_COUNT_MAX},
     job::{Job, NO_TICKET},
     layout::{Layout, RingPlace},
+    lock::FileLock,
     memory::Mapping,
     process::ProcessEntry,
     ring::{HintRing, RingEnds},
@@ -268,13 +269,8 @@ impl Segment {
     ///
     /// # Errors
     /// What the operating system says.
-    pub fn lock(folder: &Path) -> io::Result<Option<File>> {
-        let control = File::open(folder.join(CONTROL_FILE))?;
-        match control.try_lock() {
-            Ok(()) => Ok(Some(control)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+    pub fn lock(folder: &Path) -> io::Result<Option<FileLock>> {
+        FileLock::take(File::open(folder.join(CONTROL_FILE))?)
     }
 
     /// Where the segment lies.

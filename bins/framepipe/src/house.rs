@@ -2,7 +2,7 @@
 //! from a launcher that died.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io::{self, ErrorKind},
     net::TcpListener,
     os::{
@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use framepipe_frame::Request;
 use framepipe_pipeline::{Config, Plan, discarded};
-use framepipe_shm::{Access, Blame, Gate, Segment, SegmentError};
+use framepipe_shm::{Access, Blame, FileLock, Gate, Segment, SegmentError};
 use rustix::{
     io::Errno,
     process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal},
@@ -38,8 +38,8 @@ pub struct House {
     /// The socket that `framepipe status` asks.
     pub control: UnixListener,
     config: Config,
-    _locks: [File; 2],
-    _segment_lock: File,
+    _locks: [FileLock; 2],
+    _segment_lock: FileLock,
 }
 
 /// For a process to end that still has the address and is in no table.
@@ -105,18 +105,14 @@ fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
 }
 
 /// Takes the lock of a folder of this instance's; `flag` names another one.
-fn lock(folder: &Path, flag: &str) -> anyhow::Result<File> {
+fn lock(folder: &Path, flag: &str) -> anyhow::Result<FileLock> {
     let path = folder.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!(
-            "a pipeline runs already from {}: stop it, or give this one another --name or {flag}",
-            folder.display()
-        ),
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
-    }
+    let lock = FileLock::take(file).with_context(|| format!("cannot lock {}", path.display()))?;
+    lock.ok_or_else(|| {
+        anyhow!("a pipeline runs already from {}: stop it, or give this one another --name or {flag}", folder.display())
+    })
 }
 
 fn holds_frames(segment: &Segment) -> bool {
@@ -164,7 +160,7 @@ fn segment_folder(config: &Config) -> PathBuf {
 }
 
 /// Makes the segment, or takes over the one that a dead launcher left.
-fn segment(config: &Config, plan: &Plan, discard: bool) -> anyhow::Result<(&'static Segment, File)> {
+fn segment(config: &Config, plan: &Plan, discard: bool) -> anyhow::Result<(&'static Segment, FileLock)> {
     let folder = segment_folder(config);
     let (segment, lock) = match create(&folder, plan) {
         Err(SegmentError::Exists(_)) => take_over(config, &folder, plan, discard)?,
@@ -174,7 +170,7 @@ fn segment(config: &Config, plan: &Plan, discard: bool) -> anyhow::Result<(&'sta
     Ok((Box::leak(Box::new(segment)), lock))
 }
 
-fn lock_segment(folder: &Path) -> anyhow::Result<File> {
+fn lock_segment(folder: &Path) -> anyhow::Result<FileLock> {
     Segment::lock(folder)?.ok_or_else(|| belongs_to_another(folder))
 }
 
@@ -189,7 +185,7 @@ fn create(folder: &Path, plan: &Plan) -> Result<Segment, SegmentError> {
     Segment::create(folder, plan.geometry, now.as_nanos() as u64, now.as_secs() << 20)
 }
 
-fn take_over(config: &Config, folder: &Path, plan: &Plan, discard: bool) -> anyhow::Result<(Segment, File)> {
+fn take_over(config: &Config, folder: &Path, plan: &Plan, discard: bool) -> anyhow::Result<(Segment, FileLock)> {
     // Whoever has the lock is running; held from here on, nobody else takes the segment over.
     let lock = Segment::lock(folder);
     if let Ok(None) = lock {
@@ -240,7 +236,7 @@ fn note_discarded(segment: &Segment, state: &Path) -> anyhow::Result<usize> {
     Ok(requests.len())
 }
 
-fn remake(folder: &Path, plan: &Plan) -> anyhow::Result<(Segment, File)> {
+fn remake(folder: &Path, plan: &Plan) -> anyhow::Result<(Segment, FileLock)> {
     Segment::remove(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     Ok((create(folder, plan)?, lock_segment(folder)?))
 }

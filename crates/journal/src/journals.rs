@@ -1,13 +1,13 @@
 //! The journal: its directory, and the table of its streams.
 
 use crate::{
-    JournalError, Kept, OpenReport, Options, Record, StreamId,
-    lock::Lock,
+    JournalError, Kept, OpenReport, Options, Record, StreamId, lock,
     memory::{Memory, free_bytes},
     position::Position,
     recover::{last_written, open_stream},
     stream::{Frames, Stream, unix_s},
 };
+use framepipe_shm::FileLock;
 use std::{
     collections::HashMap,
     fs::DirBuilder,
@@ -38,7 +38,7 @@ pub struct Journals {
     buffer: Vec<u8>,
     /// Counts what is done to streams, to find the one that is idle longest.
     clock: u64,
-    _lock: Lock,
+    _lock: FileLock,
 }
 
 impl Journals {
@@ -59,7 +59,7 @@ impl Journals {
         let folder = dir.join("streams");
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700).create(dir).map_err(JournalError::io("make", dir))?;
-        let lock = Lock::take(dir)?;
+        let lock = lock::take(dir)?;
         builder.create(&folder).map_err(JournalError::io("make", &folder))?;
         let mut memory = Memory::open(memory, dir, options.memory_bytes_max)?;
         let (mut floor, damaged) = Position::open(dir.join("floor"), 0)?;
