@@ -3,9 +3,10 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     io::{self, Read as _},
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
@@ -148,6 +149,33 @@ async fn a_killed_launcher_is_followed_at_once_on_the_same_port() {
     assert!(server.output().contains("took over"), "{}", server.output());
     server.stop();
     check_nothing_left(&home);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_launcher_killed_while_processes_start_leaves_nothing_that_the_next_does_not_clear_away() {
+    let home = Home::new();
+    let (temporary, channels) = (home.path("tmp"), home.run().join("new"));
+    fs::create_dir(&temporary).expect("a folder of the test's own");
+    let launch = || {
+        Server::launch_as(&home, CONFIG, |command| {
+            command.env("TMPDIR", &temporary);
+        })
+    };
+    // Folders alone: ONNX Runtime keeps a file there.
+    let inside = |folder: &Path| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).count()
+    };
+    for _ in 0..5 {
+        let server = launch();
+        wait_until("a process to start", LIMIT, || inside(&channels) + inside(&temporary) > 0);
+        server.kill_launcher();
+    }
+    let mut server = launch();
+    server.wait_ready().await;
+    assert_eq!((inside(&channels), inside(&temporary)), (0, 0));
+    server.stop();
+    assert!(!channels.exists());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -110,6 +110,15 @@ fn status_of_what_does_not_run_says_so() {
 }
 
 #[test]
+fn a_run_folder_too_deep_for_sockets_is_named() {
+    let home = Home::new();
+    let path = home.configure(CONFIG);
+    let run = home.path(&"deep".repeat(20));
+    let output = framepipe(&["up", "--config", text(&path), "--run-dir", text(&run)]);
+    check_failure(&output, &[text(&run), "too long", "--run-dir"]);
+}
+
+#[test]
 fn help_says_what_there_is_and_wrong_usage_is_status_2() {
     for verb in ["up", "status", "demo"] {
         let output = framepipe(&[verb, "--help"]);

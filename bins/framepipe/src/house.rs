@@ -46,6 +46,12 @@ pub struct House {
 const ADDRESS_WAIT: Duration = Duration::from_secs(1);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(5);
+/// Folder, in the run folder, of the sockets by which new processes reach the launcher.
+const CHANNELS: &str = "new";
+/// What ipc-channel puts below it.
+const CHANNEL_NAME_BYTES: usize = "/.tmp123456/socket".len();
+/// Longest path of a socket: `sun_path` and its end.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Name of the control socket in the run folder.
 pub const CONTROL_SOCKET: &str = "control.sock";
 
@@ -55,6 +61,7 @@ impl House {
         make_folder(&config.run, 0o755)?;
         make_folder(&config.state, 0o700)?;
         let locks = [lock(&config.run, "--run-dir")?, lock(&config.state, "--state-dir")?];
+        make_channels(&config.run)?;
         for inbox in &config.server.inbox {
             // Like /tmp: any client may store, nobody may remove another's. Each file's own mode says who may read it.
             make_folder(inbox, 0o1777)?;
@@ -80,6 +87,7 @@ impl House {
         for socket in [&self.config.run.join(CONTROL_SOCKET), &self.config.server.unix] {
             let _ = fs::remove_file(socket); // gone already: as well
         }
+        let _ = fs::remove_dir_all(self.config.run.join(CHANNELS));
         if !keep_segment {
             Segment::remove(self.segment.folder())
                 .with_context(|| format!("cannot remove {}", self.segment.folder().display()))?;
@@ -113,6 +121,28 @@ fn lock(folder: &Path, flag: &str) -> anyhow::Result<FileLock> {
     lock.ok_or_else(|| {
         anyhow!("a pipeline runs already from {}: stop it, or give this one another --name or {flag}", folder.display())
     })
+}
+
+/// Makes the folder of the control channels' sockets. A killed launcher has left those there of processes that were just
+/// starting: the lock says that nobody needs them.
+fn make_channels(run: &Path) -> anyhow::Result<()> {
+    let folder = run.join(CHANNELS);
+    let bytes = folder.as_os_str().len() + CHANNEL_NAME_BYTES;
+    anyhow::ensure!(
+        bytes <= SOCKET_PATH_BYTES_MAX,
+        "{} is {} bytes too long a path for sockets: name another (paths.run, --run-dir) or a shorter --name",
+        run.display(),
+        bytes - SOCKET_PATH_BYTES_MAX
+    );
+    match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot clear {}", folder.display()));
+        }
+        _ => make_folder(&folder, 0o700)?,
+    }
+    // By default ipc-channel makes them in $TMPDIR, where nobody would clear them away.
+    tempfile::env::override_temp_dir(&folder)
+        .map_err(|other| anyhow!("sockets are made in {} already", other.display()))
 }
 
 fn holds_frames(segment: &Segment) -> bool {
