@@ -93,15 +93,29 @@ impl<'s> Worker<'s> {
 
     /// Claims the oldest job of the queue. Stale hints are dropped on the way.
     pub fn claim(&self) -> Option<Work<'s>> {
+        self.claim_if(&mut None, |_| true)
+    }
+
+    /// Claims the oldest job of the queue if it `may` be claimed now. If not, it stays READY and its hint is `kept`, to be
+    /// looked at first when this is called again: so that the job keeps its turn. Its worker's death loses no more than a
+    /// hint, which recovery pushes again.
+    pub fn claim_if(&self, kept: &mut Option<u32>, may: impl Fn(JobWord) -> bool) -> Option<Work<'s>> {
         let ring = self.segment.queue(self.queue);
-        while let Some(hint) = ring.pop() {
+        while let Some(hint) = kept.take().or_else(|| ring.pop()) {
             if u64::from(hint) >= self.segment.geometry().jobs {
                 continue; // no hint of ours
             }
             let job = Job::new(self.segment, hint);
             let seen = job.word();
+            if seen.state() != JobState::Ready || seen.queue() != self.queue {
+                continue;
+            }
+            if !may(seen) {
+                *kept = Some(hint);
+                return None;
+            }
             let claimed = seen.claimed_by(self.owner);
-            if seen.state() == JobState::Ready && seen.queue() == self.queue && job.swap(seen, claimed) {
+            if job.swap(seen, claimed) {
                 return Some(Work::new(self.segment, job, claimed));
             }
         }

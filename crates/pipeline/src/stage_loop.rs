@@ -1,6 +1,9 @@
 //! The one loop: claim up to B frames, take the slots for their outputs, process them together, publish each, and say
 //! that it lives. Every stage is this loop around its own step.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -158,8 +161,9 @@ impl LoopContext<'_> {
 pub(crate) fn run<S: Stage>(stage: &mut S, context: &LoopContext<'_>) -> Result<(), Lost> {
     let batch_max = (context.config.batch_max as usize).min(stage.batch_max()).max(1);
     let mut batch = Vec::with_capacity(batch_max);
+    let mut suspect = None;
     while !context.is_stopping() {
-        collect(stage, context, batch_max, &mut batch)?;
+        collect(stage, context, batch_max, &mut suspect, &mut batch)?;
         if batch.is_empty() {
             continue;
         }
@@ -181,11 +185,13 @@ fn strike<P>(context: &LoopContext<'_>, batch: &mut [Item<'_, P>]) {
     crate::faults::strike(STAGES[context.stage].name, requests.iter().zip(descriptors));
 }
 
-/// Claims and plans frames until the batch is full, or none comes within the batch's waiting time.
+/// Claims and plans frames until the batch is full, or none comes within the batch's waiting time. A suspect ends a batch
+/// that it does not begin: it is not claimed, and the next batch is it alone.
 fn collect<'s, S: Stage>(
     stage: &mut S,
     context: &LoopContext<'s>,
     batch_max: usize,
+    suspect: &mut Option<u32>,
     batch: &mut Vec<Item<'s, S::Plan>>,
 ) -> Result<(), Lost> {
     let mut deadline = None;
@@ -198,16 +204,12 @@ fn collect<'s, S: Stage>(
     }
     while batch.len() < batch_max {
         context.entry.beat();
-        let Some(work) = context.worker.claim() else {
-            if !wait_for_frames(context, batch.is_empty(), &mut deadline) {
+        let Some(work) = context.worker.claim_if(suspect, |word| batch.is_empty() || !word.is_suspect()) else {
+            if suspect.is_some() || !wait_for_frames(context, batch.is_empty(), &mut deadline) {
                 return Ok(());
             }
             continue;
         };
-        if work.is_suspect() && !batch.is_empty() {
-            context.worker.put_back(work)?; // it runs alone, when its turn comes again
-            return Ok(());
-        }
         let is_alone = work.is_suspect();
         match prepare(stage, context, work)? {
             Prepared::Item(item) => batch.push(item),

@@ -1,0 +1,112 @@
+//! The order in which frames are taken.
+
+use std::path::PathBuf;
+
+use framepipe_shm::{Blame, Gate, Geometry, PoolGeometry, Segment};
+
+use super::*;
+
+const JOBS: u64 = 8;
+/// Owner ids: of the stage's process and of one that dies.
+const LIVING: u16 = 1;
+const DYING: u16 = 2;
+
+/// A stage that needs nothing and notes nothing.
+struct Idle;
+
+impl Stage for Idle {
+    type Plan = ();
+
+    fn plan(&mut self, _: &mut Frame<'_>) -> Result<(Needs, ()), FrameError> {
+        Ok((Needs::NONE, ()))
+    }
+
+    fn process(&mut self, _: &mut [Item<'_, ()>]) {}
+}
+
+struct Bench(Segment);
+
+impl Bench {
+    fn new() -> Self {
+        let folder = PathBuf::from(format!("/dev/shm/framepipe-test-loop-{}", std::process::id()));
+        let geometry = Geometry {
+            pipeline: 0,
+            jobs: JOBS,
+            queues: GATEWAY as u64 + 1,
+            processes: 2,
+            request_bytes: size_of::<Request>() as u64,
+            descriptor_bytes: size_of::<Descriptor>() as u64,
+            keys: 0,
+            key_bytes: 0,
+            pools: [PoolGeometry::default(); POOL_COUNT_MAX],
+        };
+        let segment = Segment::create(&folder, geometry, 1, 0).expect("a small segment fits");
+        segment.processes()[0].occupy(LIVING, 0, 0);
+        Self(segment)
+    }
+
+    /// Accepts frames of these names.
+    fn accept(&self, frames: &[u64]) {
+        let gate = Gate::new(&self.0, LIVING);
+        for frame in frames {
+            let mut draft = gate.draft(1).expect("a job is free");
+            let request = Request { frame: *frame, ..Request::zeroed() };
+            draft.write(0, bytemuck::bytes_of(&request), bytemuck::bytes_of(&Descriptor::zeroed()));
+            gate.accept(draft, None).expect("the gateway lives");
+        }
+    }
+
+    /// Lets a process die with the queue's oldest frame in hand, which becomes a suspect.
+    fn die_with_one(&self) {
+        self.0.processes()[1].occupy(DYING, 0, 1);
+        let _claimed = Worker::new(&self.0, DYING, 0).claim().expect("a frame waits");
+        self.0.processes()[1].vacate();
+        self.0.recover(Blame::Frames);
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = Segment::remove(self.0.folder());
+    }
+}
+
+#[test]
+fn a_suspect_is_taken_alone_when_its_turn_comes_however_many_follow() {
+    let bench = Bench::new();
+    bench.accept(&[13]);
+    bench.die_with_one();
+    bench.accept(&[1]);
+    let worker = Worker::new(&bench.0, LIVING, 0);
+    worker.put_back(worker.claim().expect("the suspect waits")).expect("it lives"); // behind the healthy one
+    bench.accept(&[2, 3]);
+    let stop = AtomicBool::new(false);
+    let context = LoopContext {
+        worker,
+        entry: &bench.0.processes()[0],
+        stage: 0,
+        config: StageConfig {
+            processes: 1,
+            threads: 1,
+            batch_max: 8,
+            batch_wait_us_max: 0,
+            nice: 0,
+            hang_ms_max: 1000,
+        },
+        attempts_max: 9,
+        quarantine: QuarantineConfig { entries_max: 0, bytes_max: 0 },
+        stop: &stop,
+    };
+    let mut suspect = None;
+    let mut take = || {
+        let mut batch = Vec::new();
+        collect(&mut Idle, &context, 8, &mut suspect, &mut batch).expect("it lives");
+        let frames: Vec<u64> = batch.iter().map(|item| item.frame.request().frame).collect();
+        publish(&context, &mut batch).expect("it lives");
+        frames
+    };
+    assert_eq!(take(), [1]);
+    bench.accept(&[4]);
+    assert_eq!(take(), [13]);
+    assert_eq!(take(), [2, 3, 4]);
+}
