@@ -240,11 +240,14 @@ fn take_over(config: &Config, folder: &Path, plan: &Plan, discard: bool) -> anyh
     let orphans = end_processes(&segment)?;
     if segment.geometry() != &plan.geometry {
         if discard {
-            let frames = note_discarded(&segment, &config.state)?;
+            let Discarded { answered, unreadable } = note_discarded(&segment, &config.state)?;
             say!(
-                "launcher: discarding {} of another configuration; its {frames} frames are answered with an error",
+                "launcher: discarding {} of another configuration; its {answered} frames are answered with an error",
                 folder.display()
             );
+            if unreadable > 0 {
+                say!("launcher: another {unreadable} accepted frames are of another version: none of them is answered");
+            }
             return remake(folder, plan);
         }
         bail!("{} was left by a launcher with another configuration: {ways}", folder.display());
@@ -254,16 +257,28 @@ fn take_over(config: &Config, folder: &Path, plan: &Plan, discard: bool) -> anyh
     Ok((segment, lock?.ok_or_else(|| belongs_to_another(folder))?))
 }
 
+/// How many accepted frames a discarded segment held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Discarded {
+    /// The gateway will answer them.
+    answered: usize,
+    /// Their requests are none of this version's.
+    unreadable: usize,
+}
+
 /// Notes the accepted frames of a segment that is about to go, for the gateway to answer.
-fn note_discarded(segment: &Segment, state: &Path) -> anyhow::Result<usize> {
+fn note_discarded(segment: &Segment, state: &Path) -> anyhow::Result<Discarded> {
     segment.recover(Blame::Nobody); // which says of each frame whether it was accepted
     let mut requests: Vec<Request> = Vec::new();
-    if segment.geometry().request_bytes == size_of::<Request>() as u64 {
-        Gate::new(segment, 0).for_each_accepted(|request| requests.push(bytemuck::pod_read_unaligned(request)));
-    }
+    let mut unreadable = 0;
+    let is_readable = segment.geometry().request_bytes == size_of::<Request>() as u64;
+    Gate::new(segment, 0).for_each_accepted(|request| match is_readable {
+        true => requests.push(bytemuck::pod_read_unaligned(request)),
+        false => unreadable += 1,
+    });
     discarded::note(state, segment.run(), &requests)
         .with_context(|| format!("cannot note the discarded frames in {}", state.display()))?;
-    Ok(requests.len())
+    Ok(Discarded { answered: requests.len(), unreadable })
 }
 
 fn remake(folder: &Path, plan: &Plan) -> anyhow::Result<(Segment, FileLock)> {
@@ -297,6 +312,8 @@ fn end_processes(segment: &Segment) -> anyhow::Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use framepipe_shm::Geometry;
+
     use super::*;
 
     #[test]
@@ -311,5 +328,38 @@ mod tests {
         });
         tcp_listener(&address).expect("it was waited for");
         dies.join().expect("it ended");
+    }
+
+    #[test]
+    fn discarded_frames_that_nobody_can_read_are_counted_and_not_called_answered() {
+        let state = tempfile::tempdir().expect("a folder");
+        for (request_bytes, expected) in [
+            (size_of::<Request>(), Discarded { answered: 3, unreadable: 0 }),
+            (size_of::<Request>() + 8, Discarded { answered: 0, unreadable: 3 }),
+        ] {
+            let folder = PathBuf::from(format!("/dev/shm/framepipe-test-discard-{}", std::process::id()));
+            let geometry = Geometry {
+                pipeline: 0,
+                jobs: 4,
+                queues: 1,
+                processes: 1,
+                request_bytes: request_bytes as u64,
+                descriptor_bytes: 8,
+                keys: 0,
+                key_bytes: 0,
+                pools: Default::default(),
+            };
+            let segment = Segment::create(&folder, geometry, 1, 0).expect("a small segment fits");
+            segment.processes()[0].occupy(1, 0, 0);
+            let gate = Gate::new(&segment, 1);
+            let mut draft = gate.draft(3).expect("jobs are free");
+            (0..3).for_each(|place| draft.write(place, &vec![0; request_bytes], &[0; 8]));
+            gate.accept(draft, None).expect("the gateway lives");
+            segment.processes()[0].vacate();
+            let noted = note_discarded(&segment, state.path());
+            Segment::remove(&folder).expect("the test's own");
+            assert_eq!(noted.expect("noted"), expected);
+        }
+        assert_eq!(discarded::noted(state.path()).expect("read").len(), 3);
     }
 }
