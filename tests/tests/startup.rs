@@ -7,6 +7,7 @@ use std::{
 };
 
 use framepipe_tests::{Home, Server, program, repository};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const CONFIG: &str = "[pipeline]\ndetector = \"tiny-face-416\"\n";
 
@@ -107,6 +108,35 @@ fn status_of_what_does_not_run_says_so() {
         check_failure(&output, &["no pipeline answers", text(&socket)]);
         assert!(output.stdout.is_empty());
     }
+}
+
+#[test]
+fn streams_that_do_not_fit_into_the_limit_of_open_files_are_named_with_both_numbers() {
+    let home = Home::new();
+    let path = home.configure(&format!("{CONFIG}[journal]\nstreams_max = 489\n"));
+    let limited = "ulimit -n 1000 && exec \"$0\" up --config \"$1\"";
+    let output = Command::new("sh").args(["-c", limited, text(&program()), text(&path)]).output();
+    let words = ["journal.streams_max = 489", "1001 open files", "1000 here", "LimitNOFILE"];
+    check_failure(&output.expect("sh can be run"), &words);
+    assert_eq!(home.left_in_memory(), Vec::<std::path::PathBuf>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_limit_of_open_files_is_raised_for_every_process() {
+    let home = Home::new();
+    let before = getrlimit(Resource::Nofile);
+    let low = Rlimit { current: Some(100), ..before };
+    setrlimit(Resource::Nofile, low).expect("a lower limit is allowed");
+    let mut server = Server::launch(&home, CONFIG);
+    setrlimit(Resource::Nofile, before).expect("it was so before");
+    server.wait_ready().await;
+    let most = before.maximum.expect("the kernel has a limit");
+    for pid in server.all_pids() {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("it lives");
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("it is among them");
+        assert_eq!(line.split_whitespace().nth(3), Some(most.to_string().as_str()), "{pid}: {line}");
+    }
+    server.stop();
 }
 
 #[test]

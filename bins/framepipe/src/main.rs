@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `up.rs` | `framepipe up`: everything made in order, then supervised, then taken down |
 //! | `house.rs` | folders, lock, listeners and the segment: made, or taken over from a launcher that died |
+//! | `open_files.rs` | the limit of open files, raised |
 //! | `supervisor.rs` | the loop: starts, restarts, hung processes, drain and stop |
 //! | `place.rs` | a place in the pipeline, and when its next process starts |
 //! | `deaths.rs` | the dead waited for, and what they had put back |
@@ -21,6 +22,7 @@ mod house;
 mod isolate;
 mod last_words;
 mod log;
+mod open_files;
 mod place;
 mod proc_stat;
 mod quarantine;

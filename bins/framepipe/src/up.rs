@@ -8,7 +8,7 @@ use crate::{
     deaths::Repairs,
     house::House,
     log::{self, say},
-    status,
+    open_files, status,
     supervisor::{End, Supervisor, take_signals},
 };
 
@@ -16,6 +16,7 @@ use crate::{
 pub fn up(config: Config, discard: bool) -> anyhow::Result<ExitCode> {
     let signals = take_signals()?;
     log::start()?;
+    open_files::raise_limit(&config)?;
     let plan = Plan::of(&config)?;
     for model in plan.models() {
         model.verify()?;
