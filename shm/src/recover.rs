@@ -204,8 +204,9 @@ impl Living {
     }
 }
 
-/// The periodic sweep: what a push into a full ring, or a wake-up lost with its sleeper, left behind. It acts on what
-/// has stood still between two looks, so that it does not double the hints of a busy pipeline.
+/// The periodic sweep, for hints that are missing though nobody died: in the hands of a process that is stopped, kept for a
+/// suspect's turn, or pushed into a full ring. It acts on what has stood still between two looks, so that it does not double
+/// the hints of a busy pipeline.
 #[derive(Default)]
 pub struct Sweeper {
     last: Vec<JobWord>,
