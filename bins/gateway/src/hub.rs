@@ -74,19 +74,25 @@ pub struct State {
 
 /// What is known of a stream beside its journal.
 struct Stream {
-    /// Changes with each new reader, which ends the former one.
-    reader: u64,
-    /// Changes whenever there may be something to read, or a reason to end.
+    /// The number of the newest reader, which ends the former one. Marked as changed whenever there may be something to
+    /// read, or a reason to end.
     news: watch::Sender<u64>,
 }
 
 impl Stream {
     fn new() -> Self {
-        Self { reader: 0, news: watch::Sender::new(0) }
+        Self { news: watch::Sender::new(0) }
     }
 
     fn tell(&self) {
-        self.news.send_modify(|news| *news = news.wrapping_add(1));
+        self.news.send_modify(|_| ());
+    }
+
+    fn seat(&self, id: &StreamId) -> Reader {
+        self.news.send_modify(|newest| *newest += 1);
+        let news = self.news.subscribe();
+        let number = *news.borrow();
+        Reader { stream: id.clone(), number, news }
     }
 }
 
@@ -94,19 +100,16 @@ impl Stream {
 pub struct Reader {
     /// The stream.
     pub stream: StreamId,
-    epoch: u64,
+    number: u64,
     /// Changes whenever there may be something to read, or a reason to end.
     pub news: watch::Receiver<u64>,
 }
 
-/// What a reader finds at a look.
-pub enum Look {
-    /// Another reader took its place.
-    Replaced,
-    /// Nothing is in flight, and all that is visible was read.
-    Drained,
-    /// There may be more.
-    Open,
+impl Reader {
+    /// True once another reader has its place, or the stream is gone. Asks nobody: it may be asked before each result.
+    pub fn is_replaced(&self) -> bool {
+        *self.news.borrow() != self.number || self.news.has_changed().is_err()
+    }
 }
 
 impl Hub {
@@ -284,21 +287,15 @@ impl State {
     }
 
     /// Seats a reader at a stream; the former one ends.
-    pub fn seat(&mut self, id: &StreamId) -> Option<Reader> {
-        let stream = self.streams.get_mut(id)?;
-        stream.reader += 1;
-        stream.tell();
-        Some(Reader { stream: id.clone(), epoch: stream.reader, news: stream.news.subscribe() })
+    pub fn seat(&self, id: &StreamId) -> Option<Reader> {
+        self.streams.get(id).map(|stream| stream.seat(id))
     }
 
-    /// How things stand for a reader that has read up to `sequence`.
-    pub fn look(&self, reader: &Reader, sequence: u64) -> Look {
-        if self.streams.get(&reader.stream).is_none_or(|stream| stream.reader != reader.epoch) {
-            return Look::Replaced;
-        }
+    /// True where nothing of the stream is in flight, and all that is visible was read up to `sequence`.
+    pub fn is_drained(&self, stream: &StreamId, sequence: u64) -> bool {
         // Asked of the journal, not compared: acknowledged and damaged sequences leave gaps.
-        let is_read = || self.journals.read(&reader.stream, sequence, 1, 0).is_ok_and(|unread| unread.is_empty());
-        if self.admission.in_flight_of(&reader.stream) == 0 && is_read() { Look::Drained } else { Look::Open }
+        let is_read = || self.journals.read(stream, sequence, 1, 0).is_ok_and(|unread| unread.is_empty());
+        self.admission.in_flight_of(stream) == 0 && is_read()
     }
 }
 
@@ -331,5 +328,26 @@ fn log(report: &OpenReport) {
     }
     for damage in &report.damage {
         framepipe_pipeline::say!("gateway: journal {damage:?}: these bytes are damaged and are skipped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_knows_by_itself_that_it_was_replaced() {
+        let stream = Stream::new();
+        let first = stream.seat(&id());
+        stream.tell();
+        assert!(!first.is_replaced());
+        let second = stream.seat(&id());
+        assert!(first.is_replaced() && !second.is_replaced());
+        drop(stream);
+        assert!(second.is_replaced(), "the stream is gone");
+    }
+
+    fn id() -> StreamId {
+        StreamId::new("a").expect("a good name")
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use crate::hub::{Hub, Look, Reader, status};
+use crate::hub::{Hub, Reader, status};
 
 /// Results read from the journal at a time.
 const READ_RECORDS_MAX: usize = 64;
@@ -90,13 +90,12 @@ impl Sending {
                 Ok(false) => return, // the client is gone
                 Err(error) => return self.end(error).await,
             }
-            match self.look() {
-                Look::Replaced => {
-                    let words = format!("another reader took over the stream {}", self.reader.stream);
-                    return self.end(Status::aborted(words)).await;
-                }
-                Look::Drained if until_drained => return,
-                Look::Drained | Look::Open => {}
+            if self.reader.is_replaced() {
+                let words = format!("another reader took over the stream {}", self.reader.stream);
+                return self.end(Status::aborted(words)).await;
+            }
+            if until_drained && self.hub.lock().is_drained(&self.reader.stream, self.sent) {
+                return;
             }
             if *stopping.borrow() {
                 let words = "the server is stopping; unread results are kept: pull again from the last sequence";
@@ -108,10 +107,6 @@ impl Sending {
                 () = self.sender.closed() => return,
             }
         }
-    }
-
-    fn look(&self) -> Look {
-        self.hub.lock().look(&self.reader, self.sent)
     }
 
     /// Sends all that is visible; false when the client is gone.
@@ -135,7 +130,7 @@ impl Sending {
                 let sequence = result.sequence;
                 match self.send(result).await {
                     Sent::Yes => self.sent = sequence,
-                    Sent::Replaced => return Ok(true), // the caller looks, and says so
+                    Sent::Replaced => return Ok(true), // the caller sees it, and says so
                     Sent::Gone => return Ok(false),
                 }
             }
@@ -145,7 +140,7 @@ impl Sending {
     /// Sends one result when the client has room for it; a reader that takes nothing can still be replaced.
     async fn send(&mut self, result: FrameResult) -> Sent {
         loop {
-            if matches!(self.look(), Look::Replaced) {
+            if self.reader.is_replaced() {
                 return Sent::Replaced;
             }
             tokio::select! {
