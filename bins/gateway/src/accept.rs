@@ -39,8 +39,16 @@ pub async fn push(hub: Arc<Hub>, request: PushDataRequest) -> Result<PushDataRes
     let stream = named_stream(&request.stream)?;
     let wait = Duration::from_millis(request.wait_ms);
     let until = tokio::time::Instant::now() + wait;
-    let call =
-        Call { hub, stream, request, checked, waits: !wait.is_zero(), files: OnceLock::new(), ticket: OnceLock::new() };
+    let call = Call {
+        hub,
+        stream,
+        own: OnceLock::new(),
+        request,
+        checked,
+        waits: !wait.is_zero(),
+        files: OnceLock::new(),
+        ticket: OnceLock::new(),
+    };
     let call = Arc::new(call);
     if let Some(answer) = call.look()? {
         return Ok(answer);
@@ -78,6 +86,8 @@ fn named_stream(stream: &str) -> Result<Option<StreamId>, Status> {
 struct Call {
     hub: Arc<Hub>,
     stream: Option<StreamId>,
+    /// The name of the stream that it gets for its own, where it names none; chosen once.
+    own: OnceLock<StreamId>,
     request: PushDataRequest,
     checked: Checked,
     /// Whether it waits for room.
@@ -177,7 +187,7 @@ impl Call {
             }
             return Err(no_room(refusal));
         }
-        let stream = self.stream.clone().unwrap_or_else(|| state.new_stream(self.hub.run));
+        let stream = self.stream.as_ref().unwrap_or_else(|| self.own.get_or_init(|| state.new_stream(self.hub.run)));
         let frames = self.checked.frames.len() as u32;
         if u64::from(frames) > self.hub.stream_frames_max {
             return Err(Status::invalid_argument(format!(
@@ -186,12 +196,16 @@ impl Call {
                 self.hub.stream_frames_max
             )));
         }
-        state.enter_stream(&stream).map_err(journal_refusal)?;
-        state.journals.reserve(&stream, frames).map_err(journal_refusal)?;
-        match self.draft_and_accept(&mut state, &stream, files) {
+        // Before the stream is made: a refused call shall leave none behind, nor make another one give way.
+        if !state.has_stream(stream) {
+            state.journals.check_room(stream, frames).map_err(journal_refusal)?;
+        }
+        state.enter_stream(stream).map_err(journal_refusal)?;
+        state.journals.reserve(stream, frames).map_err(journal_refusal)?;
+        match self.draft_and_accept(&mut state, stream, files) {
             Ok(answer) => Ok(answer),
             Err(refusal) => {
-                state.journals.release(&stream, frames).map_err(status)?;
+                state.journals.release(stream, frames).map_err(status)?;
                 Err(refusal)
             }
         }
