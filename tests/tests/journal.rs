@@ -110,6 +110,29 @@ async fn a_call_that_is_refused_makes_no_stream_and_makes_none_give_way() {
     server.stop();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waits_for_the_disk_keeps_nothing_from_others() {
+    let home = Home::new();
+    let limits = "result_bytes_max = \"64 MiB\"\nstream_bytes_max = \"1 TiB\"\n[server]\nframes_max = 32768\nbytes_max = \"1 MiB\"";
+    let server = Server::start(&home, &config(limits)).await;
+    // Within its half of the budget, but not of what the disk has room for.
+    let small = home.store("small", &[0; 60]).display().to_string();
+    let request = PushDataRequest { files: vec![small; 8000], stream: "a".into(), ..PushDataRequest::default() };
+    let waiting = PushDataRequest { wait_ms: 60_000, ..request };
+    let mut raw = server.raw_client();
+    let waiting = tokio::spawn(async move { raw.push_data(waiting).await });
+    // Beside it there would be no room for this one, of which one at a time is in flight.
+    let large = home.store("large", &[0; 700_000]).display().to_string();
+    let request = PushDataRequest { files: vec![large], stream: "b".into(), ..PushDataRequest::default() };
+    for _ in 0..50 {
+        server.raw_client().push_data(request.clone()).await.expect("there is room");
+        wait_until("its result", LIMIT, || is_done(&server));
+    }
+    assert!(!waiting.is_finished(), "it waits");
+    waiting.abort();
+    server.stop();
+}
+
 async fn push_files(home: &Home, server: &Server, stream: &str, frames: usize, wait_ms: u64) -> Result<(), Status> {
     let file = home.store("one.png", &png(16, 16)).display().to_string();
     let request =

@@ -27,8 +27,8 @@ use crate::{
 const BATCH_MAX: usize = 64;
 /// Longest sleep between two heartbeats.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
-/// Between two looks for results that are too old.
-const AGE_LOOK: Duration = Duration::from_secs(1);
+/// Between two looks at what changes without a result: results become too old, streams idle, and disks empty.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// The delivery thread.
 pub struct Deliverer {
@@ -122,12 +122,13 @@ impl Deliverer {
 
     /// Delivers until the process must stop.
     pub fn run(mut self) -> Result<(), Lost> {
-        let mut next_look = Instant::now() + AGE_LOOK;
+        let mut next_look = Instant::now() + LOOK;
         while !self.process.stop.load(Ordering::Acquire) {
             self.process.entry().beat();
             if Instant::now() >= next_look {
-                next_look = Instant::now() + AGE_LOOK;
+                next_look = Instant::now() + LOOK;
                 self.expire();
+                self.hub.lock().admission.wake(|_| true, Instant::now());
             }
             if self.deliver()? == 0 {
                 self.worker.wait(IDLE_WAIT, || self.process.stop.load(Ordering::Acquire));
@@ -140,9 +141,6 @@ impl Deliverer {
     fn expire(&self) {
         let (count, result) = self.hub.lock().expire(SystemTime::now());
         self.process.entry().count(Counter::Dropped, count as u64);
-        if count > 0 {
-            self.hub.tell_room();
-        }
         if let Err(error) = result {
             framepipe_pipeline::say!("gateway: old results cannot be dropped: {error}");
         }
@@ -181,7 +179,7 @@ impl Deliverer {
             }
         }
         self.hub.report_drained(&mut state);
-        self.hub.tell_room();
+        state.admission.wake(|_| false, Instant::now());
         drop(state);
         if failed > 0 {
             std::thread::park_timeout(IDLE_WAIT); // something could not be written: try again, but not at once

@@ -15,7 +15,7 @@ use framepipe_frame::Request;
 use framepipe_journal::{JournalError, Journals, OpenReport, Options, StreamId};
 use framepipe_pipeline::{Plan, Process, Report};
 use framepipe_shm::Gate;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tonic::Status;
 
 use crate::{
@@ -52,8 +52,6 @@ pub struct Hub {
     pub bytes_max: u64,
     /// Bytes that calls which wait for room may keep in memory.
     pub waiting: Semaphore,
-    /// Told when frames are done or results acknowledged: calls that wait look again.
-    pub room: Notify,
     draining: AtomicBool,
     stopping: watch::Sender<bool>,
     process: &'static Process,
@@ -153,7 +151,6 @@ impl Hub {
             run: segment.run(),
             bytes_max: config.server.bytes_max,
             waiting: Semaphore::new(WAITING_BYTES_MAX),
-            room: Notify::new(),
             draining: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             process,
@@ -168,18 +165,14 @@ impl Hub {
     /// Refuses new frames from now on, and reports when the accepted ones are done.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
-        self.room.notify_waiters();
-        self.report_drained(&mut self.lock());
+        let mut state = self.lock();
+        state.admission.wake_all();
+        self.report_drained(&mut state);
     }
 
     /// True once new frames are refused.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
-    }
-
-    /// Tells the calls that wait that there may be room.
-    pub fn tell_room(&self) {
-        self.room.notify_waiters();
     }
 
     /// Closes the journals, after the last delivery: what lies in memory goes to the disk. Readers may read on.
@@ -191,7 +184,7 @@ impl Hub {
     pub fn stop(&self) {
         self.draining.store(true, Ordering::Release);
         self.stopping.send_replace(true);
-        self.room.notify_waiters();
+        self.lock().admission.wake_all();
     }
 
     /// Changes once, when the server must end.
@@ -217,7 +210,7 @@ impl Hub {
             let stream = StreamId::new(&request.stream.as_str()).expect("a gateway wrote the request");
             result = std::mem::replace(&mut result, Ok(())).and_then(|()| {
                 state.enter_stream(&stream)?;
-                state.admission.accepted(&stream, Load { frames: 1, bytes: request.bytes });
+                state.admission.accepted(&stream, Load { frames: 1, bytes: request.bytes }, Instant::now());
                 if state.journals.contains(self.run, request.frame) {
                     return Ok(());
                 }
@@ -265,6 +258,13 @@ impl State {
         if let Some(stream) = self.streams.get(stream) {
             stream.tell();
         }
+        Ok(())
+    }
+
+    /// Acknowledges, and wakes the stream's calls that wait for its journal.
+    pub fn acknowledge(&mut self, stream: &StreamId, sequence: u64) -> Result<(), JournalError> {
+        self.journals.acknowledge(stream, sequence)?;
+        self.admission.wake(|id| id == Some(stream), Instant::now());
         Ok(())
     }
 

@@ -34,8 +34,7 @@ pub fn pull(hub: &Arc<Hub>, request: &PullResultRequest) -> Result<Results, Stat
     let reader = {
         let mut state = hub.lock();
         if request.after_sequence > 0 {
-            state.journals.acknowledge(&stream, request.after_sequence).map_err(status)?;
-            hub.tell_room();
+            state.acknowledge(&stream, request.after_sequence).map_err(status)?;
         }
         state.seat(&stream).ok_or_else(|| unknown(&request.stream))?
     };
@@ -49,8 +48,7 @@ pub fn pull(hub: &Arc<Hub>, request: &PullResultRequest) -> Result<Results, Stat
 pub fn acknowledge(hub: &Hub, request: &AckResultsRequest) -> Result<AckResultsResponse, Status> {
     let stream = known_stream(hub, &request.stream)?;
     let mut state = hub.lock();
-    state.journals.acknowledge(&stream, request.sequence).map_err(status)?;
-    hub.tell_room();
+    state.acknowledge(&stream, request.sequence).map_err(status)?;
     let kept = state.journals.kept(&stream).map_err(status)?;
     Ok(AckResultsResponse { kept: kept.records })
 }
