@@ -1,7 +1,13 @@
 //! The pipeline's own life: a drain finishes what was accepted, unread results outlive it, and a launcher's death costs
 //! no frame and leaves no process.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::Read as _,
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use framepipe_client::{Batch, Client, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_proto::v1::PushDataRequest;
@@ -143,4 +149,20 @@ async fn a_second_signal_stops_at_once_and_the_next_start_finishes_the_frames() 
     first.release(&batch);
     server.stop();
     check_nothing_left(&home);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_beyond_the_limit_wait_and_those_that_say_nothing_are_closed() {
+    let home = Home::new();
+    let server = Server::start(&home, &format!("{CONFIG}[server]\nconnections_max = 4\n")).await;
+    let connect = || UnixStream::connect(home.run().join("grpc.sock")).expect("it listens");
+    let silent: Vec<UnixStream> = (0..4).map(|_| connect()).collect();
+    let start = Instant::now();
+    server.client().wait_ready(LIMIT).await.expect("it is served once the others are closed");
+    assert!(start.elapsed() > Duration::from_secs(5), "it waited: {:?}", start.elapsed());
+    for mut silent in silent {
+        silent.set_read_timeout(Some(LIMIT)).expect("it can be set");
+        silent.read_to_end(&mut Vec::new()).expect("it is closed");
+    }
+    server.stop();
 }

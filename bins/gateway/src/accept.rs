@@ -17,6 +17,7 @@ use tonic::{Code, Status, metadata::MetadataValue};
 
 use crate::{
     admission::{Load, NoRoom, Ticket},
+    calls::Reading,
     checks::{self, Checked},
     hub::{Hub, State, status},
     idempotency::record,
@@ -32,7 +33,11 @@ const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
 const WAITING_BYTES_LEAST: usize = 64 << 10;
 
 /// Accepts a batch, whole or not at all.
-pub async fn push(hub: Arc<Hub>, request: PushDataRequest) -> Result<PushDataResponse, Status> {
+pub async fn push(
+    hub: Arc<Hub>,
+    request: PushDataRequest,
+    mut reading: Option<Reading>,
+) -> Result<PushDataResponse, Status> {
     let checked = checks::check(&request, hub.frames_max)?;
     let stream = named_stream(&request.stream)?;
     let wait = Duration::from_millis(request.wait_ms);
@@ -61,6 +66,7 @@ pub async fn push(hub: Arc<Hub>, request: PushDataRequest) -> Result<PushDataRes
         };
         if permit.is_none() {
             permit = Some(call.may_wait()?);
+            drop(reading.take()); // others may be read now: it counts among those that wait
         }
         let Some(ticket) = call.ticket.get() else { return Err(refusal) };
         if tokio::time::timeout_at(until, ticket.news.notified()).await.is_err() {
