@@ -1,7 +1,10 @@
 //! Admission: budgets in frames and bytes, refusals with a hint, calls that wait, fair shares, keys that outlive the gateway
 //! and the launcher, and frames that an operator discards.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use framepipe_client::{Client, ErrorCode, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_proto::v1::{PushDataRequest, PushDataResponse};
@@ -75,7 +78,9 @@ async fn bytes_are_a_budget_too() {
     let request = PushDataRequest { files: vec![file], stream: "a".into(), ..PushDataRequest::default() };
     push(&server, &request).await.expect("700,000 bytes fit");
     let refusal = push(&server, &request).await.expect_err("1,400,000 do not");
-    assert!(refusal.message().contains("server.bytes_max") || refusal.message().contains("bytes"), "{refusal:?}");
+    let words = "1 frame (700000 bytes) do not fit: 1 frame (700000 bytes) are in flight";
+    assert!(refusal.message().starts_with(words), "{refusal:?}");
+    assert!(refusal.message().contains("of 16 frames (1048576 bytes)"), "{refusal:?}");
     assert_eq!(refusal.code(), Code::ResourceExhausted);
     server.signal_stage("ingest", Signal::SIGCONT);
     assert_eq!(results(&server.client(), "a").await.len(), 1);
@@ -100,32 +105,86 @@ async fn a_call_that_waits_for_another_streams_share_goes_on_once_that_stream_is
     server.stop();
 }
 
+/// More calls than the budget has frames, always: whatever room there is, one of them waits for it already.
+const FLOOD_CALLS: usize = 24;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_does_not_starve_a_trickle() {
     let home = Home::new();
     let server = Server::start(&home, CONFIG).await;
-    let flood_request = frames(&home, "flood", 4);
-    let mut raw = server.raw_client();
-    let flood = tokio::spawn(async move {
-        let (mut accepted, mut refused) = (0, 0);
-        loop {
-            match raw.push_data(flood_request.clone()).await {
-                Ok(answer) => accepted += answer.get_ref().accepted,
-                Err(refusal) if refusal.code() == Code::ResourceExhausted => refused += 1,
-                Err(other) if other.code() == Code::Unavailable => return (accepted, refused),
-                Err(other) => panic!("{other:?}"),
+    let flood = PushDataRequest { wait_ms: 30_000, ..frames(&home, "flood", 1) };
+    let floods = (0..FLOOD_CALLS).map(|_| {
+        let (mut raw, request) = (server.raw_client(), flood.clone());
+        tokio::spawn(async move {
+            for accepted in 0.. {
+                match raw.push_data(request.clone()).await {
+                    Ok(_) => {}
+                    Err(other) if other.code() == Code::Unavailable => return accepted,
+                    Err(other) => panic!("{other:?}"),
+                }
             }
-        }
+            unreachable!("the flood ends with the server")
+        })
     });
-    wait_until("the flood to fill the budget", LIMIT, || server.status().in_flight() > 8);
-    let trickle = PushDataRequest { wait_ms: 10_000, ..frames(&home, "trickle", 1) };
+    let floods: Vec<_> = floods.collect();
+    wait_until("the flood to fill the budget", LIMIT, || server.status().in_flight() > 12);
+    // It does not wait: with the flood's calls in the line before it, it is its share alone that gives it room.
+    let trickle = frames(&home, "trickle", 1);
+    let (mut refused, end) = (0, Instant::now() + LIMIT);
     for number in 0..30 {
-        let answer = push(&server, &trickle).await;
-        assert!(answer.is_ok(), "push {number} of the trickle: {answer:?}");
+        while let Err(refusal) = push(&server, &trickle).await {
+            assert_eq!(refusal.code(), Code::ResourceExhausted, "{refusal:?}");
+            assert!(Instant::now() < end, "push {number} of the trickle, after {refused} refusals: {refusal:?}");
+            refused += 1;
+            tokio::time::sleep(Duration::from_millis(retry_ms(&refusal))).await;
+        }
+        assert!(!results(&server.client(), "trickle").await.is_empty());
     }
+    assert!(refused < 30, "{refused} refusals of 30 pushes");
     server.stop();
-    let (accepted, refused) = flood.await.expect("the flood ended with the server");
-    assert!(accepted > 0 && refused > 0, "it was a flood: {accepted} accepted, {refused} refused");
+    for flood in floods {
+        assert!(flood.await.expect("the flood ended with the server") > 0, "it was a flood");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_are_refused_for_their_own_faults_shrink_nobodys_share() {
+    let home = Home::new();
+    let server = Server::start(&home, CONFIG).await;
+    server.signal_stage("ingest", Signal::SIGSTOP);
+    push(&server, &frames(&home, "a", 8)).await.expect("half of the budget");
+    for number in 0..5 {
+        for (wait_ms, count) in [(0, 1), (0, 9), (10, 1)] {
+            let stream = format!("phantom-{number}");
+            let absent = vec![home.inbox().join("absent").display().to_string(); count];
+            let absent = PushDataRequest { files: absent, stream, wait_ms, ..PushDataRequest::default() };
+            assert_eq!(push(&server, &absent).await.expect_err("refused").code(), Code::NotFound);
+        }
+    }
+    push(&server, &frames(&home, "a", 8)).await.expect("it is alone");
+    server.signal_stage("ingest", Signal::SIGCONT);
+    assert_eq!(results(&server.client(), "a").await.len(), 16);
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waits_for_its_own_journal_goes_on_once_that_has_room() {
+    let home = Home::new();
+    // A stream's journal has room for the results of 7 frames.
+    let config = format!("{CONFIG}\n[journal]\nstream_bytes_max = \"1 MiB\"\nresult_bytes_max = \"128 KiB\"\n");
+    let server = Server::start(&home, &config).await;
+    server.signal_stage("ingest", Signal::SIGSTOP);
+    push(&server, &frames(&home, "a", 7)).await.expect("they fit");
+    let refusal = push(&server, &frames(&home, "a", 7)).await.expect_err("the journal is full");
+    assert!(refusal.message().contains("stream a has no room"), "{refusal:?}");
+    let waiting = PushDataRequest { wait_ms: 30_000, ..frames(&home, "a", 7) };
+    let mut raw = server.raw_client();
+    let waiting = tokio::spawn(async move { raw.push_data(waiting).await });
+    server.signal_stage("ingest", Signal::SIGCONT);
+    // Results are smaller than what was reserved for them: the journal has room again, without an acknowledgement.
+    let accepted = tokio::time::timeout(LIMIT / 2, waiting).await.expect("in time").expect("it ran").expect("accepted");
+    assert_eq!(accepted.get_ref().accepted, 7);
+    server.stop();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,9 @@
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use framepipe_client::{Client, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
+use framepipe_proto::v1::PushDataRequest;
 use framepipe_tests::{Home, Server, images::png, wait_until};
+use tonic::{Code, Status};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const FRAMES: usize = 100;
@@ -83,4 +85,57 @@ async fn results_that_are_too_old_are_dropped_and_their_reader_is_told() {
     let last = results.last().expect("there are some");
     assert_eq!(last.sequence, 2 * FRAMES as u64, "{last:?}");
     server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_refused_makes_no_stream_and_makes_none_give_way() {
+    let home = Home::new();
+    // Results that may have 64 MiB each: of 8000 of them no disk of a test machine has room.
+    let limits =
+        "result_bytes_max = \"64 MiB\"\nstream_bytes_max = \"1 TiB\"\nstreams_max = 1\n[server]\nframes_max = 32768";
+    let server = Server::start(&home, &config(limits)).await;
+    push_files(&home, &server, "kept", 1, 0).await.expect("one fits");
+    results(&server.client(), "kept").await;
+    for stream in ["", "other"] {
+        for wait_ms in [0, 1500] {
+            let refusal =
+                push_files(&home, &server, stream, 8000, wait_ms).await.expect_err("no disk has so much room");
+            assert_eq!(refusal.code(), Code::ResourceExhausted, "{refusal:?}");
+            assert!(refusal.message().contains("free some space"), "{refusal:?}");
+        }
+    }
+    let streams = fs::read_dir(home.path("state/journal/streams")).expect("it is there");
+    let names: Vec<_> = streams.map(|entry| entry.expect("it is readable").file_name()).collect();
+    assert_eq!(names, ["kept"]);
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waits_for_the_disk_keeps_nothing_from_others() {
+    let home = Home::new();
+    let limits = "result_bytes_max = \"64 MiB\"\nstream_bytes_max = \"1 TiB\"\n[server]\nframes_max = 32768\nbytes_max = \"1 MiB\"";
+    let server = Server::start(&home, &config(limits)).await;
+    // Within its half of the budget, but not of what the disk has room for.
+    let small = home.store("small", &[0; 60]).display().to_string();
+    let request = PushDataRequest { files: vec![small; 8000], stream: "a".into(), ..PushDataRequest::default() };
+    let waiting = PushDataRequest { wait_ms: 60_000, ..request };
+    let mut raw = server.raw_client();
+    let waiting = tokio::spawn(async move { raw.push_data(waiting).await });
+    // Beside it there would be no room for this one, of which one at a time is in flight.
+    let large = home.store("large", &[0; 700_000]).display().to_string();
+    let request = PushDataRequest { files: vec![large], stream: "b".into(), ..PushDataRequest::default() };
+    for _ in 0..50 {
+        server.raw_client().push_data(request.clone()).await.expect("there is room");
+        wait_until("its result", LIMIT, || is_done(&server));
+    }
+    assert!(!waiting.is_finished(), "it waits");
+    waiting.abort();
+    server.stop();
+}
+
+async fn push_files(home: &Home, server: &Server, stream: &str, frames: usize, wait_ms: u64) -> Result<(), Status> {
+    let file = home.store("one.png", &png(16, 16)).display().to_string();
+    let request =
+        PushDataRequest { files: vec![file; frames], stream: stream.into(), wait_ms, ..PushDataRequest::default() };
+    server.raw_client().push_data(request).await.map(drop)
 }

@@ -6,9 +6,10 @@ use std::{
     fs,
     io::{self, Read as _},
     net::TcpListener,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use framepipe_client::{Batch, Client, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
@@ -223,4 +224,20 @@ async fn a_reader_of_the_log_who_stops_reading_hinders_no_repair() {
     let said = reader.join().expect("no panic").expect("it is UTF-8");
     assert_eq!(said.matches("postprocess: frame").count(), images.len(), "nothing was lost: {said}");
     assert_eq!(said.matches("died (signal: 9").count(), 3, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_beyond_the_limit_wait_and_those_that_say_nothing_are_closed() {
+    let home = Home::new();
+    let server = Server::start(&home, &format!("{CONFIG}[server]\nconnections_max = 4\n")).await;
+    let connect = || UnixStream::connect(home.run().join("grpc.sock")).expect("it listens");
+    let silent: Vec<UnixStream> = (0..4).map(|_| connect()).collect();
+    let start = Instant::now();
+    server.client().wait_ready(LIMIT).await.expect("it is served once the others are closed");
+    assert!(start.elapsed() > Duration::from_secs(5), "it waited: {:?}", start.elapsed());
+    for mut silent in silent {
+        silent.set_read_timeout(Some(LIMIT)).expect("it can be set");
+        silent.read_to_end(&mut Vec::new()).expect("it is closed");
+    }
+    server.stop();
 }

@@ -17,6 +17,7 @@ use tonic::{Code, Status, metadata::MetadataValue};
 
 use crate::{
     admission::{Load, NoRoom, Ticket},
+    calls::Reading,
     checks::{self, Checked},
     hub::{Hub, State, status},
     idempotency::record,
@@ -28,29 +29,35 @@ const RETRY_TRAILER: &str = "grpc-retry-pushback-ms";
 /// Where room comes with a reader's acknowledgements: nobody knows when.
 const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
 
-/// A call that waits looks again after so long, if nobody tells it: streams become idle by time alone.
-const LOOK: Duration = Duration::from_millis(500);
 /// A call that waits counts as so many bytes, at least, of those that all such calls may keep in memory.
 const WAITING_BYTES_LEAST: usize = 64 << 10;
 
 /// Accepts a batch, whole or not at all.
-pub async fn push(hub: Arc<Hub>, request: PushDataRequest) -> Result<PushDataResponse, Status> {
+pub async fn push(
+    hub: Arc<Hub>,
+    request: PushDataRequest,
+    mut reading: Option<Reading>,
+) -> Result<PushDataResponse, Status> {
     let checked = checks::check(&request, hub.frames_max)?;
     let stream = named_stream(&request.stream)?;
     let wait = Duration::from_millis(request.wait_ms);
     let until = tokio::time::Instant::now() + wait;
-    let call =
-        Call { hub, stream, request, checked, waits: !wait.is_zero(), files: OnceLock::new(), ticket: OnceLock::new() };
+    let call = Call {
+        hub,
+        stream,
+        own: OnceLock::new(),
+        request,
+        checked,
+        waits: !wait.is_zero(),
+        files: OnceLock::new(),
+        ticket: OnceLock::new(),
+    };
     let call = Arc::new(call);
     if let Some(answer) = call.look()? {
         return Ok(answer);
     }
     let mut permit = None;
     loop {
-        // Listened to before the look, so that no news is missed between the two.
-        let room = call.hub.room.notified();
-        tokio::pin!(room);
-        room.as_mut().enable();
         let trying = call.clone();
         let task = tokio::task::spawn_blocking(move || trying.accept());
         let refusal = match task.await.map_err(|error| Status::internal(format!("the call failed: {error}")))? {
@@ -59,9 +66,10 @@ pub async fn push(hub: Arc<Hub>, request: PushDataRequest) -> Result<PushDataRes
         };
         if permit.is_none() {
             permit = Some(call.may_wait()?);
+            drop(reading.take()); // others may be read now: it counts among those that wait
         }
-        let look = until.min(tokio::time::Instant::now() + LOOK);
-        if tokio::time::timeout_at(look, room).await.is_err() && look == until {
+        let Some(ticket) = call.ticket.get() else { return Err(refusal) };
+        if tokio::time::timeout_at(until, ticket.news.notified()).await.is_err() {
             return Err(refusal);
         }
     }
@@ -78,6 +86,8 @@ fn named_stream(stream: &str) -> Result<Option<StreamId>, Status> {
 struct Call {
     hub: Arc<Hub>,
     stream: Option<StreamId>,
+    /// The name of the stream that it gets for its own, where it names none; chosen once.
+    own: OnceLock<StreamId>,
     request: PushDataRequest,
     checked: Checked,
     /// Whether it waits for room.
@@ -92,8 +102,7 @@ impl Drop for Call {
     /// By whatever end, its place in the line is left.
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.get() {
-            self.hub.lock().admission.leave(*ticket);
-            self.hub.room.notify_waiters(); // what it stood before may be another's now
+            self.hub.lock().admission.leave(ticket, Instant::now());
         }
     }
 }
@@ -111,13 +120,15 @@ impl Call {
         if let Some(answer) = self.known_answer(&mut state)? {
             return Ok(Some(answer));
         }
-        if !self.waits {
+        // A stream that is not active yet becomes so by a good call alone, so its files are looked at first.
+        let now = Instant::now();
+        if !self.waits && self.stream.as_ref().is_none_or(|stream| state.admission.is_active(stream, now)) {
             let known = |sum: u64, size: &u64| sum.saturating_add(*size);
             let load = Load {
                 frames: self.checked.frames.len() as u64,
                 bytes: self.request.sizes.iter().fold(0, known), // of files, none are known yet
             };
-            state.admission.ask(self.stream.as_ref(), load, None, Instant::now()).map_err(no_room)?;
+            state.admission.ask(self.stream.as_ref(), load, None, now).map_err(no_room)?;
         }
         Ok(None)
     }
@@ -126,10 +137,7 @@ impl Call {
     fn may_wait(&self) -> Result<SemaphorePermit<'_>, Status> {
         let bytes = self.request.encoded_len().max(WAITING_BYTES_LEAST);
         let permit = self.hub.waiting.try_acquire_many(u32::try_from(bytes).unwrap_or(u32::MAX));
-        permit.map_err(|_| {
-            let words = "too many calls wait for room already: try again later, or wait for results first";
-            with_retry(Status::resource_exhausted(words), RETRY_UNKNOWN)
-        })
+        permit.map_err(|_| too_many_wait())
     }
 
     fn known_answer(&self, state: &mut State) -> Result<Option<PushDataResponse>, Status> {
@@ -163,21 +171,42 @@ impl Call {
         Ok(self.files.get_or_init(|| Files { sources, load }))
     }
 
-    /// Accepts the batch, if there is room; if there is none in the budget, and it waits, it stands in the line from then on.
+    /// Accepts the batch, if there is room. If there is none, and it waits, it has a place in the line from then on; where
+    /// it is not the budget that refuses it, it stands aside there.
     fn accept(&self) -> Result<PushDataResponse, Status> {
         let files = self.files()?;
         let mut state = self.hub.lock();
         if let Some(answer) = self.known_answer(&mut state)? {
             return Ok(answer);
         }
-        let ticket = self.ticket.get().copied();
-        if let Err(refusal) = state.admission.ask(self.stream.as_ref(), files.load, ticket, Instant::now()) {
-            if self.waits {
-                self.ticket.get_or_init(|| state.admission.line_up(self.stream.as_ref(), files.load));
-            }
+        let (stream, now) = (self.stream.as_ref(), Instant::now());
+        if let Err(refusal) = state.admission.ask(stream, files.load, self.ticket.get(), now) {
+            stream.into_iter().for_each(|stream| state.admission.wants(stream, now));
+            self.stand(&mut state, files.load, false)?;
             return Err(no_room(refusal));
         }
-        let stream = self.stream.clone().unwrap_or_else(|| state.new_stream(self.hub.run));
+        let accepted = self.reserve_and_accept(&mut state, files);
+        if accepted.as_ref().is_err_and(|refusal| refusal.code() == Code::ResourceExhausted) {
+            self.stand(&mut state, files.load, true)?;
+            state.admission.wake(|_| false, now);
+        }
+        accepted
+    }
+
+    /// Takes a place in the line, if the call waits and has none yet.
+    fn stand(&self, state: &mut State, load: Load, is_aside: bool) -> Result<(), Status> {
+        if let Some(ticket) = self.ticket.get() {
+            state.admission.stand(ticket, is_aside);
+        } else if self.waits {
+            let ticket = state.admission.line_up(self.stream.as_ref(), load, is_aside).ok_or_else(too_many_wait)?;
+            self.ticket.get_or_init(|| ticket);
+        }
+        Ok(())
+    }
+
+    /// Accepts the batch, for which the budget has room, if the journal has room as well.
+    fn reserve_and_accept(&self, state: &mut State, files: &Files) -> Result<PushDataResponse, Status> {
+        let stream = self.stream.as_ref().unwrap_or_else(|| self.own.get_or_init(|| state.new_stream(self.hub.run)));
         let frames = self.checked.frames.len() as u32;
         if u64::from(frames) > self.hub.stream_frames_max {
             return Err(Status::invalid_argument(format!(
@@ -186,12 +215,16 @@ impl Call {
                 self.hub.stream_frames_max
             )));
         }
-        state.enter_stream(&stream).map_err(journal_refusal)?;
-        state.journals.reserve(&stream, frames).map_err(journal_refusal)?;
-        match self.draft_and_accept(&mut state, &stream, files) {
+        // Before the stream is made: a refused call shall leave none behind, nor make another one give way.
+        if !state.has_stream(stream) {
+            state.journals.check_room(stream, frames).map_err(journal_refusal)?;
+        }
+        state.enter_stream(stream).map_err(journal_refusal)?;
+        state.journals.reserve(stream, frames).map_err(journal_refusal)?;
+        match self.draft_and_accept(state, stream, files) {
             Ok(answer) => Ok(answer),
             Err(refusal) => {
-                state.journals.release(&stream, frames).map_err(status)?;
+                state.journals.release(stream, frames).map_err(status)?;
                 Err(refusal)
             }
         }
@@ -224,7 +257,7 @@ impl Call {
             expires_ns: slot.expires_ns,
             record: bytemuck::bytes_of(&record),
         };
-        state.admission.accepted(stream, files.load);
+        state.admission.accepted(stream, files.load, Instant::now());
         self.hub.gate.accept(draft, slot.map(note)).map_err(|lost| Status::internal(lost.to_string()))?;
         if let Some(slot) = slot {
             state.answers.put(key, slot, answer.clone());
@@ -274,6 +307,11 @@ fn check_sizes(checked: &Checked, sources: &[Source]) -> Result<(), Status> {
         }
     }
     Ok(())
+}
+
+fn too_many_wait() -> Status {
+    let words = "too many calls wait for room already: try again later, or wait for results first";
+    with_retry(Status::resource_exhausted(words), RETRY_UNKNOWN)
 }
 
 fn no_room(refusal: NoRoom) -> Status {

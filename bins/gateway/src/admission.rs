@@ -2,15 +2,23 @@
 //!
 //! Of k active streams each holds at most 1/k of the budget: one client's flood leaves room for another's trickle. Within
 //! that it is first come, first served: a call that waits keeps its turn, and later ones take no room that it could have.
+//! A stream is active while it holds frames, waits in the line, or was lately accepted or refused for want of room; a call
+//! that was refused for its own faults makes none active.
+//!
+//! Whatever gives room walks the line once and wakes those alone that fit now.
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use framepipe_journal::StreamId;
+use tokio::sync::Notify;
 
-/// A stream counts as active for so long after its last call.
+/// Most calls of one stream that wait.
+const STREAM_WAITING_MAX: usize = 64;
+/// A stream counts as active for so long after its last call that was good, whether or not there was room.
 const ACTIVE: Duration = Duration::from_secs(1);
 /// The rate of results is looked at over so long.
 const RATE_WINDOW: Duration = Duration::from_millis(250);
@@ -60,20 +68,27 @@ pub struct NoRoom {
 }
 
 /// A call's place in the line of those that wait.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Ticket(u64);
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    number: u64,
+    /// Woken when it may fit.
+    pub news: Arc<Notify>,
+}
 
 struct Waiting {
     ticket: Ticket,
     stream: Option<StreamId>,
     load: Load,
+    /// It is not the budget that refuses it: it stands in nobody's way, and makes no stream active.
+    is_aside: bool,
 }
 
 #[derive(Default)]
 struct Share {
     held: Load,
+    /// Its calls in the line, without those that stand aside.
     waiting: u32,
-    /// Its last call; `None`: none since this gateway started.
+    /// When it was last accepted, or refused for want of room.
     seen: Option<Instant>,
 }
 
@@ -108,7 +123,7 @@ impl Admission {
         }
     }
 
-    /// Looks whether there is room, and notes that the stream is active. A call without a stream gets one of its own.
+    /// Looks whether there is room. A call without a stream gets one of its own.
     ///
     /// # Errors
     /// [`NoRoom`].
@@ -116,15 +131,10 @@ impl Admission {
         &mut self,
         stream: Option<&StreamId>,
         load: Load,
-        ticket: Option<Ticket>,
+        ticket: Option<&Ticket>,
         now: Instant,
     ) -> Result<(), NoRoom> {
         self.shares.retain(|_, share| share.is_active(now));
-        if let Some(stream) = stream
-            && (self.shares.len() < self.streams_max || self.shares.contains_key(stream))
-        {
-            self.shares.entry(stream.clone()).or_default().seen = Some(now);
-        }
         let (share, active) = self.share(stream);
         let held = stream.and_then(|stream| self.shares.get(stream)).map_or(Load::default(), |share| share.held);
         if active > 1 && !within_share(held, load, share) {
@@ -138,7 +148,7 @@ impl Admission {
             );
             return Err(NoRoom { words, retry: self.rate.time_for(lacking * active, now) });
         }
-        let ahead = self.ahead(ticket, share);
+        let ahead = self.walk(ticket, |_, _| true);
         let taken = self.held.with(ahead).with(load);
         if !taken.fits(&self.budget) {
             let words = format!(
@@ -163,49 +173,121 @@ impl Admission {
         (Load { frames: (frames / active).max(1), bytes: bytes / active }, active)
     }
 
-    /// What those before this place in the line may take: of each stream, what is left of its share. Who waits for more
-    /// stands in nobody's way.
-    fn ahead(&self, ticket: Option<Ticket>, share: Load) -> Load {
+    /// Walks the line up to this place, or while `look` is true, which is shown each call that is within its share, and what
+    /// those before it may take: of each stream, what is left of its share. Who waits for more stands in nobody's way.
+    /// Returns what all of them may take.
+    fn walk(&self, until: Option<&Ticket>, mut look: impl FnMut(&Waiting, Load) -> bool) -> Load {
         let mut ahead = Load::default();
         let mut taken: HashMap<&StreamId, Load> = HashMap::new();
-        for waiting in self.line.iter().take_while(|waiting| Some(waiting.ticket) != ticket) {
+        for waiting in &self.line {
+            if until.is_some_and(|ticket| ticket.number == waiting.ticket.number) {
+                break;
+            }
+            let stream = waiting.stream.as_ref();
             let mut alone = Load::default(); // a call without a stream gets one of its own
-            let held = waiting.stream.as_ref().map_or(&mut alone, |stream| {
+            let held = stream.map_or(&mut alone, |stream| {
                 let held = || self.shares.get(stream).map_or(Load::default(), |share| share.held);
                 taken.entry(stream).or_insert_with(held)
             });
-            if within_share(*held, waiting.load, share) {
-                *held += waiting.load;
-                ahead += waiting.load;
+            if within_share(*held, waiting.load, self.share(stream).0) {
+                if !look(waiting, ahead) {
+                    break;
+                }
+                if !waiting.is_aside {
+                    *held += waiting.load;
+                    ahead += waiting.load;
+                }
             }
         }
         ahead
     }
 
-    /// Stands in the line.
-    pub fn line_up(&mut self, stream: Option<&StreamId>, load: Load) -> Ticket {
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
-        if let Some(share) = stream.and_then(|stream| self.shares.get_mut(stream)) {
-            share.waiting += 1;
+    /// Wakes the calls in the line that fit now; of those that stand aside, the ones of the streams that `is_meant`.
+    /// Returns how many.
+    pub fn wake(&mut self, is_meant: impl Fn(Option<&StreamId>) -> bool, now: Instant) -> usize {
+        if self.line.is_empty() {
+            return 0;
         }
-        self.line.push_back(Waiting { ticket, stream: stream.cloned(), load });
-        ticket
+        self.shares.retain(|_, share| share.is_active(now));
+        let mut woken = 0;
+        self.walk(None, |waiting, ahead| {
+            let before = self.held.with(ahead);
+            if before.with(waiting.load).fits(&self.budget) && (!waiting.is_aside || is_meant(waiting.stream.as_ref()))
+            {
+                waiting.ticket.news.notify_one();
+                woken += 1;
+            }
+            before.frames < self.budget.frames
+        });
+        woken
     }
 
-    /// Leaves the line.
-    pub fn leave(&mut self, ticket: Ticket) {
-        let Some(place) = self.line.iter().position(|waiting| waiting.ticket == ticket) else { return };
-        let left = self.line.remove(place).and_then(|waiting| waiting.stream);
-        if let Some(share) = left.and_then(|stream| self.shares.get_mut(&stream)) {
-            share.waiting = share.waiting.saturating_sub(1);
+    /// Wakes all calls in the line, for the end: there will be no room.
+    pub fn wake_all(&self) {
+        self.line.iter().for_each(|waiting| waiting.ticket.news.notify_one());
+    }
+
+    /// Notes that a stream wants room: a call of it was good.
+    pub fn wants(&mut self, stream: &StreamId, now: Instant) {
+        if self.shares.len() < self.streams_max || self.shares.contains_key(stream) {
+            self.shares.entry(stream.clone()).or_default().seen = Some(now);
         }
+    }
+
+    /// True while the stream counts as active.
+    pub fn is_active(&self, stream: &StreamId, now: Instant) -> bool {
+        self.shares.get(stream).is_some_and(|share| share.is_active(now))
+    }
+
+    /// Stands in the line; `None`: too many calls of the stream stand there.
+    pub fn line_up(&mut self, stream: Option<&StreamId>, load: Load, is_aside: bool) -> Option<Ticket> {
+        let others = |stream| self.line.iter().filter(|waiting| waiting.stream.as_ref() == Some(stream)).count();
+        if stream.is_some_and(|stream| others(stream) >= STREAM_WAITING_MAX) {
+            return None;
+        }
+        let ticket = Ticket { number: self.next_ticket, news: Arc::default() };
+        self.next_ticket += 1;
+        self.line.push_back(Waiting { ticket: ticket.clone(), stream: stream.cloned(), load, is_aside: true });
+        if !is_aside {
+            self.stand(&ticket, false);
+        }
+        Some(ticket)
+    }
+
+    /// Stands aside from now on, or in the line itself, at the same place. Who goes aside wakes those that it stood before
+    /// with [`Admission::wake`].
+    pub fn stand(&mut self, ticket: &Ticket, is_aside: bool) {
+        let Some(place) = self.place(ticket) else { return };
+        let waiting = &mut self.line[place];
+        if waiting.is_aside == is_aside {
+            return;
+        }
+        waiting.is_aside = is_aside;
+        if let Some(stream) = &waiting.stream {
+            let share = self.shares.entry(stream.clone()).or_default();
+            share.waiting = if is_aside { share.waiting.saturating_sub(1) } else { share.waiting + 1 };
+        }
+    }
+
+    /// Leaves the line, and wakes those that it stood before.
+    pub fn leave(&mut self, ticket: &Ticket, now: Instant) {
+        self.stand(ticket, true);
+        if let Some(place) = self.place(ticket) {
+            self.line.remove(place);
+            self.wake(|_| false, now);
+        }
+    }
+
+    fn place(&self, ticket: &Ticket) -> Option<usize> {
+        self.line.binary_search_by_key(&ticket.number, |waiting| waiting.ticket.number).ok()
     }
 
     /// A stream's frames were accepted: by this gateway, after [`Admission::ask`], or by a former one.
-    pub fn accepted(&mut self, stream: &StreamId, load: Load) {
+    pub fn accepted(&mut self, stream: &StreamId, load: Load, now: Instant) {
         self.held += load;
-        self.shares.entry(stream.clone()).or_default().held += load;
+        let share = self.shares.entry(stream.clone()).or_default();
+        share.held += load;
+        share.seen = Some(now);
     }
 
     /// A frame of a stream has its result.
@@ -296,9 +378,12 @@ mod tests {
         }
 
         fn push(&mut self, name: &str, load: Load) -> Result<(), NoRoom> {
-            self.admission.ask(Some(&stream(name)), load, None, self.now)?;
-            self.admission.accepted(&stream(name), load);
-            Ok(())
+            let asked = self.admission.ask(Some(&stream(name)), load, None, self.now);
+            match asked {
+                Ok(()) => self.admission.accepted(&stream(name), load, self.now),
+                Err(_) => self.admission.wants(&stream(name), self.now),
+            }
+            asked
         }
 
         fn done(&mut self, name: &str, count: u64) {
@@ -307,14 +392,22 @@ mod tests {
 
         fn wait(&mut self, name: &str, load: Load) -> Ticket {
             self.admission.ask(Some(&stream(name)), load, None, self.now).expect_err("there is no room");
-            self.admission.line_up(Some(&stream(name)), load)
+            self.line_up(name, load, false)
         }
 
-        fn try_again(&mut self, name: &str, load: Load, ticket: Ticket) -> bool {
+        fn line_up(&mut self, name: &str, load: Load, is_aside: bool) -> Ticket {
+            self.admission.line_up(Some(&stream(name)), load, is_aside).expect("few wait")
+        }
+
+        fn wake(&mut self) -> usize {
+            self.admission.wake(|_| false, self.now)
+        }
+
+        fn try_again(&mut self, name: &str, load: Load, ticket: &Ticket) -> bool {
             let admitted = self.admission.ask(Some(&stream(name)), load, Some(ticket), self.now).is_ok();
             if admitted {
-                self.admission.leave(ticket);
-                self.admission.accepted(&stream(name), load);
+                self.admission.accepted(&stream(name), load, self.now);
+                self.admission.leave(ticket, self.now);
             }
             admitted
         }
@@ -378,7 +471,7 @@ mod tests {
         bench.done("b", 4);
         bench.push("b", frames(2)).expect("2 are beyond what c waits for");
         assert!(bench.push("b", frames(1)).is_err(), "the rest is c's");
-        assert!(bench.try_again("c", frames(4), c));
+        assert!(bench.try_again("c", frames(4), &c));
         assert!(bench.admission.line.is_empty());
     }
 
@@ -390,7 +483,7 @@ mod tests {
         let a = bench.wait("a", frames(4));
         bench.push("b", frames(5)).expect("a may not have it");
         bench.done("a", 4);
-        assert!(bench.try_again("a", frames(4), a));
+        assert!(bench.try_again("a", frames(4), &a));
     }
 
     #[test]
@@ -398,10 +491,10 @@ mod tests {
         let mut bench = Bench::new();
         bench.push("a", frames(5)).expect("it fits");
         bench.push("b", frames(1)).expect("it fits");
-        let waiting: Vec<Ticket> = (0..5).map(|_| bench.admission.line_up(Some(&stream("a")), frames(1))).collect();
+        let waiting: Vec<Ticket> = (0..5).map(|_| bench.line_up("a", frames(1), false)).collect();
         bench.push("b", frames(5)).expect("of a's calls one alone fits into its half");
-        assert!(!bench.try_again("a", frames(2), waiting[0]), "2 are beyond its half");
-        assert!(bench.try_again("a", frames(1), waiting[0]));
+        assert!(!bench.try_again("a", frames(2), &waiting[0]), "2 are beyond its half");
+        assert!(bench.try_again("a", frames(1), &waiting[0]));
     }
 
     #[test]
@@ -409,8 +502,8 @@ mod tests {
         let mut bench = Bench::new();
         bench.push("a", frames(12)).expect("it fits");
         let b = bench.wait("b", frames(6));
-        bench.admission.leave(b);
-        bench.admission.leave(b);
+        bench.admission.leave(&b, bench.now);
+        bench.admission.leave(&b, bench.now);
         assert!(bench.admission.line.is_empty());
     }
 
@@ -431,9 +524,101 @@ mod tests {
     #[test]
     fn streams_beyond_the_limit_are_not_remembered() {
         let mut bench = Bench::new();
-        (0..100).for_each(|number| {
-            drop(bench.admission.ask(Some(&stream(&format!("s{number}"))), frames(1), None, bench.now))
-        });
+        (0..100).for_each(|number| bench.admission.wants(&stream(&format!("s{number}")), bench.now));
         assert!(bench.admission.shares.len() <= 8);
+    }
+
+    /// The calls that were woken since they last looked.
+    fn woken(tickets: &[Ticket]) -> Vec<usize> {
+        let is_woken = |ticket: &Ticket| {
+            let mut news = std::pin::pin!(ticket.news.notified());
+            news.as_mut().enable()
+        };
+        (0..tickets.len()).filter(|place| is_woken(&tickets[*place])).collect()
+    }
+
+    #[test]
+    fn of_several_hundred_that_wait_a_result_wakes_those_alone_that_fit() {
+        let mut bench = Bench::new();
+        let names: Vec<String> = (0..8).map(|number| format!("s{number}")).collect();
+        let name = |place: usize| names[place % names.len()].as_str();
+        bench.push("first", frames(12)).expect("it is alone");
+        let tickets: Vec<Ticket> = (0..400).map(|place| bench.line_up(name(place), frames(1), false)).collect();
+        assert_eq!(bench.wake(), 0, "there is no room");
+        bench.done("first", 12);
+        bench.now += ACTIVE; // but for those that wait, none is active
+        assert_eq!(bench.wake(), 8, "one each: an eighth of 12");
+        let (mut held, mut looks) = (VecDeque::new(), 0);
+        let mut served = 0;
+        while served < 400 {
+            for place in woken(&tickets) {
+                looks += 1;
+                if bench.try_again(name(place), frames(1), &tickets[place]) {
+                    held.push_back(place);
+                    served += 1;
+                }
+            }
+            let done = held.pop_front().expect("some are in flight, or nobody would be served any more");
+            bench.done(name(done), 1);
+            bench.wake();
+        }
+        assert!(bench.admission.line.is_empty());
+        assert!(looks <= 400 + 12, "{looks} looks of 400 calls");
+    }
+
+    #[test]
+    fn who_leaves_the_line_wakes_those_that_it_stood_before() {
+        let mut bench = Bench::new();
+        bench.push("a", frames(6)).expect("it fits");
+        bench.push("b", frames(4)).expect("it fits");
+        let tickets = [bench.wait("c", frames(4)), bench.wait("b", frames(1))];
+        bench.done("b", 2);
+        assert_eq!(bench.wake(), 1, "c may have 4, and they are there; b's would be beyond");
+        assert_eq!(woken(&tickets), [0]);
+        bench.admission.leave(&tickets[0], bench.now);
+        assert_eq!(woken(&tickets), [1]);
+    }
+
+    #[test]
+    fn who_stands_aside_keeps_nothing_from_others_and_is_woken_when_he_is_meant() {
+        let mut bench = Bench::new();
+        bench.push("b", frames(1)).expect("it fits");
+        let tickets = [bench.line_up("a", frames(6), true)];
+        bench.push("b", frames(11)).expect("the stream of who stands aside is not active, and has no claim");
+        bench.done("b", 12);
+        assert_eq!(bench.wake(), 0, "it is not the budget that he waits for");
+        let now = bench.now;
+        assert_eq!(bench.admission.wake(|id| id == Some(&stream("c")), now), 0);
+        assert_eq!(bench.admission.wake(|id| id == Some(&stream("a")), now), 1);
+        bench.push("b", frames(12)).expect("he has no claim still");
+        bench.admission.stand(&tickets[0], false);
+        bench.done("b", 6);
+        bench.push("b", frames(1)).expect_err("two are active");
+        assert_eq!(bench.wake(), 1);
+        bench.admission.stand(&tickets[0], true);
+        bench.now += ACTIVE;
+        assert!(!bench.admission.is_active(&stream("a"), bench.now));
+        bench.push("b", frames(6)).expect("he is gone from the line again");
+    }
+
+    #[test]
+    fn the_calls_of_one_stream_that_wait_are_bounded() {
+        let mut bench = Bench::new();
+        bench.push("a", frames(12)).expect("it fits");
+        (0..STREAM_WAITING_MAX).for_each(|place| drop(bench.line_up("a", frames(1), place % 2 == 0)));
+        assert!(bench.admission.line_up(Some(&stream("a")), frames(1), false).is_none());
+        bench.line_up("b", frames(1), false);
+        bench.admission.line_up(None, frames(1), false).expect("a call without a stream has one of its own");
+    }
+
+    #[test]
+    fn a_refused_question_makes_no_stream_active() {
+        let mut bench = Bench::new();
+        bench.push("a", frames(6)).expect("it fits");
+        for number in 0..6 {
+            let absent = stream(&format!("phantom-{number}"));
+            let _ = bench.admission.ask(Some(&absent), frames(12), None, bench.now); // and then its file is not there
+        }
+        bench.push("a", frames(6)).expect("it is alone");
     }
 }

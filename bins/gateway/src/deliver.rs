@@ -27,8 +27,8 @@ use crate::{
 const BATCH_MAX: usize = 64;
 /// Longest sleep between two heartbeats.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
-/// Between two looks for results that are too old.
-const AGE_LOOK: Duration = Duration::from_secs(1);
+/// Between two looks at what changes without a result: results become too old, streams idle, and disks empty.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// The delivery thread.
 pub struct Deliverer {
@@ -36,6 +36,29 @@ pub struct Deliverer {
     worker: Worker<'static>,
     hub: Arc<Hub>,
     encoder: Encoder,
+    unwritten: Unwritten,
+}
+
+/// The finished frames whose results could not be written. Their jobs keep them, and every try to write them may fail,
+/// many times a second: of all of them together it is said once, and once more when the last one is written.
+#[derive(Default)]
+struct Unwritten {
+    frames: BTreeSet<u64>,
+}
+
+impl Unwritten {
+    /// A frame's result could not be written: what is to be said of it.
+    fn failed(&mut self, frame: u64, error: &impl std::fmt::Display) -> Option<String> {
+        let is_first = self.frames.is_empty();
+        self.frames.insert(frame);
+        is_first.then(|| format!("frame {frame} and those behind it wait, until their results can be written: {error}"))
+    }
+
+    /// A frame's result was written: what is to be said of it.
+    fn written(&mut self, frame: u64) -> Option<&'static str> {
+        let was_last = self.frames.remove(&frame) && self.frames.is_empty();
+        was_last.then_some("all results that waited are written")
+    }
 }
 
 struct Finished {
@@ -48,7 +71,7 @@ struct Finished {
 impl Deliverer {
     /// A deliverer of this process.
     pub fn new(process: &'static Process, hub: Arc<Hub>, encoder: Encoder) -> Self {
-        Self { process, worker: process.worker(GATEWAY), hub, encoder }
+        Self { process, worker: process.worker(GATEWAY), hub, encoder, unwritten: Unwritten::default() }
     }
 
     /// What a new gateway does first: counts what is in flight, frees the finished jobs whose records its predecessor
@@ -99,12 +122,13 @@ impl Deliverer {
 
     /// Delivers until the process must stop.
     pub fn run(mut self) -> Result<(), Lost> {
-        let mut next_look = Instant::now() + AGE_LOOK;
+        let mut next_look = Instant::now() + LOOK;
         while !self.process.stop.load(Ordering::Acquire) {
             self.process.entry().beat();
             if Instant::now() >= next_look {
-                next_look = Instant::now() + AGE_LOOK;
+                next_look = Instant::now() + LOOK;
                 self.expire();
+                self.hub.lock().admission.wake(|_| true, Instant::now());
             }
             if self.deliver()? == 0 {
                 self.worker.wait(IDLE_WAIT, || self.process.stop.load(Ordering::Acquire));
@@ -117,9 +141,6 @@ impl Deliverer {
     fn expire(&self) {
         let (count, result) = self.hub.lock().expire(SystemTime::now());
         self.process.entry().count(Counter::Dropped, count as u64);
-        if count > 0 {
-            self.hub.tell_room();
-        }
         if let Err(error) = result {
             framepipe_pipeline::say!("gateway: old results cannot be dropped: {error}");
         }
@@ -134,17 +155,18 @@ impl Deliverer {
         }
         let mut state = self.hub.lock();
         let mut touched = BTreeSet::new();
-        let mut delivered = 0;
+        let (mut delivered, mut failed) = (0, 0);
         for one in finished {
-            match append(&mut state.journals, self.hub.run, &one) {
-                Ok(()) => {}
-                Err(error) => {
-                    // The disk is full, say: the job keeps the result until there is room.
-                    framepipe_pipeline::say!("gateway: frame {} waits: {error}", one.request.frame);
-                    self.worker.put_back(one.work)?;
-                    continue;
-                }
+            if let Err(error) = append(&mut state.journals, self.hub.run, &one) {
+                // The disk is full, say: the job keeps the result until there is room.
+                let words = self.unwritten.failed(one.request.frame, &error);
+                words.into_iter().for_each(|words| framepipe_pipeline::say!("gateway: {words}"));
+                self.worker.put_back(one.work)?;
+                failed += 1;
+                continue;
             }
+            let words = self.unwritten.written(one.request.frame);
+            words.into_iter().for_each(|words| framepipe_pipeline::say!("gateway: {words}"));
             faults::strike("gateway", iter::once((&one.request, &mut Descriptor::zeroed())));
             self.hub.gate.free(one.work)?;
             state.admission.done(&one.stream, one.request.bytes, start);
@@ -157,10 +179,10 @@ impl Deliverer {
             }
         }
         self.hub.report_drained(&mut state);
-        self.hub.tell_room();
+        state.admission.wake(|_| false, Instant::now());
         drop(state);
-        if delivered == 0 {
-            std::thread::park_timeout(IDLE_WAIT); // nothing could be written: try again, but not at once
+        if failed > 0 {
+            std::thread::park_timeout(IDLE_WAIT); // something could not be written: try again, but not at once
         }
         let entry = self.process.entry();
         entry.count(Counter::Frames, delivered as u64);
@@ -216,4 +238,25 @@ fn append(journals: &mut framepipe_journal::Journals, run: u64, one: &Finished) 
         return Ok(());
     }
     journals.append(&one.stream, run, one.request.frame, &one.payload).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_said_once_and_so_is_its_end() {
+        let mut unwritten = Unwritten::default();
+        let said = unwritten.failed(5, &"the disk is full").expect("it is the first");
+        assert!(said.contains("frame 5") && said.contains("the disk is full"), "{said}");
+        for _ in 0..100 {
+            assert_eq!(unwritten.failed(5, &"the disk is full"), None);
+            assert_eq!(unwritten.failed(6, &"the disk is full"), None);
+            assert_eq!(unwritten.written(7), None, "another stream's");
+        }
+        assert_eq!(unwritten.written(5), None, "6 waits still");
+        assert!(unwritten.written(6).is_some());
+        assert_eq!(unwritten.written(6), None);
+        assert!(unwritten.failed(8, &"the disk is full").is_some(), "it begins anew");
+    }
 }

@@ -15,7 +15,7 @@ use framepipe_frame::Request;
 use framepipe_journal::{JournalError, Journals, OpenReport, Options, StreamId};
 use framepipe_pipeline::{Plan, Process, Report};
 use framepipe_shm::Gate;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tonic::Status;
 
 use crate::{
@@ -52,8 +52,6 @@ pub struct Hub {
     pub bytes_max: u64,
     /// Bytes that calls which wait for room may keep in memory.
     pub waiting: Semaphore,
-    /// Told when frames are done or results acknowledged: calls that wait look again.
-    pub room: Notify,
     draining: AtomicBool,
     stopping: watch::Sender<bool>,
     process: &'static Process,
@@ -74,19 +72,25 @@ pub struct State {
 
 /// What is known of a stream beside its journal.
 struct Stream {
-    /// Changes with each new reader, which ends the former one.
-    reader: u64,
-    /// Changes whenever there may be something to read, or a reason to end.
+    /// The number of the newest reader, which ends the former one. Marked as changed whenever there may be something to
+    /// read, or a reason to end.
     news: watch::Sender<u64>,
 }
 
 impl Stream {
     fn new() -> Self {
-        Self { reader: 0, news: watch::Sender::new(0) }
+        Self { news: watch::Sender::new(0) }
     }
 
     fn tell(&self) {
-        self.news.send_modify(|news| *news = news.wrapping_add(1));
+        self.news.send_modify(|_| ());
+    }
+
+    fn seat(&self, id: &StreamId) -> Reader {
+        self.news.send_modify(|newest| *newest += 1);
+        let news = self.news.subscribe();
+        let number = *news.borrow();
+        Reader { stream: id.clone(), number, news }
     }
 }
 
@@ -94,19 +98,16 @@ impl Stream {
 pub struct Reader {
     /// The stream.
     pub stream: StreamId,
-    epoch: u64,
+    number: u64,
     /// Changes whenever there may be something to read, or a reason to end.
     pub news: watch::Receiver<u64>,
 }
 
-/// What a reader finds at a look.
-pub enum Look {
-    /// Another reader took its place.
-    Replaced,
-    /// Nothing is in flight, and all that is visible was read.
-    Drained,
-    /// There may be more.
-    Open,
+impl Reader {
+    /// True once another reader has its place, or the stream is gone. Asks nobody: it may be asked before each result.
+    pub fn is_replaced(&self) -> bool {
+        *self.news.borrow() != self.number || self.news.has_changed().is_err()
+    }
 }
 
 impl Hub {
@@ -150,7 +151,6 @@ impl Hub {
             run: segment.run(),
             bytes_max: config.server.bytes_max,
             waiting: Semaphore::new(WAITING_BYTES_MAX),
-            room: Notify::new(),
             draining: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             process,
@@ -165,18 +165,14 @@ impl Hub {
     /// Refuses new frames from now on, and reports when the accepted ones are done.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
-        self.room.notify_waiters();
-        self.report_drained(&mut self.lock());
+        let mut state = self.lock();
+        state.admission.wake_all();
+        self.report_drained(&mut state);
     }
 
     /// True once new frames are refused.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
-    }
-
-    /// Tells the calls that wait that there may be room.
-    pub fn tell_room(&self) {
-        self.room.notify_waiters();
     }
 
     /// Closes the journals, after the last delivery: what lies in memory goes to the disk. Readers may read on.
@@ -188,7 +184,7 @@ impl Hub {
     pub fn stop(&self) {
         self.draining.store(true, Ordering::Release);
         self.stopping.send_replace(true);
-        self.room.notify_waiters();
+        self.lock().admission.wake_all();
     }
 
     /// Changes once, when the server must end.
@@ -214,7 +210,7 @@ impl Hub {
             let stream = StreamId::new(&request.stream.as_str()).expect("a gateway wrote the request");
             result = std::mem::replace(&mut result, Ok(())).and_then(|()| {
                 state.enter_stream(&stream)?;
-                state.admission.accepted(&stream, Load { frames: 1, bytes: request.bytes });
+                state.admission.accepted(&stream, Load { frames: 1, bytes: request.bytes }, Instant::now());
                 if state.journals.contains(self.run, request.frame) {
                     return Ok(());
                 }
@@ -265,6 +261,13 @@ impl State {
         Ok(())
     }
 
+    /// Acknowledges, and wakes the stream's calls that wait for its journal.
+    pub fn acknowledge(&mut self, stream: &StreamId, sequence: u64) -> Result<(), JournalError> {
+        self.journals.acknowledge(stream, sequence)?;
+        self.admission.wake(|id| id == Some(stream), Instant::now());
+        Ok(())
+    }
+
     /// Drops the results that are too old, and tells their readers; how many those were, whatever went wrong beside.
     pub fn expire(&mut self, now: SystemTime) -> (usize, Result<(), JournalError>) {
         let Self { journals, streams, .. } = self;
@@ -284,21 +287,15 @@ impl State {
     }
 
     /// Seats a reader at a stream; the former one ends.
-    pub fn seat(&mut self, id: &StreamId) -> Option<Reader> {
-        let stream = self.streams.get_mut(id)?;
-        stream.reader += 1;
-        stream.tell();
-        Some(Reader { stream: id.clone(), epoch: stream.reader, news: stream.news.subscribe() })
+    pub fn seat(&self, id: &StreamId) -> Option<Reader> {
+        self.streams.get(id).map(|stream| stream.seat(id))
     }
 
-    /// How things stand for a reader that has read up to `sequence`.
-    pub fn look(&self, reader: &Reader, sequence: u64) -> Look {
-        if self.streams.get(&reader.stream).is_none_or(|stream| stream.reader != reader.epoch) {
-            return Look::Replaced;
-        }
+    /// True where nothing of the stream is in flight, and all that is visible was read up to `sequence`.
+    pub fn is_drained(&self, stream: &StreamId, sequence: u64) -> bool {
         // Asked of the journal, not compared: acknowledged and damaged sequences leave gaps.
-        let is_read = || self.journals.read(&reader.stream, sequence, 1, 0).is_ok_and(|unread| unread.is_empty());
-        if self.admission.in_flight_of(&reader.stream) == 0 && is_read() { Look::Drained } else { Look::Open }
+        let is_read = || self.journals.read(stream, sequence, 1, 0).is_ok_and(|unread| unread.is_empty());
+        self.admission.in_flight_of(stream) == 0 && is_read()
     }
 }
 
@@ -331,5 +328,26 @@ fn log(report: &OpenReport) {
     }
     for damage in &report.damage {
         framepipe_pipeline::say!("gateway: journal {damage:?}: these bytes are damaged and are skipped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_knows_by_itself_that_it_was_replaced() {
+        let stream = Stream::new();
+        let first = stream.seat(&id());
+        stream.tell();
+        assert!(!first.is_replaced());
+        let second = stream.seat(&id());
+        assert!(first.is_replaced() && !second.is_replaced());
+        drop(stream);
+        assert!(second.is_replaced(), "the stream is gone");
+    }
+
+    fn id() -> StreamId {
+        StreamId::new("a").expect("a good name")
     }
 }

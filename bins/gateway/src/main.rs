@@ -12,10 +12,13 @@
 //! | `deliver.rs`, `encode.rs` | finished jobs become records of the journal, then are freed, then are shown |
 //! | `pull.rs` | PullResult: one reader a stream |
 //! | `service.rs` | the gRPC service and its listeners |
+//! | `connections.rs`, `calls.rs` | how many connections there are, and how many calls are read at once |
 
 mod accept;
 mod admission;
+mod calls;
 mod checks;
+mod connections;
 mod deliver;
 mod encode;
 mod hub;

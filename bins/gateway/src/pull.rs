@@ -1,7 +1,12 @@
 //! PullResult: reads a stream's journal and sends it, until the client, a new reader, the server or (where asked) the
 //! end of all that was accepted ends it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard},
+    task::{Context, Poll, ready},
+};
 
 use framepipe_journal::{JournalError, Record, StreamId};
 use framepipe_proto::v1::{
@@ -9,24 +14,20 @@ use framepipe_proto::v1::{
     frame_result::Outcome,
 };
 use prost::Message as _;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::Stream;
 use tonic::Status;
 
-use crate::hub::{Hub, Look, Reader, status};
+use crate::hub::{Hub, Reader, status};
 
 /// Results read from the journal at a time.
 const READ_RECORDS_MAX: usize = 64;
 /// Bytes read from the journal at a time, beyond the first record.
-const READ_BYTES_MAX: usize = 1 << 20;
-/// Results that wait for a slow client, per reader.
-const SEND_QUEUE: usize = 64;
+const READ_BYTES_MAX: usize = 256 << 10;
+/// Bytes of results that wait for a slow client, per reader, or one result that is larger.
+const QUEUE_BYTES_MAX: usize = 256 << 10;
 
-/// For a client to take the last word.
-const END_WAIT: Duration = Duration::from_secs(5);
-
-/// The results of a stream.
-pub type Results = ReceiverStream<Result<FrameResult, Status>>;
+type Answer = Result<FrameResult, Status>;
 
 /// Seats a reader and starts to send.
 pub fn pull(hub: &Arc<Hub>, request: &PullResultRequest) -> Result<Results, Status> {
@@ -34,23 +35,88 @@ pub fn pull(hub: &Arc<Hub>, request: &PullResultRequest) -> Result<Results, Stat
     let reader = {
         let mut state = hub.lock();
         if request.after_sequence > 0 {
-            state.journals.acknowledge(&stream, request.after_sequence).map_err(status)?;
-            hub.tell_room();
+            state.acknowledge(&stream, request.after_sequence).map_err(status)?;
         }
         state.seat(&stream).ok_or_else(|| unknown(&request.stream))?
     };
-    let (sender, results) = mpsc::channel(SEND_QUEUE);
-    let task = Sending { hub: hub.clone(), reader, sender, sent: request.after_sequence };
+    let (queue, results) = queue();
+    let task = Sending { hub: hub.clone(), reader, queue, sent: request.after_sequence };
     tokio::spawn(task.run(request.until_drained));
-    Ok(ReceiverStream::new(results))
+    Ok(results)
+}
+
+/// What waits for a client, each with its part of the queue's bytes.
+type Waiting = Arc<Mutex<VecDeque<(Answer, Option<OwnedSemaphorePermit>)>>>;
+
+/// The results of a stream, as the client takes them.
+pub struct Results {
+    waiting: Waiting,
+    /// There may be more in the queue; closed: there will be no more.
+    news: mpsc::Receiver<()>,
+}
+
+/// The other end of [`Results`].
+struct Queue {
+    waiting: Waiting,
+    news: mpsc::Sender<()>,
+    room: Arc<Semaphore>,
+}
+
+fn queue() -> (Queue, Results) {
+    let (sender, receiver) = mpsc::channel(1);
+    let waiting = Waiting::default();
+    let queue = Queue { waiting: waiting.clone(), news: sender, room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)) };
+    (queue, Results { waiting, news: receiver })
+}
+
+fn lock(waiting: &Waiting) -> MutexGuard<'_, VecDeque<(Answer, Option<OwnedSemaphorePermit>)>> {
+    waiting.lock().expect("no step under the queue's lock panics")
+}
+
+impl Stream for Results {
+    type Item = Answer;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Answer>> {
+        let pop = |waiting: &Waiting| lock(waiting).pop_front().map(|(answer, _)| answer);
+        loop {
+            if let Some(answer) = pop(&self.waiting) {
+                return Poll::Ready(Some(answer));
+            }
+            if ready!(self.news.poll_recv(context)).is_none() {
+                return Poll::Ready(pop(&self.waiting)); // put there just before the end
+            }
+        }
+    }
+}
+
+impl Queue {
+    /// Waits for room for so many bytes.
+    async fn room(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let bytes = bytes.clamp(1, QUEUE_BYTES_MAX) as u32;
+        self.room.clone().acquire_many_owned(bytes).await.expect("nobody closes it")
+    }
+
+    fn put(&self, answer: Answer, room: Option<OwnedSemaphorePermit>) {
+        lock(&self.waiting).push_back((answer, room));
+        let _ = self.news.try_send(()); // full: the client looks anyway; closed: it is gone
+    }
+
+    /// Drops what the client has not taken.
+    fn clear(&self) {
+        lock(&self.waiting).clear();
+    }
+
+    /// Returns once the client is gone.
+    async fn closed(&self) {
+        self.news.closed().await;
+    }
 }
 
 /// Acknowledges in mid-stream.
 pub fn acknowledge(hub: &Hub, request: &AckResultsRequest) -> Result<AckResultsResponse, Status> {
     let stream = known_stream(hub, &request.stream)?;
     let mut state = hub.lock();
-    state.journals.acknowledge(&stream, request.sequence).map_err(status)?;
-    hub.tell_room();
+    state.acknowledge(&stream, request.sequence).map_err(status)?;
     let kept = state.journals.kept(&stream).map_err(status)?;
     Ok(AckResultsResponse { kept: kept.records })
 }
@@ -76,7 +142,7 @@ enum Sent {
 struct Sending {
     hub: Arc<Hub>,
     reader: Reader,
-    sender: mpsc::Sender<Result<FrameResult, Status>>,
+    queue: Queue,
     sent: u64,
 }
 
@@ -88,30 +154,26 @@ impl Sending {
             match self.send_visible().await {
                 Ok(true) => {}
                 Ok(false) => return, // the client is gone
-                Err(error) => return self.end(error).await,
+                Err(error) => return self.queue.put(Err(error), None),
             }
-            match self.look() {
-                Look::Replaced => {
-                    let words = format!("another reader took over the stream {}", self.reader.stream);
-                    return self.end(Status::aborted(words)).await;
-                }
-                Look::Drained if until_drained => return,
-                Look::Drained | Look::Open => {}
+            if self.reader.is_replaced() {
+                let words = format!("another reader took over the stream {}", self.reader.stream);
+                self.queue.clear(); // a client that takes nothing must not keep it
+                return self.queue.put(Err(Status::aborted(words)), None);
+            }
+            if until_drained && self.hub.lock().is_drained(&self.reader.stream, self.sent) {
+                return;
             }
             if *stopping.borrow() {
                 let words = "the server is stopping; unread results are kept: pull again from the last sequence";
-                return self.end(Status::unavailable(words)).await;
+                return self.queue.put(Err(Status::unavailable(words)), None);
             }
             tokio::select! {
                 _ = self.reader.news.changed() => {}
                 _ = stopping.changed() => {}
-                () = self.sender.closed() => return,
+                () = self.queue.closed() => return,
             }
         }
-    }
-
-    fn look(&self) -> Look {
-        self.hub.lock().look(&self.reader, self.sent)
     }
 
     /// Sends all that is visible; false when the client is gone.
@@ -135,35 +197,29 @@ impl Sending {
                 let sequence = result.sequence;
                 match self.send(result).await {
                     Sent::Yes => self.sent = sequence,
-                    Sent::Replaced => return Ok(true), // the caller looks, and says so
+                    Sent::Replaced => return Ok(true), // the caller sees it, and says so
                     Sent::Gone => return Ok(false),
                 }
             }
         }
     }
 
-    /// Sends one result when the client has room for it; a reader that takes nothing can still be replaced.
+    /// Sends one result when there is room for it; a reader that takes nothing can still be replaced.
     async fn send(&mut self, result: FrameResult) -> Sent {
+        let bytes = result.encoded_len();
         loop {
-            if matches!(self.look(), Look::Replaced) {
+            if self.reader.is_replaced() {
                 return Sent::Replaced;
             }
             tokio::select! {
-                room = self.sender.reserve() => match room {
-                    Ok(room) => {
-                        room.send(Ok(result));
-                        return Sent::Yes;
-                    }
-                    Err(_) => return Sent::Gone,
-                },
+                room = self.queue.room(bytes) => {
+                    self.queue.put(Ok(result), Some(room));
+                    return Sent::Yes;
+                }
                 _ = self.reader.news.changed() => {}
+                () = self.queue.closed() => return Sent::Gone,
             }
         }
-    }
-
-    async fn end(&self, status: Status) {
-        // A client that is gone, or takes nothing, needs no reason.
-        let _ = tokio::time::timeout(END_WAIT, self.sender.send(Err(status))).await;
     }
 }
 
@@ -187,4 +243,69 @@ fn damaged(sequence: u64, frame: u64, file: &str, offset: u64) -> FrameResult {
 fn failure(sequence: u64, frame: u64, message: String) -> FrameResult {
     let error = FrameError { code: ErrorCode::Internal as i32, message };
     FrameResult { sequence, frame, outcome: Some(Outcome::Error(error)), ..FrameResult::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    async fn put(queue: &Queue, sequence: u64, bytes: usize) -> bool {
+        let room = tokio::time::timeout(Duration::from_millis(20), queue.room(bytes)).await;
+        room.map(|room| queue.put(Ok(failure(sequence, 0, String::new())), Some(room))).is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_slow_client_keeps_so_many_bytes_or_one_result() {
+        let (queue, mut results) = queue();
+        let mut count = 0;
+        while put(&queue, count + 1, 1000).await {
+            count += 1;
+        }
+        assert_eq!(count as usize, QUEUE_BYTES_MAX / 1000);
+        for sequence in 1..=count {
+            let taken = results.next().await.expect("there is one").expect("it is a result");
+            assert_eq!(taken.sequence, sequence, "in order");
+        }
+        assert!(put(&queue, 7, 10 * QUEUE_BYTES_MAX).await, "one that is larger than all passes alone");
+        assert!(!put(&queue, 8, 1).await);
+        results.next().await.expect("there is one").expect("it is a result");
+        assert!(put(&queue, 8, 1).await);
+    }
+
+    #[tokio::test]
+    async fn what_a_replaced_reader_has_not_taken_is_dropped_and_it_is_told() {
+        let (queue, mut results) = queue();
+        assert!(put(&queue, 1, QUEUE_BYTES_MAX).await);
+        queue.clear();
+        assert_eq!(queue.room.available_permits(), QUEUE_BYTES_MAX);
+        queue.put(Err(Status::aborted("replaced")), None);
+        drop(queue);
+        let end = results.next().await.expect("the last word").expect_err("no result");
+        assert_eq!(end.code(), tonic::Code::Aborted);
+        assert!(results.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn all_that_was_put_comes_before_the_end() {
+        let (queue, mut results) = queue();
+        for sequence in 1..=3 {
+            assert!(put(&queue, sequence, 1).await);
+        }
+        drop(queue);
+        for sequence in 1..=3 {
+            assert_eq!(results.next().await.expect("there is one").expect("it is a result").sequence, sequence);
+        }
+        assert!(results.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_gone_is_seen() {
+        let (queue, results) = queue();
+        drop(results);
+        tokio::time::timeout(Duration::from_secs(60), queue.closed()).await.expect("at once");
+    }
 }

@@ -11,20 +11,32 @@ use framepipe_proto::{
         framepipe_server::{Framepipe, FramepipeServer},
     },
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::{Request, Response, Status, service::Routes, transport::Server};
 
-use crate::{accept, hub::Hub, pull};
+use crate::{accept, calls::ReadWhole, connections, hub::Hub, pull};
 
 /// Threads that serve calls: they check and copy words, never images.
 const SERVICE_THREADS: usize = 2;
 /// Largest call: 10^6 sizes still get a clear answer.
 const CALL_BYTES_MAX: usize = 16 << 20;
 
+/// Before a message in a gRPC call: its flag and its length.
+const MESSAGE_HEAD_BYTES: usize = 5;
+
 /// Calls at once on one connection.
 const CONNECTION_CALLS_MAX: u32 = 64;
-/// A peer that has not answered for so long, and as long again, is gone.
+/// Bytes that a connection may send unread: of calls for which no permit is free yet.
+const CONNECTION_UNREAD_BYTES_MAX: u32 = 256 << 10;
+/// Calls of all connections that are read and answered at once, but for those that wait for room, which have a bound of
+/// their own.
+const CALLS_MAX: usize = 16;
+/// For a call to arrive whole once it is read, and for a new connection to begin as HTTP/2 does.
+const ARRIVAL_WAIT: Duration = Duration::from_secs(10);
+/// Largest call of health and reflection, which name services.
+const SMALL_CALL_BYTES_MAX: usize = 4 << 10;
+/// A peer is asked for a sign of life so often; one that gives none for as long is gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 struct Service {
@@ -34,7 +46,8 @@ struct Service {
 #[tonic::async_trait]
 impl Framepipe for Service {
     async fn push_data(&self, request: Request<PushDataRequest>) -> Result<Response<PushDataResponse>, Status> {
-        accept::push(self.hub.clone(), request.into_inner()).await.map(Response::new)
+        let (_, mut extensions, request) = request.into_parts();
+        accept::push(self.hub.clone(), request, extensions.remove()).await.map(Response::new)
     }
 
     type PullResultStream = pull::Results;
@@ -60,33 +73,42 @@ pub fn serve(process: &'static Process, hub: Arc<Hub>) -> anyhow::Result<()> {
 
 async fn serve_listeners(process: &'static Process, hub: Arc<Hub>) -> anyhow::Result<()> {
     let service = FramepipeServer::new(Service { hub: hub.clone() }).max_decoding_message_size(CALL_BYTES_MAX);
+    let service = ReadWhole::new(service, CALLS_MAX, CALL_BYTES_MAX + MESSAGE_HEAD_BYTES, ARRIVAL_WAIT);
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+        .build_v1()?
+        .max_decoding_message_size(SMALL_CALL_BYTES_MAX);
+    let health = health.max_decoding_message_size(SMALL_CALL_BYTES_MAX);
     let mut routes = Routes::builder();
     routes.add_service(service).add_service(health).add_service(reflection);
     let routes = routes.routes();
 
+    let permits = Arc::new(Semaphore::new(process.order.config.server.connections_max as usize));
     let mut servers = tokio::task::JoinSet::new();
     for listener in &process.order.listeners {
         let server = Server::builder()
             .tcp_nodelay(true)
             .max_concurrent_streams(CONNECTION_CALLS_MAX)
+            .initial_connection_window_size(CONNECTION_UNREAD_BYTES_MAX)
+            .initial_stream_window_size(CONNECTION_UNREAD_BYTES_MAX)
             .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
             .add_routes(routes.clone());
         let stopped = stopped(hub.stopping());
         let listener = inherited(*listener);
         if is_unix(&listener)? {
             let listener = UnixListener::from(listener);
             listener.set_nonblocking(true)?;
-            let incoming = UnixListenerStream::new(tokio::net::UnixListener::from_std(listener)?);
+            let listener = UnixListenerStream::new(tokio::net::UnixListener::from_std(listener)?);
+            let incoming = connections::accept(listener, permits.clone(), ARRIVAL_WAIT);
             servers.spawn(server.serve_with_incoming_shutdown(incoming, stopped));
         } else {
             let listener = TcpListener::from(listener);
             listener.set_nonblocking(true)?;
-            let incoming = TcpListenerStream::new(tokio::net::TcpListener::from_std(listener)?);
+            let listener = TcpListenerStream::new(tokio::net::TcpListener::from_std(listener)?);
+            let incoming = connections::accept(listener, permits.clone(), ARRIVAL_WAIT);
             servers.spawn(server.serve_with_incoming_shutdown(incoming, stopped));
         }
     }

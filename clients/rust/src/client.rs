@@ -157,8 +157,11 @@ impl Client {
                 Err(error) => error,
             };
             drop(pushing);
-            match overload.pause() {
-                Some(pause) if matches!(error, Error::Overloaded { .. }) => sleep(pause).await,
+            match (overload.pause(), &error) {
+                (Some(pause), Error::Overloaded { retry_after, .. }) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    sleep(retry_after.unwrap_or(pause).min(left)).await;
+                }
                 _ => return Err(error),
             }
         }

@@ -1,6 +1,9 @@
 //! Pushing: what reaches the server, and what becomes of the file in the inbox.
 
-use std::{os::unix::fs::PermissionsExt, time::Duration};
+use std::{
+    os::unix::fs::PermissionsExt,
+    time::{Duration, Instant},
+};
 
 use framepipe_client::{Client, Error, PixelFormat, PushRequest, RawFrameFormat};
 use tonic::Code;
@@ -48,7 +51,7 @@ async fn a_refused_push_is_typed_and_deletes_its_blob() {
             Code::PermissionDenied => matches!(error, Error::PermissionDenied(_)),
             Code::NotFound => matches!(error, Error::NotFound(_)),
             Code::ResourceExhausted => {
-                matches!(&error, Error::Overloaded { retry_after, .. } if *retry_after == Some(Duration::from_millis(40)))
+                matches!(&error, Error::Overloaded { retry_after, .. } if *retry_after == Some(support::RETRY))
             }
             _ => matches!(error, Error::Server(_)),
         };
@@ -61,7 +64,9 @@ async fn a_refused_push_is_typed_and_deletes_its_blob() {
 async fn waiting_out_an_overload_pushes_once() {
     let bench = Bench::new();
     bench.fake.change(|state| state.push_faults.extend([Code::ResourceExhausted; 2]));
+    let start = Instant::now();
     let batch = bench.client.push(PushRequest::images([b"x"]).wait(PATIENCE)).await.unwrap();
+    assert!(start.elapsed() >= 2 * support::RETRY, "the pauses are the server's advice: {:?}", start.elapsed());
     assert_eq!((batch.first_frame, batch.stream.as_str()), (100, "made-by-server"));
     let state = bench.fake.state();
     assert_eq!((state.pushes.len(), state.answers.len()), (3, 1));

@@ -155,26 +155,39 @@ impl Journals {
         Ok(dropped)
     }
 
-    /// Reserves room for the results of `frames` frames that are to be accepted: all of them or none. It is room on the disk
-    /// and in memory, beside that of all frames in flight.
+    /// Looks whether there is room for the results of `frames` more frames: within the stream's limit, and on the disk and in
+    /// memory, beside that of all frames in flight. A stream that does not exist is an empty one.
     ///
     /// # Errors
-    /// [`JournalError::NoRoom`], [`JournalError::DiskFull`], [`JournalError::NoSuchStream`].
-    pub fn reserve(&mut self, stream: &StreamId, frames: u32) -> Result<(), JournalError> {
-        let options = self.options;
+    /// [`JournalError::NoRoom`], [`JournalError::DiskFull`].
+    pub fn check_room(&self, stream: &StreamId, frames: u32) -> Result<(), JournalError> {
+        let (options, record_bytes_max) = (&self.options, self.options.record_bytes_max());
+        let needed = u64::from(frames) * record_bytes_max;
+        match self.streams.get(stream) {
+            Some(stream) => stream.check_room(frames, options)?,
+            None if needed > options.stream_bytes_max => {
+                let (stream, limit) = (stream.clone(), options.stream_bytes_max);
+                return Err(JournalError::NoRoom { stream, frames, limit, kept: 0, reserved: 0 });
+            }
+            None => {}
+        }
         let free = free_bytes(&self.folder).map_err(JournalError::io("examine", &self.folder))?
             + self.memory.left_beside(&self.folder);
-        let (reserved, needed) =
-            (self.reserved_frames * options.record_bytes_max(), u64::from(frames) * options.record_bytes_max());
-        let stream = self.written(stream)?;
-        stream.check_room(frames, &options)?;
-        if reserved + needed > free {
-            let (folder, free) = (self.folder.clone(), free.saturating_sub(reserved));
-            return Err(JournalError::DiskFull { folder, frames, needed, free });
+        let free = free.saturating_sub(self.reserved_frames * record_bytes_max);
+        if needed > free {
+            return Err(JournalError::DiskFull { folder: self.folder.clone(), frames, needed, free });
         }
-        stream.reserved_frames += u64::from(frames);
-        self.reserved_frames += u64::from(frames);
         Ok(())
+    }
+
+    /// Reserves room for the results of `frames` frames that are to be accepted: all of them or none. What is reserved is a
+    /// sum in the books, no block of the disk: another program can still fill it.
+    ///
+    /// # Errors
+    /// As [`Journals::check_room`]; [`JournalError::NoSuchStream`].
+    pub fn reserve(&mut self, stream: &StreamId, frames: u32) -> Result<(), JournalError> {
+        self.check_room(stream, frames)?;
+        self.reserve_accepted(stream, frames)
     }
 
     /// Reserves room for frames that a former process accepted: they are owed it, whatever the limit is now.
@@ -199,7 +212,7 @@ impl Journals {
     }
 
     /// Appends the result of a frame, consuming one reservation, and returns its sequence. It is not visible yet. It
-    /// is never refused for lack of room: that was settled when the frame was accepted.
+    /// is never refused for the limits' sake: that was settled when the frame was accepted.
     ///
     /// # Errors
     /// [`JournalError::TooLarge`]; [`JournalError::Duplicate`]; [`JournalError::NoSuchStream`];

@@ -106,6 +106,8 @@ pub struct ServerConfig {
     pub idempotency_window_s: u64,
     /// How many idempotency keys are remembered.
     pub idempotency_keys_max: u32,
+    /// Connections at a time.
+    pub connections_max: u32,
     /// Most bytes of the images in flight.
     pub bytes_max: u64,
     /// Milliseconds without a heartbeat after which the gateway is held for hung and killed.
@@ -208,6 +210,7 @@ impl Config {
         check.range("pipeline.crop_batch_max", self.crop_batch_max.into(), 1, 1024)?;
         check.range("pipeline.attempts_max", self.attempts_max.into(), 1, 15)?;
         check.range("limits.side_max", self.limits.side_max.into(), 1, 1 << 20)?;
+        check.range("server.connections_max", self.server.connections_max.into(), 4, 65_536)?;
         check.range("server.frames_max", self.frames_max.into(), 1, 65_536)?;
         check.range("server.idempotency_keys_max", self.server.idempotency_keys_max.into(), 1, 1 << 20)?;
         check.range("server.bytes_max", self.server.bytes_max, 1 << 20, 1 << 44)?;

@@ -31,6 +31,8 @@ use tokio_stream::{
 use tonic::{Code, Request, Response, Status, metadata::MetadataValue, transport::Server};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The advice that refusals of the fake bear: longer than the first two pauses of a client that heeds none, together.
+pub const RETRY: Duration = Duration::from_millis(70);
 
 /// What happens to one PullResult call: it ends after so many results, with a status or as if it were complete.
 pub type PullFault = (usize, Option<Code>);
@@ -165,7 +167,7 @@ impl Framepipe for Fake {
             state.pushes.push(request.clone());
             if let Some(code) = state.push_faults.pop_front() {
                 let mut refusal = Status::new(code, "the frame table is full (4096 frames)");
-                refusal.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from(40));
+                refusal.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from(RETRY.as_millis() as u64));
                 return Err(refusal);
             }
             let known = state.answers.get(&request.idempotency_key).cloned();

@@ -306,6 +306,22 @@ fn options_out_of_their_range_are_named() {
 }
 
 #[test]
+fn room_for_a_stream_that_does_not_exist_is_looked_at_without_making_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { stream_bytes_max: 1 << 60, result_bytes_max: 1 << 26, segment_bytes: 1 << 28, ..OPTIONS };
+    let (journals, _) = Journals::open(dir.path(), &memory(dir.path()), options, || ()).unwrap();
+    journals.check_room(&id("s"), 1).unwrap();
+    let refused = journals.check_room(&id("s"), u32::MAX);
+    assert!(matches!(refused, Err(JournalError::DiskFull { frames: u32::MAX, .. })), "{refused:?}");
+    drop(journals);
+    let options = Options { stream_bytes_max: 1 << 27, ..options };
+    let (journals, _) = Journals::open(dir.path(), &memory(dir.path()), options, || ()).unwrap();
+    let refused = journals.check_room(&id("s"), 2);
+    assert!(matches!(refused, Err(JournalError::NoRoom { frames: 2, kept: 0, .. })), "{refused:?}");
+    assert_eq!(fs::read_dir(dir.path().join("streams")).unwrap().count(), 0);
+}
+
+#[test]
 fn what_disk_and_memory_cannot_hold_is_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { stream_bytes_max: u64::MAX, result_bytes_max: 1 << 26, segment_bytes: 1 << 28, ..OPTIONS };
