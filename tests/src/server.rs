@@ -68,17 +68,21 @@ impl Server {
 
     /// Starts a pipeline with more arguments for `framepipe up`.
     pub fn launch_with(home: &Home, config: &str, arguments: &[&str]) -> Self {
+        Self::launch_as(home, config, |command| {
+            command.args(arguments);
+        })
+    }
+
+    /// Starts a pipeline by a command that is changed first.
+    pub fn launch_as(home: &Home, config: &str, change: impl FnOnce(&mut Command)) -> Self {
         let config = home.configure(config);
         let log = home.path("up.log");
         let output = File::options().append(true).create(true).open(&log).expect("the log can be written");
-        let launcher = Command::new(program())
-            .args(["up".as_ref(), "--config".as_ref(), config.as_os_str()])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().expect("one more descriptor"))
-            .stderr(output)
-            .spawn()
-            .expect("the launcher can be started");
+        let mut command = Command::new(program());
+        command.args(["up".as_ref(), "--config".as_ref(), config.as_os_str()]).stdin(Stdio::null());
+        command.stdout(output.try_clone().expect("one more descriptor")).stderr(output);
+        change(&mut command);
+        let launcher = command.spawn().expect("the launcher can be started");
         let address = format!("unix:{}", home.run().join("grpc.sock").display());
         Self { launcher, config, address, inbox: home.inbox(), log }
     }
@@ -165,6 +169,11 @@ impl Server {
     /// Sends a signal to the launcher.
     pub fn signal(&self, signal: Signal) {
         send(self.launcher.id(), signal);
+    }
+
+    /// How the launcher ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.launcher.try_wait().expect("the launcher can be waited for")
     }
 
     /// Waits for the launcher's end.
