@@ -6,7 +6,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitCode},
     time::SystemTime,
 };
 
@@ -152,6 +152,18 @@ pub fn quantile(values: &[f64], quantile: f64) -> f64 {
     sorted.sort_by(f64::total_cmp);
     assert!(!sorted.is_empty(), "nothing was measured");
     sorted[((sorted.len() - 1) as f64 * quantile).round() as usize]
+}
+
+/// The end of a benchmark: prints its figures, and writes them where it was asked to. A target that is missed is no failure
+/// of the program's.
+pub fn finish(figures: &Figures, json: Option<&Path>) -> ExitCode {
+    figures.print();
+    let written = json.map_or(Ok(()), |path| figures.write(path));
+    if let Err(error) = written {
+        eprintln!("the figures cannot be written: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }
 
 /// What a measuring program was asked for: `--NAME VALUE` pairs.

@@ -11,7 +11,7 @@ use std::{
 
 use framepipe_tests::{
     Home, Server,
-    chaos::{Before, Clients, Counts, LAUNCHER, Ledger, Striker, Strikes, Target, processes_left},
+    chaos::{Before, Clients, Counts, Deaths, LAUNCHER, Ledger, Striker, Strikes, Target, processes_left},
     figures::{Arguments, Figures, quantile},
 };
 use nix::sys::signal::Signal;
@@ -171,8 +171,8 @@ impl<'h> Run<'h> {
         clients.stop_reading().await;
         self.look_behind(before);
         let (counts, faults) = self.ledger.close(options.seconds);
-        let (strikes, repairs_ms) = self.striker.close();
-        (figures(options, &counts, &strikes, &repairs_ms, &self.leaks), faults)
+        let (strikes, deaths) = self.striker.close();
+        (figures(options, &counts, &strikes, &deaths, &self.leaks), faults)
     }
 
     async fn strike(&mut self, options: &Options, clients: &Clients) {
@@ -279,7 +279,7 @@ fn least(in_full: f64, seconds: usize) -> f64 {
     if seconds >= FULL_SECONDS { in_full * share } else { (in_full * share / 2.0).floor() }
 }
 
-fn figures(options: &Options, counts: &Counts, strikes: &Strikes, repairs_ms: &[f64], leaks: &Leaks) -> Figures {
+fn figures(options: &Options, counts: &Counts, strikes: &Strikes, deaths: &Deaths, leaks: &Leaks) -> Figures {
     let (seconds, mut figures) = (options.seconds, Figures::default());
     let of = |role: &str| strikes.kills.get(role).copied().unwrap_or_default() as f64;
     let kills: u64 = strikes.kills.values().sum();
@@ -298,7 +298,8 @@ fn figures(options: &Options, counts: &Counts, strikes: &Strikes, repairs_ms: &[
         figures.at_least(format!("kills_{role}"), format!("of which: {role}"), of(role), wanted);
     }
     let deaths_least = least(DEATHS_WITH_CLAIM, seconds);
-    figures.at_least("deaths_with_claim", "deaths with frames in hand", repairs_ms.len() as f64, deaths_least);
+    figures.at_least("deaths_with_claim", "deaths with frames in hand", deaths.repairs_ms.len() as f64, deaths_least);
+    figures.told("frames_in_dead_hands", "frames that were in those hands", deaths.frames as f64);
     for (name, what, count) in [
         ("kills_reader", "kills of a reader", strikes.kills_reader),
         ("stopped_first", "killed after a stop", strikes.stopped_first),
@@ -328,7 +329,7 @@ fn figures(options: &Options, counts: &Counts, strikes: &Strikes, repairs_ms: &[
     let what = "share of the seconds without a strike at the launcher in which results came";
     figures.at_least("seconds_with_results_share", what, share, RESULTS_SHARE);
     for (name, what, values) in [
-        ("repair_ms", "pidfd readable to hints pushed again, deaths with frames in hand, ms", repairs_ms),
+        ("repair_ms", "pidfd readable to hints pushed again, deaths with frames in hand, ms", &deaths.repairs_ms),
         ("next_result_after_kill_ms", "kill to the next result of any frame at a reader, ms", &counts.next_result_ms),
     ] {
         for (part, share) in [("p50", 0.5), ("p99", 0.99)] {
@@ -347,7 +348,8 @@ mod tests {
     fn missed(seconds: usize, strikes: &Strikes, deaths: usize) -> Vec<String> {
         let options = Options { seconds, seed: 1, rate: 3.0, attempts_max: ATTEMPTS_MAX, json: None };
         let counts = Counts { seconds_with_launcher: 10, seconds_with_results: 9, ..Counts::default() };
-        figures(&options, &counts, strikes, &vec![0.5; deaths], &Leaks::default()).missed()
+        let deaths = Deaths { repairs_ms: vec![0.5; deaths], frames: deaths };
+        figures(&options, &counts, strikes, &deaths, &Leaks::default()).missed()
     }
 
     fn strikes(gateway: u64, launcher: u64, others: u64) -> Strikes {

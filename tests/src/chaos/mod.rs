@@ -15,7 +15,7 @@ mod traces;
 
 pub use clients::{Clients, Images};
 pub use ledger::{Counts, Image, Ledger};
-pub use strikes::{LAUNCHER, Striker, Strikes, Target};
+pub use strikes::{Deaths, LAUNCHER, Striker, Strikes, Target};
 pub use traces::{Before, processes_left};
 
 /// Numbers from a seed: xorshift64*, of Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled".

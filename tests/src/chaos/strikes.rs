@@ -34,6 +34,15 @@ pub struct Strikes {
     pub stopped: u64,
 }
 
+/// Deaths of processes that had frames in hand.
+#[derive(Clone, Debug, Default)]
+pub struct Deaths {
+    /// How long each one's repair took, in milliseconds.
+    pub repairs_ms: Vec<f64>,
+    /// Frames that were in their hands.
+    pub frames: usize,
+}
+
 /// What is to be struck.
 pub enum Target {
     /// A process of the pipeline.
@@ -193,8 +202,8 @@ impl Striker {
         }
     }
 
-    /// What was struck, and for each death with frames in hand, how long its repair took, in milliseconds.
-    pub fn close(mut self) -> (Strikes, Vec<f64>) {
+    /// What was struck, and the deaths with frames in hand.
+    pub fn close(mut self) -> (Strikes, Deaths) {
         self.rest();
         let told = lock(&self.told);
         let with_frames = self.repairs.values().filter(|repair| repair.frames > 0);
@@ -202,7 +211,8 @@ impl Striker {
             let deaths = told.deaths_ns.get(&repair.pid).map_or(&[][..], Vec::as_slice);
             repair.took_ms(deaths.iter().copied())
         };
-        (told.strikes.clone(), with_frames.map(took).collect())
+        let frames = with_frames.clone().map(|repair| repair.frames).sum();
+        (told.strikes.clone(), Deaths { repairs_ms: with_frames.map(took).collect(), frames })
     }
 }
 
@@ -246,7 +256,10 @@ mod tests {
         assert!(!striker.strike(pid, "detect", None, Signal::KILL), "it is dead");
         assert!(!striker.strike(pid, "detect", Some(Duration::ZERO), Signal::CONT), "it is dead");
         child.wait().expect("it is dead");
-        let (strikes, repairs) = striker.close();
-        assert_eq!((strikes.kills["detect"], strikes.stopped, strikes.stopped_first, repairs.len()), (1, 0, 0, 0));
+        let (strikes, deaths) = striker.close();
+        assert_eq!(
+            (strikes.kills["detect"], strikes.stopped, strikes.stopped_first, deaths.repairs_ms.len()),
+            (1, 0, 0, 0)
+        );
     }
 }
