@@ -13,6 +13,14 @@ use crate::repository;
 /// Pipelines of one test file run one after the other: each wants the whole machine.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// How the folders of a test begin.
+const PREFIX: &str = "framepipe-test-";
+
+/// True for a test's folder, this one's or another's.
+pub fn is_a_test_folder(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(PREFIX))
+}
+
 /// The folders of one test, removed with it.
 pub struct Home {
     disk: TempDir,
@@ -31,13 +39,13 @@ impl Home {
     pub fn new() -> Self {
         // A test that failed has left nothing behind: its folders went with it.
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = || tempfile::Builder::new().prefix("framepipe-test-").to_owned();
+        let folder = || tempfile::Builder::new().prefix(PREFIX).to_owned();
         let home = Self {
             disk: folder().tempdir().expect("a temporary folder"),
             memory: folder().tempdir_in("/dev/shm").expect("a folder in /dev/shm"),
             _turn: turn,
         };
-        for made in [home.shm(), home.inbox()] {
+        for made in [home.shm(), home.inbox(), home.temporary()] {
             fs::create_dir(made).expect("a folder of the test's own");
         }
         home
@@ -56,6 +64,16 @@ impl Home {
     /// Sockets and lock: `paths.run`.
     pub fn run(&self) -> PathBuf {
         self.disk.path().join("run")
+    }
+
+    /// For temporary files, if a test gives it to its processes: `TMPDIR`.
+    pub fn temporary(&self) -> PathBuf {
+        self.disk.path().join("tmp")
+    }
+
+    /// The folders that hold all others.
+    pub fn roots(&self) -> [&Path; 2] {
+        [self.disk.path(), self.memory.path()]
     }
 
     /// A path of the test's own, on disk.

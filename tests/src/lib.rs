@@ -9,7 +9,8 @@
 //! | `images.rs` | images to push: generated ones, and the repository's photos |
 //! | `findings.rs` | what was found in photos, as tests/reference writes it |
 //! | `chaos/`, `bin/chaos.rs` | `scripts/chaos`: kills at random under load, and a ledger at the end |
-//! | `figures.rs`, `bin/bench_*.rs` | `scripts/bench-recovery`, `scripts/bench-overload`: what is measured with whole pipelines |
+//! | `figures.rs` | what is measured: a table for people, one flat JSON object, and what was missed |
+//! | `bin/bench_*` | `scripts/bench-recovery`, `scripts/bench-overload`: what is measured with whole pipelines |
 //! | `wait.rs` | waiting for a condition, with a deadline |
 
 pub mod chaos;

@@ -171,6 +171,11 @@ impl Server {
         send(self.launcher.id(), signal);
     }
 
+    /// How the launcher ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.launcher.try_wait().expect("the launcher can be waited for")
+    }
+
     /// Waits for the launcher's end.
     pub fn wait_end(&mut self) -> ExitStatus {
         let launcher = &mut self.launcher;

@@ -36,6 +36,19 @@ pub struct Repair {
     pub frames: usize,
 }
 
+impl Repair {
+    /// From the death to the hints' being pushed again, in milliseconds. The death, that is its pidfd's being readable, is
+    /// taken from whoever saw it first: the launcher, whose own return from `poll` may be late, or an observer of deaths
+    /// of this pid, who may be later still. An observer's moment that is not within a second of the launcher's is of
+    /// another process.
+    pub fn took_ms(&self, observed_ns: impl Iterator<Item = u64>) -> f64 {
+        const NEAR_NS: u64 = 1_000_000_000;
+        let seen_ns = observed_ns.filter(|seen| seen.abs_diff(self.noticed_ns) < NEAR_NS).min();
+        let dead_ns = seen_ns.map_or(self.noticed_ns, |seen| seen.min(self.noticed_ns));
+        (self.repaired_ns - dead_ns) as f64 / 1e6
+    }
+}
+
 /// Jobs by state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Jobs {
@@ -96,5 +109,20 @@ impl Status {
     /// The names of the pools that have slots in use.
     pub fn pools_in_use(&self) -> Vec<&str> {
         self.pools.iter().filter(|pool| pool.used > 0).map(|pool| pool.name.as_str()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repair_is_counted_from_who_saw_the_death_first() {
+        let [noticed_ns, repaired_ns] = [5_002_000_000, 5_003_000_000];
+        let repair = Repair { stage: "detect".into(), pid: 1, noticed_ns, repaired_ns, frames: 1 };
+        assert_eq!(repair.took_ms([].into_iter()), 1.0);
+        assert_eq!(repair.took_ms([5_000_000_000].into_iter()), 3.0, "the observer was first");
+        assert_eq!(repair.took_ms([5_002_500_000].into_iter()), 1.0, "the launcher was first");
+        assert_eq!(repair.took_ms([1_000_000_000].into_iter()), 1.0, "another process of this pid");
     }
 }

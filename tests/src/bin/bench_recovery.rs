@@ -2,7 +2,6 @@
 
 use std::{
     io::Read as _,
-    path::PathBuf,
     process::ExitCode,
     sync::{
         Arc, Mutex,
@@ -14,8 +13,8 @@ use std::{
 use framepipe_client::{FrameResult, PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_shm::monotonic_ns;
 use framepipe_tests::{
-    Home, Server, Status,
-    figures::{Figure, quantile, report},
+    Home, Repair, Server, Status,
+    figures::{Arguments, Figures, finish, quantile},
     images::png,
     wait_for,
 };
@@ -125,7 +124,7 @@ impl Loaded {
         let repair = wait_for("the repair", PATIENCE, || {
             Status::ask(&run)?.repairs.into_iter().find(|repair| repair.pid == pid)
         });
-        Kill { killed_ns, dead_ns, noticed_ns: repair.noticed_ns, repaired_ns: repair.repaired_ns }
+        Kill { killed_ns, dead_ns, repair }
     }
 
     /// The longest time without a result within a window, in milliseconds.
@@ -165,8 +164,19 @@ impl Loaded {
 struct Kill {
     killed_ns: u64,
     dead_ns: u64,
-    noticed_ns: u64,
-    repaired_ns: u64,
+    repair: Repair,
+}
+
+impl Kill {
+    /// From the death, as whoever saw it first saw it, to the hints' being pushed again.
+    fn repair_ms(&self) -> f64 {
+        self.repair.took_ms([self.dead_ns].into_iter())
+    }
+
+    /// From the kill until what the process had can be claimed again.
+    fn claimable_ms(&self) -> f64 {
+        signed_ms(self.repair.repaired_ns, self.killed_ns)
+    }
 }
 
 /// Kills a process; when that was, and when this observer's pidfd told its death.
@@ -187,12 +197,12 @@ fn signed_ms(later_ns: u64, earlier_ns: u64) -> f64 {
     (later_ns as f64 - earlier_ns as f64) / 1e6
 }
 
-/// How long the newest process of a stage took to be ready, by its own account.
-fn start_ms(server: &Server, stage: &str) -> f64 {
+/// How long each process of a stage took to be ready, by its own account.
+fn starts_ms(server: &Server, stage: &str) -> Vec<f64> {
     let output = server.output();
-    let mut lines = output.lines().filter(|line| line.starts_with(stage) && line.contains("is ready after"));
-    let words = lines.next_back().and_then(|line| line.split("is ready after ").nth(1)).expect("it was ready");
-    words.trim_end_matches(" ms").parse().expect("milliseconds")
+    let lines = output.lines().filter(|line| line.starts_with(stage));
+    let words = lines.filter_map(|line| line.split_once("is ready after ")?.1.strip_suffix(" ms"));
+    words.map(|ms| ms.parse().expect("milliseconds")).collect()
 }
 
 /// A process like a detect worker, as far as its teardown goes: as much memory of its own, as nice, and no frame in hand.
@@ -238,18 +248,20 @@ fn own_memory_kib(pid: u32) -> u64 {
     line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
 }
 
-async fn one_of_two(kills: usize, figures: &mut Vec<Figure>) {
+async fn one_of_two(kills: usize, figures: &mut Figures) {
     let loaded = Loaded::start(Home::new(), "recovery", 2).await;
     let memory_kib = own_memory_kib(loaded.server.pids("detect")[0]);
-    let (mut repair, mut over_own, mut over_bare, mut bare, mut gaps) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut repair, mut from_poll, mut over_own, mut over_bare) = (vec![], vec![], vec![], vec![]);
+    let (mut bare, mut gaps) = (vec![], vec![]);
     for number in 0..kills {
         let bystander = Bystander::start(memory_kib);
         let teardown = bystander.kill();
         let kill = loaded.kill("detect", number % 2);
         bare.push(teardown);
-        repair.push(signed_ms(kill.repaired_ns, kill.noticed_ns));
-        over_own.push(signed_ms(kill.repaired_ns, kill.dead_ns));
-        over_bare.push(signed_ms(kill.repaired_ns, kill.killed_ns) - teardown);
+        repair.push(kill.repair_ms());
+        from_poll.push(signed_ms(kill.repair.repaired_ns, kill.repair.noticed_ns));
+        over_own.push(signed_ms(kill.repair.repaired_ns, kill.dead_ns));
+        over_bare.push(kill.claimable_ms() - teardown);
         gaps.push(loaded.longest_gap(kill.killed_ns, kill.killed_ns + 300_000_000));
         if (number + 1) % 20 == 0 {
             eprintln!("bench-recovery: {} of {kills} kills of one of two", number + 1);
@@ -257,86 +269,118 @@ async fn one_of_two(kills: usize, figures: &mut Vec<Figure>) {
     }
     let inference = loaded.detect_ms();
     let over_inference: Vec<f64> = gaps.iter().map(|gap| gap - inference).collect();
-    figures.extend([
-        Figure::told("kills of one of two detect workers", kills as f64),
-        Figure::at_most("noticed (pidfd readable) to hints pushed again, ms, median", quantile(&repair, 0.5), 1.0),
-        Figure::at_most("noticed to hints pushed again, ms, p99", quantile(&repair, 0.99), 10.0),
-        Figure::told("bare teardown of an equal process (kill to pidfd readable), ms, median", quantile(&bare, 0.5)),
-        Figure::told("bare teardown, ms, p99", quantile(&bare, 0.99)),
-        Figure::at_most(
-            "kill to claimable, beyond the equal process's teardown, ms, median",
-            quantile(&over_bare, 0.5),
-            5.0,
-        ),
-        Figure::at_most(
-            "kill to claimable, beyond the equal process's teardown, ms, p99",
-            quantile(&over_bare, 0.99),
-            25.0,
-        ),
-        Figure::at_most(
-            "kill to claimable, beyond its own teardown as a bystander saw it, ms, median",
-            quantile(&over_own, 0.5),
-            5.0,
-        ),
-        Figure::at_most("kill to claimable, beyond its own teardown, ms, p99", quantile(&over_own, 0.99), 25.0),
-        Figure::told("detect has a frame, ms, median", inference),
-        Figure::told("longest gap between results, beyond that, ms, median", quantile(&over_inference, 0.5)),
-        Figure::told("longest gap between results, beyond that, ms, p99", quantile(&over_inference, 0.99)),
-        Figure::at_most("longest gap between results, beyond that, ms, worst", quantile(&over_inference, 1.0), 50.0),
-    ]);
+    figures.told("kills", "kills of one of two detect workers", kills as f64);
+    let what = "pidfd readable (seen by launcher or observer, whoever was first) to hints pushed again, ms";
+    both(figures, "repair_ms", what, &repair, Some([1.0, 10.0]));
+    let what = "the same from the launcher's own return from poll, ms";
+    both(figures, "repair_from_launcher_poll_ms", what, &from_poll, None);
+    let what = "bare teardown of an equal process (kill to pidfd readable), ms";
+    both(figures, "bare_teardown_ms", what, &bare, None);
+    let what = "kill to claimable, beyond the equal process's teardown, ms";
+    both(figures, "claimable_over_teardown_ms", what, &over_bare, Some([5.0, 25.0]));
+    let what = "kill to claimable, beyond its own teardown as an observer's pidfd saw it, ms";
+    both(figures, "claimable_over_own_teardown_ms", what, &over_own, Some([5.0, 25.0]));
+    figures.told("inference_ms_p50", "detect has a frame, ms, median", inference);
+    let what = "longest time between results around a kill, beyond one inference, ms";
+    both(figures, "result_gap_over_inference_ms", what, &over_inference, None);
+    let worst = quantile(&over_inference, 1.0);
+    figures.at_most("result_gap_over_inference_ms_max", format!("{what}, worst"), worst, 50.0);
     loaded.end().await;
 }
 
-async fn the_only_one(stage: &str, kills: usize, figures: &mut Vec<Figure>) {
-    let loaded = Loaded::start(Home::new(), "recovery", 1).await;
-    let (mut first, mut unqueued, mut gaps) = (vec![], vec![], vec![]);
-    for _ in 0..kills {
-        let kill = loaded.kill(stage, 0);
-        // The worker is dead from `dead_ns` on: what passed the stage later passed the new one.
-        let (first_ns, queued) = loaded.first_past(stage, kill.dead_ns);
-        let start_up = start_ms(&loaded.server, stage);
-        first.push(signed_ms(first_ns, kill.killed_ns) - start_up);
-        unqueued.push(signed_ms(first_ns, kill.killed_ns) - start_up - queued);
-        gaps.push(loaded.longest_gap(kill.killed_ns, first_ns + 100_000_000) - start_up);
+/// The median and the 99th percentile of what was measured, and the most that each may be.
+fn both(figures: &mut Figures, name: &str, what: &str, values: &[f64], wanted: Option<[f64; 2]>) {
+    for (place, (part, share)) in [("p50", 0.5), ("p99", 0.99)].into_iter().enumerate() {
+        let (name, what, found) = (format!("{name}_{part}"), format!("{what}, {part}"), quantile(values, share));
+        match wanted {
+            Some(most) => figures.at_most(name, what, found, most[place]),
+            None => figures.told(name, what, found),
+        }
     }
-    eprintln!("bench-recovery: {kills} kills of the only {stage}");
-    let line = |what: &str, which: &str| format!("only {stage}: {what}, beyond its start-up, ms, {which}");
-    figures.extend([
-        Figure::told(format!("kills of the only {stage} worker"), kills as f64),
-        Figure::told(line("kill to its first result", "median"), quantile(&first, 0.5)),
-        Figure::at_most(
-            line("the same without its wait behind older frames in later stages", "median"),
-            quantile(&unqueued, 0.5),
-            50.0,
-        ),
-        Figure::at_most(line("the same, without that wait", "worst"), quantile(&unqueued, 1.0), 50.0),
-        Figure::at_most(line("longest time without any result", "median"), quantile(&gaps, 0.5), 50.0),
-        Figure::at_most(line("longest time without any result", "worst"), quantile(&gaps, 1.0), 50.0),
-    ]);
-    loaded.end().await;
+}
+
+/// From kills of a stage's only worker, all beyond the new worker's own start-up, in milliseconds.
+#[derive(Default)]
+struct OnlyOne {
+    /// To the first result whose frame passed the new worker.
+    first: Vec<f64>,
+    /// The same without that frame's wait in later stages, behind the frames that were there before it.
+    unqueued: Vec<f64>,
+    /// The longest time without any result.
+    gaps: Vec<f64>,
+}
+
+impl OnlyOne {
+    async fn measure(stage: &str, kills: usize) -> Self {
+        let loaded = Loaded::start(Home::new(), "recovery", 1).await;
+        let mut found = Self::default();
+        for _ in 0..kills {
+            let starts_before = starts_ms(&loaded.server, stage).len();
+            let kill = loaded.kill(stage, 0);
+            // The worker is dead from `dead_ns` on: what passed the stage later passed the new one.
+            let (first_ns, queued) = loaded.first_past(stage, kill.dead_ns);
+            let start_up = wait_for("the new worker's word", PATIENCE, || {
+                starts_ms(&loaded.server, stage).get(starts_before).copied()
+            });
+            let first = signed_ms(first_ns, kill.killed_ns) - start_up;
+            found.first.push(first);
+            found.unqueued.push(first - queued);
+            found.gaps.push(loaded.longest_gap(kill.killed_ns, first_ns + 100_000_000) - start_up);
+        }
+        eprintln!("bench-recovery: {kills} kills of the only {stage}");
+        loaded.end().await;
+        found
+    }
+
+    fn tell(&self, stage: &str, figures: &mut Figures) {
+        figures.told(
+            format!("kills_only_{stage}"),
+            format!("kills of the only {stage} worker"),
+            self.first.len() as f64,
+        );
+        for (name, what, values) in [
+            ("first_result_after_kill", "kill to its first result", &self.first),
+            ("first_result_unqueued", "the same without its wait behind older frames in later stages", &self.unqueued),
+            ("result_gap", "longest time without any result", &self.gaps),
+        ] {
+            let (name, what) = (format!("{name}_{stage}_ms"), format!("only {stage}: {what}, beyond its start-up, ms"));
+            both(figures, &name, &what, values, Some([50.0, 50.0]));
+            figures.told(format!("{name}_max"), format!("{what}, worst"), quantile(values, 1.0));
+        }
+    }
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [role, memory_kib] = arguments.as_slice()
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    if let [role, memory_kib] = given.as_slice()
         && role == "bystander"
     {
         Bystander::be(memory_kib.parse().expect("a number"));
     }
-    let (kills, json): (usize, Option<PathBuf>) = match arguments.as_slice() {
-        [kills] if kills.parse::<usize>().is_ok() => (kills.parse().unwrap_or(200), None),
-        [kills, json] if kills.parse::<usize>().is_ok() => (kills.parse().unwrap_or(200), Some(json.into())),
-        _ => {
-            eprintln!("bench_recovery: started by scripts/bench-recovery, with the number of kills [and a JSON file]");
+    let asked = || {
+        let mut arguments = Arguments::parse()?;
+        let kills: usize = arguments.number("--kills", 200)?;
+        let asked = (kills, arguments.number("--kills-only", kills.div_ceil(5))?, arguments.path("--json"));
+        arguments.end()?;
+        if asked.0.min(asked.1) == 0 { Err("give 1 kill or more".to_owned()) } else { Ok(asked) }
+    };
+    let (kills, kills_only, json) = match asked() {
+        Ok(asked) => asked,
+        Err(error) => {
+            eprintln!("bench-recovery: {error}");
             return ExitCode::from(2);
         }
     };
-    let mut figures = Vec::new();
+    let mut figures = Figures::default();
     one_of_two(kills, &mut figures).await;
+    let mut first = Vec::new();
     for stage in ["detect", "preprocess"] {
-        the_only_one(stage, kills.div_ceil(10), &mut figures).await;
+        let found = OnlyOne::measure(stage, kills_only).await;
+        found.tell(stage, &mut figures);
+        first.extend(found.first);
     }
-    report(&figures, json.as_deref());
-    ExitCode::SUCCESS
+    let what = "a stage's only worker: kill to its first result, beyond its start-up, ms, both stages";
+    both(&mut figures, "first_result_after_kill_ms", what, &first, Some([50.0, 50.0]));
+    finish(&figures, json.as_deref())
 }

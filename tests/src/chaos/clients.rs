@@ -79,13 +79,15 @@ struct Pusher {
 }
 
 impl Clients {
-    /// Starts them.
-    pub fn start(home: &Home, server: &Server, seed: u64, ledger: &Arc<Ledger>) -> Self {
+    /// Starts them. The first stream's clients and the Python client come by TCP, the others by the socket.
+    pub fn start(home: &Home, server: &Server, tcp: &str, seed: u64, ledger: &Arc<Ledger>) -> Self {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (images, unreleased) = (Arc::new(Images::default()), Arc::default());
-        let client = || server.client().with_reconnect(PATIENCE);
+        let by_tcp = || Client::connect_lazy(tcp).expect("the address is one").with_inbox(home.inbox());
+        let client = |number| if number == 0 { by_tcp() } else { server.client() }.with_reconnect(PATIENCE);
         let streams = (0..STREAMS).map(|number| format!("camera-{number}")).chain([PYTHON_STREAM.to_owned()]);
-        let clients: Vec<(String, Client)> = streams.map(|stream| (stream, client())).collect();
+        let clients: Vec<(String, Client)> =
+            streams.enumerate().map(|(number, stream)| (stream, client(number))).collect();
         let pusher = |(number, (stream, client)): (usize, &(String, Client))| Pusher {
             stream: stream.clone(),
             client: client.clone(),
@@ -102,7 +104,7 @@ impl Clients {
             tokio::spawn(read(stream.clone(), client.clone(), ledger.clone(), random, done.clone()))
         });
         let readers = readers.collect();
-        let python = PythonReader::start(home, ledger.clone(), done.clone());
+        let python = PythonReader::start(tcp.to_owned(), ledger.clone(), done.clone());
         Self { stop, pushers, readers, done, python, unreleased, inbox: home.inbox() }
     }
 
@@ -259,8 +261,7 @@ struct Line {
 }
 
 impl PythonReader {
-    fn start(home: &Home, ledger: Arc<Ledger>, done: Arc<AtomicBool>) -> Self {
-        let address = format!("unix:{}", home.run().join("grpc.sock").display());
+    fn start(address: String, ledger: Arc<Ledger>, done: Arc<AtomicBool>) -> Self {
         let pid: Arc<Mutex<Option<u32>>> = Arc::default();
         let current = pid.clone();
         let read = move || {

@@ -2,11 +2,9 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::Instant,
 };
-
-use serde::Serialize;
 
 /// What a result must say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +22,7 @@ pub type Said = Result<Image, String>;
 const FAULTS_TOLD: usize = 20;
 
 /// Counted at the end.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Counts {
     /// Frames of the calls that the server accepted.
     pub accepted: u64,
@@ -32,19 +30,33 @@ pub struct Counts {
     pub refused: u64,
     /// Results, each frame's once.
     pub results: u64,
+    /// Accepted frames that have no result, and never will.
+    pub lost: u64,
+    /// Results of frames that had one, under a sequence of their own.
+    pub repeated: u64,
+    /// Of the results, those that are an error: every image is a good one.
+    pub failed: u64,
+    /// Of the results, those of another image than was pushed.
+    pub mixed_up: u64,
+    /// Results of frames that nobody pushed.
+    pub phantoms: u64,
     /// Results that came again and were dropped by the client, by stream and sequence.
-    pub repeats: u64,
+    pub repeats_dropped: u64,
     /// Seconds of the run.
     pub seconds: usize,
     /// Seconds without a strike at the launcher.
     pub seconds_with_launcher: usize,
     /// Those of them in which results came.
     pub seconds_with_results: usize,
+    /// From each kill of a process until the next result, whosever, reached a reader, in milliseconds.
+    pub next_result_ms: Vec<f64>,
 }
 
 /// The ledger.
+#[derive(Default)]
 pub struct Ledger {
-    start: Instant,
+    /// From here on seconds are counted.
+    start: OnceLock<Instant>,
     books: Mutex<Books>,
 }
 
@@ -59,6 +71,8 @@ struct Books {
     last_sequence: HashMap<String, u64>,
     results_in: Vec<u32>,
     launcher_struck_in: HashSet<usize>,
+    /// Kills since the last result.
+    kills: Vec<Instant>,
     faults: Vec<String>,
 }
 
@@ -71,16 +85,12 @@ impl Books {
 
     fn settle(&mut self, frame: u64, expected: &Image, said: &Said) {
         if said.as_ref() != Ok(expected) {
+            let count = if said.is_ok() { &mut self.counts.mixed_up } else { &mut self.counts.failed };
+            *count += 1;
             self.fault(format!("frame {frame}: {expected:?} was pushed, and its result is {said:?}"));
         }
         self.counts.results += 1;
         self.settled.insert(frame);
-    }
-}
-
-impl Default for Ledger {
-    fn default() -> Self {
-        Self { start: Instant::now(), books: Mutex::default() }
     }
 }
 
@@ -89,8 +99,13 @@ impl Ledger {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Starts to count seconds, at the latest when the first result comes.
+    pub fn begin(&self) {
+        self.start.get_or_init(Instant::now);
+    }
+
     fn second(&self) -> usize {
-        self.start.elapsed().as_secs() as usize
+        self.start.get_or_init(Instant::now).elapsed().as_secs() as usize
     }
 
     /// A call was accepted: these are its frames, from `first` on.
@@ -101,6 +116,7 @@ impl Ledger {
             match books.early.remove(&frame) {
                 Some(said) => books.settle(frame, &image, &said),
                 None if books.settled.contains(&frame) || books.expected.contains_key(&frame) => {
+                    books.counts.lost += 1; // one of them gets the other's result
                     books.fault(format!("frame {frame} was given to two pushes"));
                 }
                 None => drop(books.expected.insert(frame, image)),
@@ -117,9 +133,11 @@ impl Ledger {
     pub fn result(&self, stream: &str, sequence: u64, frame: u64, said: Said) {
         let second = self.second();
         let mut books = self.books();
+        let kills = std::mem::take(&mut books.kills);
+        books.counts.next_result_ms.extend(kills.iter().map(|killed| killed.elapsed().as_secs_f64() * 1e3));
         let last = books.last_sequence.entry(stream.to_owned()).or_default();
         if sequence <= *last {
-            books.counts.repeats += 1;
+            books.counts.repeats_dropped += 1;
             return;
         }
         let expected = *last + 1;
@@ -132,6 +150,7 @@ impl Ledger {
         }
         books.results_in[second] += 1;
         if books.settled.contains(&frame) || books.early.contains_key(&frame) {
+            books.counts.repeated += 1;
             books.fault(format!("frame {frame} has a second result, {sequence} of stream {stream}: {said:?}"));
         } else if let Some(image) = books.expected.remove(&frame) {
             books.settle(frame, &image, &said);
@@ -143,6 +162,11 @@ impl Ledger {
     /// The last sequence that a reader of the stream has had.
     pub fn last_sequence(&self, stream: &str) -> u64 {
         self.books().last_sequence.get(stream).copied().unwrap_or(0)
+    }
+
+    /// A process is killed now.
+    pub fn killed(&self) {
+        self.books().kills.push(Instant::now());
     }
 
     /// The launcher is struck in this second.
@@ -166,6 +190,8 @@ impl Ledger {
     pub fn close(&self, seconds: usize) -> (Counts, Vec<String>) {
         let mut books = self.books();
         let (expected, early) = (books.expected.len(), books.early.len());
+        books.counts.lost += expected as u64;
+        books.counts.phantoms += early as u64;
         if expected > 0 {
             let lost = format!("{expected} frames have no result, such as {:?}", books.expected.iter().next());
             books.fault(lost);
@@ -196,42 +222,83 @@ mod tests {
         Image { name: name.into(), size: (1, 2) }
     }
 
-    fn faults(act: impl FnOnce(&Ledger)) -> Vec<String> {
+    fn closed(act: impl FnOnce(&Ledger)) -> (Counts, Vec<String>) {
         let ledger = Ledger::default();
         act(&ledger);
-        ledger.close(1).1
+        ledger.close(1)
+    }
+
+    /// What must be none: lost, repeated, failed, mixed up, of nobody.
+    fn wrong(counts: &Counts) -> [u64; 5] {
+        [counts.lost, counts.repeated, counts.failed, counts.mixed_up, counts.phantoms]
     }
 
     #[test]
-    fn what_does_not_come_out_even_is_told() {
-        let good = faults(|ledger| {
+    fn a_ledger_that_comes_out_even_counts_nothing_wrong() {
+        let (counts, faults) = closed(|ledger| {
             ledger.accepted(1, vec![image("a"), image("b")]);
             ledger.result("s", 1, 2, Ok(image("b")));
             ledger.result("s", 1, 2, Ok(image("b"))); // the client drops it
             ledger.result("s", 2, 3, Ok(image("c")));
+            ledger.killed();
             ledger.result("s", 3, 1, Ok(image("a")));
             ledger.accepted(3, vec![image("c")]);
+            ledger.refused(2);
+            ledger.killed(); // no result came any more
         });
-        assert_eq!(good, [""; 0]);
-        let lost = faults(|ledger| ledger.accepted(1, vec![image("a")]));
-        assert!(lost[0].contains("1 frames have no result"), "{lost:?}");
-        let phantom = faults(|ledger| ledger.result("s", 1, 1, Ok(image("a"))));
-        assert!(phantom[0].contains("nobody pushed"), "{phantom:?}");
-        let twice = faults(|ledger| {
+        assert_eq!((wrong(&counts), faults), ([0; 5], vec![]));
+        let Counts { accepted, results, refused, repeats_dropped, seconds_with_results, .. } = counts;
+        assert_eq!((accepted, results, refused, repeats_dropped, seconds_with_results), (3, 3, 2, 1, 1));
+        assert_eq!(counts.next_result_ms.len(), 1);
+    }
+
+    #[test]
+    fn what_does_not_come_out_even_is_counted_and_told() {
+        let (counts, faults) = closed(|ledger| ledger.accepted(1, vec![image("a"), image("b")]));
+        assert_eq!(wrong(&counts), [2, 0, 0, 0, 0]);
+        assert!(faults[0].contains("2 frames have no result"), "{faults:?}");
+
+        let (counts, faults) = closed(|ledger| ledger.result("s", 1, 1, Ok(image("a"))));
+        assert_eq!(wrong(&counts), [0, 0, 0, 0, 1]);
+        assert!(faults[0].contains("nobody pushed"), "{faults:?}");
+
+        let (counts, faults) = closed(|ledger| {
             ledger.accepted(1, vec![image("a")]);
             ledger.result("s", 1, 1, Ok(image("a")));
             ledger.result("s", 2, 1, Ok(image("a")));
         });
-        assert!(twice[0].contains("a second result"), "{twice:?}");
-        let gap = faults(|ledger| {
+        assert_eq!(wrong(&counts), [0, 1, 0, 0, 0]);
+        assert!(faults[0].contains("a second result"), "{faults:?}");
+
+        let (counts, faults) = closed(|ledger| {
             ledger.accepted(1, vec![image("a")]);
             ledger.result("s", 2, 1, Ok(image("a")));
         });
-        assert!(gap[0].contains("where 1 was next"), "{gap:?}");
-        let wrong = faults(|ledger| {
-            ledger.accepted(1, vec![image("a")]);
+        assert_eq!(wrong(&counts), [0; 5]);
+        assert!(faults[0].contains("where 1 was next"), "{faults:?}");
+
+        let (counts, faults) = closed(|ledger| {
+            ledger.accepted(1, vec![image("a"), image("b")]);
             ledger.result("s", 1, 1, Err("poison".into()));
+            ledger.result("s", 2, 2, Ok(image("c")));
         });
-        assert!(wrong[0].contains("poison"), "{wrong:?}");
+        assert_eq!(wrong(&counts), [0, 0, 1, 1, 0]);
+        assert!(faults[0].contains("poison") && faults.len() == 2, "{faults:?}");
+
+        let (counts, faults) = closed(|ledger| {
+            ledger.accepted(1, vec![image("a")]);
+            ledger.accepted(1, vec![image("a")]);
+            ledger.result("s", 1, 1, Ok(image("a")));
+        });
+        assert_eq!(wrong(&counts), [1, 0, 0, 0, 0]);
+        assert!(faults[0].contains("two pushes"), "{faults:?}");
+    }
+
+    #[test]
+    fn seconds_without_results_count_and_those_with_a_strike_at_the_launcher_do_not() {
+        let ledger = Ledger::default();
+        ledger.launcher_struck();
+        let (counts, _) = ledger.close(10);
+        assert_eq!((counts.seconds, counts.seconds_with_launcher, counts.seconds_with_results), (10, 9, 0));
     }
 }

@@ -6,14 +6,17 @@
 //! | `ledger.rs` | what was pushed, and what came back |
 //! | `clients.rs` | pushers and readers, some of which are cut off in mid-call |
 //! | `strikes.rs` | who is struck next, and how |
+//! | `traces.rs` | what a run leaves behind |
 
 mod clients;
 mod ledger;
 mod strikes;
+mod traces;
 
 pub use clients::{Clients, Images};
 pub use ledger::{Counts, Image, Ledger};
-pub use strikes::{Striker, Strikes, Target, send};
+pub use strikes::{Deaths, LAUNCHER, Striker, Strikes, Target};
+pub use traces::{Before, processes_left};
 
 /// Numbers from a seed: xorshift64*, of Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled".
 #[derive(Clone)]
