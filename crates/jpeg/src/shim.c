@@ -157,11 +157,10 @@ static void start(struct framepipe_jpeg *decoder, const unsigned char *bytes, si
 
 /* Leaves out rows so that the next one is what it would be without. jpeg_skip_scanlines() does so only
  *
- *   - from the first row of a group (of as many rows as the largest sampling factor): from within one it would give
- *     the rest of that group's pixels once more;
- *   - with groups of at most 2 rows: of larger ones it takes rows that it has read ahead for ones that it has not;
- *   - where a row is read before it is called again, or the last call ended with a row of blocks: otherwise it forgets
- *     to read that row's bytes;
+ *   - from the first row of a group (of as many rows as the largest sampling factor): from within one it may give
+ *     that group's pixels once more, or forget that it has read ahead;
+ *   - where a row is read before it is called again, or the last call ended with a row of blocks: otherwise it may
+ *     forget to read that row's bytes;
  *   - short of the last row: otherwise it takes the rest of the file for read, and what is cut off for whole.
  *
  * Told to leave out one row, it always reads and drops it. */
@@ -174,7 +173,7 @@ static void skip_rows(struct framepipe_jpeg *decoder, JDIMENSION rows)
     const JDIMENSION bands = 1 + (JDIMENSION)(PIXELS_PER_SKIP / band_pixels);
     while (rows > 0) {
         JDIMENSION step = 1;
-        if (group <= 2 && jpeg->output_scanline % group == 0) {
+        if (jpeg->output_scanline % group == 0) {
             JDIMENSION to_end_of_bands = bands * band - jpeg->output_scanline % band;
             step = rows < to_end_of_bands ? rows : to_end_of_bands;
         }

@@ -52,7 +52,8 @@ fn a_whole_image_is_the_one_that_turbojpeg_gives() {
 #[test]
 fn an_incomplete_progressive_image_is_the_one_that_turbojpeg_gives() {
     let mut decompressor = Decompressor::new().unwrap();
-    for file in patched().iter().filter(|file| file.name.starts_with("two scans") || file.name.starts_with("restarts")) {
+    for file in patched().iter().filter(|file| file.name.starts_with("two scans") || file.name.starts_with("restarts"))
+    {
         for scale in SCALES {
             let found = whole(&mut decompressor, &file.bytes, &options(scale, Pixels::Rgb)).unwrap();
             assert!(found.pixels == turbojpeg_pixels(&file.bytes, scale, Pixels::Rgb).0, "{} {scale:?}", file.name);

@@ -74,7 +74,8 @@ pub fn written(width: usize, height: usize) -> Vec<File> {
 /// out, which libjpeg smoothes.
 pub fn patched() -> Vec<File> {
     let mut files = Vec::new();
-    for factors in [[0x22, 0x21, 0x11], [0x14, 0x12, 0x12], [0x23, 0x11, 0x21], [0x31, 0x11, 0x11], [0x12, 0x11, 0x12]] {
+    for factors in [[0x22, 0x21, 0x11], [0x14, 0x12, 0x12], [0x23, 0x11, 0x21], [0x31, 0x11, 0x11], [0x12, 0x11, 0x12]]
+    {
         let name = format!("sampling {factors:02x?}");
         files.push(File { name, bytes: resampled(factors, 45, 61), pixels: Pixels::Rgb });
     }
@@ -157,7 +158,8 @@ pub fn scans(bytes: &[u8]) -> Vec<usize> {
         }
         at += 2 + usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
         if starts.last() == Some(&start) {
-            at += (bytes[at..].windows(2)).position(|two| two[0] == 0xff && !matches!(two[1], 0 | 0xd0..=0xd7)).unwrap();
+            at +=
+                (bytes[at..].windows(2)).position(|two| two[0] == 0xff && !matches!(two[1], 0 | 0xd0..=0xd7)).unwrap();
             start = at;
         }
     }
