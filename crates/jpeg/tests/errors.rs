@@ -1,5 +1,7 @@
 //! What is refused, what is accepted, and what an error leaves behind.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod files;
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! The pixels are TurboJPEG's, whichever rows and columns are left out.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod files;
 
 use files::{File, SCALES, encoded, options, patched, position, whole, written};

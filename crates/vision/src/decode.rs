@@ -113,9 +113,9 @@ impl Decoder {
         result
     }
 
-    /// A JPEG's rows at `scale`, from the top, of which those that nobody asks for cost the least that they can. Upright
-    /// images only ([`Header::orientation`] 1). The bytes are read as the rows are: only [`JpegRows::finish`] tells
-    /// whether the image is whole.
+    /// A JPEG's rows at `scale`, from the top; those that nobody asks for cost less. Upright images only
+    /// ([`Header::orientation`] 1). The bytes are read as the rows are: only [`JpegRows::finish`] tells whether the
+    /// image is whole.
     ///
     /// # Errors
     /// As [`Self::decode_rgb`]; [`ErrorCode::Internal`] for another format than JPEG or an image to be turned.
@@ -135,8 +135,8 @@ impl Decoder {
         self.jpeg.rows(bytes, header, scale)
     }
 
-    /// Writes a part of a JPEG as RGB8, as it is stored and at full size: [`Region::rgb_bytes`]. The pixels are those of
-    /// the whole image. What lies below is not read, and may be missing.
+    /// Writes a part of a JPEG as RGB8, as it is stored and at full size: [`Region::rgb_bytes`]. The pixels are those
+    /// of the whole image. What lies below is not read, and may be missing.
     ///
     /// # Errors
     /// As [`Self::decode_rgb`]; [`ErrorCode::Internal`] for another format than JPEG, and for a region that is empty or

@@ -4,7 +4,8 @@
 //! | step | here | used by |
 //! |---|---|---|
 //! | what the bytes are, how large, which way up | [`probe()`], [`Header`], [`Limits`] | ingest, preprocess |
-//! | bytes to upright RGB8: the whole image, some of a JPEG's rows, a part of it | [`Decoder`], [`JpegRows`], [`Region`] | preprocess |
+//! | bytes to upright RGB8 | [`Decoder`] | preprocess |
+//! | some rows of a JPEG, or a part of it | [`JpegRows`], [`Region`] | preprocess, attribute |
 //! | pixels where they lie: decoded or raw | [`FrameView`] | preprocess, attribute |
 //! | pixels to the detector's tensor | [`Preprocessor`], [`InputSpec`] | preprocess |
 //! | boxes to the boxes worth keeping | [`nms`](nms()), [`iou`], [`clamp_to`] | postprocess |

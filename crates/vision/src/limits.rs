@@ -19,9 +19,9 @@ pub struct Limits {
     /// Most bytes of metadata (EXIF, colour profile, texts) that a decoder may hold. EXIF beyond it is ignored;
     /// a PNG beyond it is refused.
     pub metadata_bytes_max: u32,
-    /// Most milliseconds of CPU time that one image may take to decode; 0 is no limit. Of a JPEG that is read row by row,
-    /// what is done with the rows counts too. A lossy WebP is read whole before it is decoded, and bounded by its pixels
-    /// alone.
+    /// Most milliseconds of CPU time that one image may take to decode; 0 is no limit. Of a JPEG that is read row by
+    /// row, what is done with the rows counts too. A WebP may do much between two reads of its bytes, a lossy one all
+    /// of it: there its pixels alone are the bound.
     pub cpu_ms_max: u32,
 }
 

@@ -4,6 +4,7 @@
 
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 #![allow(unsafe_code, reason = "counts in the allocators")]
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

@@ -1,9 +1,9 @@
 //! A bound on the CPU time that one image takes, for decoders that know none: they read their bytes through
 //! [`Metered`], which looks at the thread's clock and fails when the time is spent.
 //!
-//! So a decoder is stopped where it reads, and only there. In between, 4 KiB of a PNG unfold to at most 4 MiB. A lossless
-//! WebP may draw its whole picture from a few bytes, and of a lossy one all bytes are read first: these are bounded by
-//! `pixels_max` alone.
+//! So a decoder is stopped where it reads, and only there. In between, 4 KiB of a PNG unfold to at most 4 MiB. A
+//! lossless WebP may draw its whole picture from a few bytes, and of a lossy one all bytes are read first: these are
+//! bounded by `pixels_max` alone.
 
 use std::{
     cell::Cell,
