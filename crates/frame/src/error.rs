@@ -13,7 +13,7 @@ pub enum ErrorCode {
     UnsupportedFormat = 3,
     /// The image's bytes are truncated or corrupt.
     CorruptImage = 4,
-    /// The image exceeds the limits on pixels, sides or scans, or no slot class holds it.
+    /// The image exceeds the limits on pixels, sides, scans or CPU time, or no slot class holds it.
     ImageTooLarge = 5,
     /// The frame's deadline passed before detection began.
     DeadlineExceeded = 6,

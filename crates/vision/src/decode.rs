@@ -4,6 +4,7 @@
 //! Promises: what a client's camera or disk cut short is an error, never a half-grey image; every limit is
 //! checked; memory is kept from frame to frame, and the JPEG path of an upright image takes none at all here.
 
+mod budget;
 mod jpeg;
 mod orient;
 mod others;
@@ -11,9 +12,36 @@ mod scale;
 
 use framepipe_frame::{ErrorCode, FrameError};
 
+pub use jpeg::JpegRows;
 pub use scale::{DecodeScale, ScalePolicy};
 
 use crate::{Format, Header, Limits};
+
+/// A rectangle of whole pixels, as they are stored: before orientation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// The first column.
+    pub left: u32,
+    /// The first row.
+    pub top: u32,
+    /// Columns, at least 1.
+    pub width: u32,
+    /// Rows, at least 1.
+    pub height: u32,
+}
+
+impl Region {
+    /// Bytes of its pixels as RGB8.
+    pub fn rgb_bytes(&self) -> usize {
+        3 * self.width as usize * self.height as usize
+    }
+
+    fn is_within(&self, header: &Header) -> bool {
+        let ends_within =
+            |first: u32, count: u32, side: u32| count > 0 && first.checked_add(count).is_some_and(|end| end <= side);
+        ends_within(self.left, self.width, header.width) && ends_within(self.top, self.height, header.height)
+    }
+}
 
 /// Decodes images, one after another, into memory of the caller's.
 #[derive(Debug)]
@@ -85,6 +113,51 @@ impl Decoder {
         result
     }
 
+    /// A JPEG's rows at `scale`, from the top; those that nobody asks for cost less. Upright images only
+    /// ([`Header::orientation`] 1). The bytes are read as the rows are: only [`JpegRows::finish`] tells whether the
+    /// image is whole.
+    ///
+    /// # Errors
+    /// As [`Self::decode_rgb`]; [`ErrorCode::Internal`] for another format than JPEG or an image to be turned.
+    pub fn rows<'d>(
+        &'d mut self,
+        bytes: &'d [u8],
+        header: &Header,
+        scale: DecodeScale,
+    ) -> Result<JpegRows<'d>, FrameError> {
+        self.limits.check_size(header.width, header.height)?;
+        check_is_jpeg(header)?;
+        if header.orientation > 1 {
+            let words =
+                format!("the rows of an image of orientation {} are columns or upside down", header.orientation);
+            return Err(FrameError::new(ErrorCode::Internal, words));
+        }
+        self.jpeg.rows(bytes, header, scale)
+    }
+
+    /// Writes a part of a JPEG as RGB8, as it is stored and at full size: [`Region::rgb_bytes`]. The pixels are those
+    /// of the whole image. What lies below is not read, and may be missing.
+    ///
+    /// # Errors
+    /// As [`Self::decode_rgb`]; [`ErrorCode::Internal`] for another format than JPEG, and for a region that is empty or
+    /// not within the image.
+    pub fn decode_region(
+        &mut self,
+        bytes: &[u8],
+        header: &Header,
+        region: &Region,
+        out: &mut [u8],
+    ) -> Result<(), FrameError> {
+        self.limits.check_size(header.width, header.height)?;
+        check_is_jpeg(header)?;
+        if !region.is_within(header) || out.len() != region.rgb_bytes() {
+            let (width, height) = (header.width, header.height);
+            let words = format!("{region:?} of {width}x{height} pixels into {} bytes", out.len());
+            return Err(FrameError::new(ErrorCode::Internal, words));
+        }
+        self.jpeg.decode_region(bytes, header, region, out)
+    }
+
     fn decode_stored(
         &mut self,
         bytes: &[u8],
@@ -102,6 +175,13 @@ impl Decoder {
                 others::decode(bytes, header, &self.limits, &mut self.native, out)
             }
         }
+    }
+}
+
+fn check_is_jpeg(header: &Header) -> Result<(), FrameError> {
+    match header.format {
+        Format::Jpeg(_) => Ok(()),
+        format => Err(FrameError::new(ErrorCode::Internal, format!("{format:?} is decoded whole only"))),
     }
 }
 

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | what the bytes are, how large, which way up | [`probe()`], [`Header`], [`Limits`] | ingest, preprocess |
 //! | bytes to upright RGB8 | [`Decoder`] | preprocess |
+//! | some rows of a JPEG, or a part of it | [`JpegRows`], [`Region`] | preprocess, attribute |
 //! | pixels where they lie: decoded or raw | [`FrameView`] | preprocess, attribute |
 //! | pixels to the detector's tensor | [`Preprocessor`], [`InputSpec`] | preprocess |
 //! | boxes to the boxes worth keeping | [`nms`](nms()), [`iou`], [`clamp_to`] | postprocess |
@@ -27,7 +28,7 @@ mod resize;
 mod sample;
 
 pub use crop::{CropShape, CropSpec, CropSpecError, Cropper, Rect, crop_rect};
-pub use decode::{DecodeScale, Decoder, ScalePolicy};
+pub use decode::{DecodeScale, Decoder, JpegRows, Region, ScalePolicy};
 pub use frame_view::{FrameView, PixelOrder, ViewError};
 pub use input::{Color, DataType, InputSpec, InputSpecError, Layout, ResizePolicy, SIDE_MAX};
 pub use limits::Limits;

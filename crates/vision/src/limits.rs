@@ -1,5 +1,5 @@
 //! How large an image may be. Clients' bytes are hostile: a 100-byte file can claim 4 gigapixels, so all of
-//! these are checked on the header, before memory is taken for pixels.
+//! these but the number of scans and the CPU time are checked on the header, before memory is taken for pixels.
 
 use framepipe_frame::{ErrorCode, FrameError};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,10 @@ pub struct Limits {
     /// Most bytes of metadata (EXIF, colour profile, texts) that a decoder may hold. EXIF beyond it is ignored;
     /// a PNG beyond it is refused.
     pub metadata_bytes_max: u32,
+    /// Most milliseconds of CPU time that one image may take to decode; 0 is no limit. Of a JPEG that is read row by
+    /// row, what is done with the rows counts too. A WebP may do much between two reads of its bytes, a lossy one all
+    /// of it: there its pixels alone are the bound.
+    pub cpu_ms_max: u32,
 }
 
 impl Default for Limits {
@@ -32,6 +36,8 @@ impl Default for Limits {
             scans_max: 100,
             // JPEG's EXIF is at most 64 KiB; colour profiles and editors' texts in PNG reach 2 MiB.
             metadata_bytes_max: 4 << 20,
+            // 1080p takes some 6 ms, 100 MP of baseline JPEG some 600 ms.
+            cpu_ms_max: 2000,
         }
     }
 }

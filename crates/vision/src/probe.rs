@@ -1,10 +1,11 @@
 //! What an image's bytes are, from their headers alone: format by magic, size, orientation. Cheap and without
 //! large memory, so that limits are checked before a decoder sees the bytes.
 //!
-//! One file a format in `probe/`, each with `header()`.
+//! One file a format in `probe/`, each with `header()`; and EXIF, which several of them hold.
 
 mod bmp;
-pub(crate) mod jpeg;
+mod exif;
+mod jpeg;
 mod png;
 mod webp;
 
@@ -90,18 +91,7 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<Header, FrameError> {
     limits.check_size(found.width, found.height)?;
     let exif = found.exif.filter(|exif| exif.len() <= limits.metadata_bytes_max as usize);
     let Found { format, width, height, .. } = found;
-    Ok(Header { format, width, height, orientation: exif.and_then(orientation).unwrap_or(1) })
-}
-
-/// The orientation in an EXIF block; `None` where it cannot be read, which harms no image.
-fn orientation(exif: &[u8]) -> Option<u8> {
-    let block = exif::Reader::new()
-        .continue_on_error(true)
-        .read_raw(exif.to_vec())
-        .or_else(|error| error.distill_partial_result(|_| ()))
-        .ok()?;
-    let number = block.get_field(exif::Tag::Orientation, exif::In::PRIMARY)?.value.get_uint(0)?;
-    u8::try_from(number).ok().filter(|number| (1..=8).contains(number))
+    Ok(Header { format, width, height, orientation: exif.and_then(exif::orientation).unwrap_or(1) })
 }
 
 fn corrupt(what: impl Into<String>) -> FrameError {

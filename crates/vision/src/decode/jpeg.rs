@@ -1,46 +1,40 @@
-//! JPEG by libjpeg-turbo. Of the four-component kinds it gives CMYK, which becomes RGB here.
+//! JPEG by libjpeg-turbo, row by row. Of the four-component kinds it gives CMYK, which becomes RGB here.
 //!
-//! libjpeg only warns of missing and broken data and fills the rest with grey; here a warning is an error, with
-//! one exception. Stray bytes between segments or before the end marker, and a broken colour profile, harm no
-//! pixel, and cameras do write them. But libjpeg tells only its first warning, so a harmless one may hide others:
-//! the headers are then copied without stray bytes and profile, and the image is decoded again.
+//! What is missing or broken is an error; stray bytes between segments or before the end marker harm no pixel, and
+//! cameras do write them. The pixels are the same whichever rows and columns are left out.
 
 use framepipe_frame::{ErrorCode, FrameError};
-use turbojpeg::{Decompressor, Image, PixelFormat};
+use framepipe_jpeg::{Decompressor, JpegError, Options, Pixels, Rows};
 
-use super::{DecodeScale, check_same_size};
-use crate::probe::jpeg::{SOS, Segment, Segments};
+use super::{DecodeScale, Region, budget, check_same_size};
 use crate::{Format, Header, JpegColor, Limits};
 
-/// libjpeg's words (jerror.h), by which its warnings are told apart.
-const STRAY_BYTES: &str = "extraneous bytes before marker";
-const STRAY_BYTES_BEFORE_END: &str = "extraneous bytes before marker 0xd9";
-const BAD_PROFILE: &str = "ICC";
-/// TurboJPEG's words of its scan limit.
-const TOO_MANY_SCANS: &str = "more than";
-
-const DHT: u8 = 0xc4;
-const DQT: u8 = 0xdb;
-const DRI: u8 = 0xdd;
-const APP0: u8 = 0xe0;
-const APP14: u8 = 0xee;
+const RGB_BYTES: usize = 3;
+const CMYK_BYTES: usize = 4;
+/// Groups of columns on both sides of a region that its pixels are made with: two blocks, by which libjpeg smoothes an
+/// incomplete progressive image, and one of which colours are upsampled.
+const GROUPS_BESIDE: u32 = 3;
 
 #[derive(Debug)]
 pub(super) struct Jpeg {
     decompressor: Decompressor,
-    /// A file without what harms no pixel.
-    clean: Vec<u8>,
-    /// The four components of a CMYK image.
+    scans_max: u32,
+    cpu_ms_max: u32,
+    /// A row of RGB8.
+    row: Vec<u8>,
+    /// A row of a CMYK image's four components.
     ink: Vec<u8>,
 }
 
 impl Jpeg {
     pub(super) fn new(limits: &Limits) -> Result<Self, FrameError> {
-        let internal = |error: turbojpeg::Error| FrameError::new(ErrorCode::Internal, error.to_string());
-        let mut decompressor = Decompressor::new().map_err(internal)?;
-        // TurboJPEG takes 0 as no limit.
-        decompressor.set_scan_limit(limits.scans_max.clamp(1, i32::MAX as u32)).map_err(internal)?;
-        Ok(Self { decompressor, clean: Vec::new(), ink: Vec::new() })
+        Ok(Self {
+            decompressor: Decompressor::new().map_err(frame_error)?,
+            scans_max: limits.scans_max.max(1),
+            cpu_ms_max: limits.cpu_ms_max,
+            row: Vec::new(),
+            ink: Vec::new(),
+        })
     }
 
     pub(super) fn decode(
@@ -50,116 +44,162 @@ impl Jpeg {
         scale: DecodeScale,
         out: &mut [u8],
     ) -> Result<(), FrameError> {
-        let internal = |error: turbojpeg::Error| FrameError::new(ErrorCode::Internal, error.to_string());
-        self.decompressor.set_scaling_factor(scale.factor()).map_err(internal)?;
-        if header.format != Format::Jpeg(JpegColor::Cmyk) {
-            return self.decode_as(PixelFormat::RGB, bytes, header, out);
-        }
-        let ink_bytes = out.len() / 3 * 4;
-        let mut ink = std::mem::take(&mut self.ink);
-        ink.resize(ink.len().max(ink_bytes), 0);
-        let result = self.decode_as(PixelFormat::CMYK, bytes, header, &mut ink[..ink_bytes]);
-        if result.is_ok() {
-            cmyk_to_rgb(&ink[..ink_bytes], out);
-        }
-        self.ink = ink;
-        result
+        let (mut rows, _) = self.start(bytes, header, scale)?;
+        rows.read(out)?;
+        rows.finish()
     }
 
-    fn decode_as(
+    pub(super) fn rows<'d>(
+        &'d mut self,
+        bytes: &'d [u8],
+        header: &Header,
+        scale: DecodeScale,
+    ) -> Result<JpegRows<'d>, FrameError> {
+        let (rows, row) = self.start(bytes, header, scale)?;
+        let row = first_bytes(row, RGB_BYTES * rows.rows.width() as usize);
+        Ok(JpegRows { rows, row, held: None })
+    }
+
+    pub(super) fn decode_region(
         &mut self,
-        format: PixelFormat,
         bytes: &[u8],
         header: &Header,
-        pixels: &mut [u8],
+        region: &Region,
+        out: &mut [u8],
     ) -> Result<(), FrameError> {
-        match self.decompress(format, bytes, header, pixels) {
-            Err(Failure::Warned(words)) if words.contains(STRAY_BYTES) || words.contains(BAD_PROFILE) => {}
-            result => return result.map_err(FrameError::from),
+        let (mut rows, row) = self.start(bytes, header, DecodeScale::Full)?;
+        let beside = GROUPS_BESIDE * rows.rows.column_group();
+        let left = region.left.saturating_sub(beside);
+        let right = (region.left + region.width + beside).min(header.width);
+        let (left, width) = rows.rows.crop(left, right - left).map_err(frame_error)?;
+        let row = first_bytes(row, RGB_BYTES * width as usize);
+        let (from, row_bytes) = (RGB_BYTES * (region.left - left) as usize, RGB_BYTES * region.width as usize);
+        rows.rows.skip(region.top);
+        for to in out.chunks_exact_mut(row_bytes) {
+            rows.read(row)?;
+            to.copy_from_slice(&row[from..from + row_bytes]);
         }
-        let mut clean = std::mem::take(&mut self.clean);
-        let result = copy_clean(bytes, &mut clean).and_then(|()| {
-            match self.decompress(format, &clean, header, pixels) {
-                // The end marker follows the last row, so nothing was hidden behind this warning. With restart
-                // markers it may have been met in search of one.
-                Err(Failure::Warned(words)) if words.contains(STRAY_BYTES_BEFORE_END) && !has_restarts(&clean) => {
-                    Ok(())
-                }
-                result => result.map_err(FrameError::from),
-            }
-        });
-        self.clean = clean;
-        result
+        Ok(())
     }
 
-    fn decompress(
-        &mut self,
-        format: PixelFormat,
-        bytes: &[u8],
+    /// The image's rows, and the memory of one.
+    fn start<'d>(
+        &'d mut self,
+        bytes: &'d [u8],
         header: &Header,
-        pixels: &mut [u8],
-    ) -> Result<(), Failure> {
-        let read = self.decompressor.read_header(bytes)?;
-        check_same_size(header, read.width, read.height).map_err(Failure::Frame)?;
-        let scaled = read.scaled(self.decompressor.scaling_factor());
-        let (width, height) = (scaled.width, scaled.height);
-        let image = Image { pixels, width, pitch: width * format.size(), height, format };
-        Ok(self.decompressor.decompress(bytes, image)?)
+        scale: DecodeScale,
+    ) -> Result<(RgbRows<'d>, &'d mut Vec<u8>), FrameError> {
+        let is_cmyk = header.format == Format::Jpeg(JpegColor::Cmyk);
+        let options = Options {
+            scale: scale.of_jpeg(),
+            pixels: if is_cmyk { Pixels::Cmyk } else { Pixels::Rgb },
+            scans_max: self.scans_max,
+            cpu_ms_max: self.cpu_ms_max,
+        };
+        let rows = self.decompressor.start(bytes, &options).map_err(frame_error)?;
+        let (width, height) = rows.stored_size();
+        check_same_size(header, width as usize, height as usize)?;
+        Ok((RgbRows { rows, ink: is_cmyk.then_some(&mut self.ink) }, &mut self.row))
     }
 }
 
-/// Why libjpeg-turbo gave no image.
-enum Failure {
-    /// Its first warning or its error, in its words.
-    Warned(String),
-    Frame(FrameError),
+/// Rows of RGB8, whatever the file's colours.
+#[derive(Debug)]
+struct RgbRows<'d> {
+    rows: Rows<'d>,
+    ink: Option<&'d mut Vec<u8>>,
 }
 
-impl From<turbojpeg::Error> for Failure {
-    fn from(error: turbojpeg::Error) -> Self {
-        match error {
-            turbojpeg::Error::TurboJpegError(words) => Self::Warned(words),
-            error => Self::Warned(error.to_string()),
+impl RgbRows<'_> {
+    /// Fills `out` with the next rows.
+    fn read(&mut self, out: &mut [u8]) -> Result<(), FrameError> {
+        let Some(ink) = &mut self.ink else {
+            return self.rows.read(out).map_err(frame_error);
+        };
+        let width = self.rows.width() as usize;
+        let ink = first_bytes(ink, CMYK_BYTES * width);
+        for row in out.chunks_exact_mut(RGB_BYTES * width) {
+            self.rows.read(ink).map_err(frame_error)?;
+            cmyk_to_rgb(ink, row);
         }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), FrameError> {
+        self.rows.finish().map(drop).map_err(frame_error)
     }
 }
 
-impl From<Failure> for FrameError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Warned(words) if words.contains(TOO_MANY_SCANS) => {
-                FrameError::new(ErrorCode::ImageTooLarge, format!("{words} (scans_max)"))
+/// A JPEG's rows as RGB8, those that are asked for: [`crate::Decoder::rows`].
+#[derive(Debug)]
+pub struct JpegRows<'d> {
+    rows: RgbRows<'d>,
+    row: &'d mut [u8],
+    /// Which row `row` is.
+    held: Option<u32>,
+}
+
+impl JpegRows<'_> {
+    /// Pixels of a row, at the scale.
+    pub fn width(&self) -> u32 {
+        self.rows.rows.width()
+    }
+
+    /// Rows, at the scale.
+    pub fn height(&self) -> u32 {
+        self.rows.rows.height()
+    }
+
+    /// Row `y`: the last one again, or one below it. Those between are left out.
+    ///
+    /// # Errors
+    /// As [`crate::Decoder::decode_rgb`]; [`ErrorCode::Internal`] for a row above the last one or below the image.
+    pub fn row(&mut self, y: u32) -> Result<&[u8], FrameError> {
+        if self.held != Some(y) {
+            let next = self.rows.rows.next_row();
+            if y < next || y >= self.height() {
+                let words = format!("row {y} of {} where {next} is next", self.height());
+                return Err(FrameError::new(ErrorCode::Internal, words));
             }
-            Failure::Warned(words) => FrameError::new(ErrorCode::CorruptImage, format!("JPEG: {words}")),
-            Failure::Frame(error) => error,
+            self.held = None;
+            self.rows.rows.skip(y - next);
+            self.rows.read(self.row)?;
+            self.held = Some(y);
         }
+        Ok(self.row)
+    }
+
+    /// Reads the rest of the file, without its pixels: whatever rows were asked for, the image is whole.
+    ///
+    /// # Errors
+    /// As [`crate::Decoder::decode_rgb`].
+    pub fn finish(self) -> Result<(), FrameError> {
+        self.rows.finish()
     }
 }
 
-/// Copies the segments that decoding needs, and everything from the first scan on.
-fn copy_clean(bytes: &[u8], clean: &mut Vec<u8>) -> Result<(), FrameError> {
-    clean.clear();
-    clean.extend_from_slice(&bytes[..2]);
-    for segment in Segments::new(bytes) {
-        let Segment { marker, at, payload } = segment?;
-        match marker {
-            SOS => clean.extend_from_slice(&bytes[at..]),
-            0xc0..=0xc2 | DHT | DQT | DRI | APP0 | APP14 => clean.extend_from_slice(&bytes[at..at + 4 + payload.len()]),
-            _ => {}
-        }
-    }
-    Ok(())
+/// The first `len` bytes of memory that is kept and only grows.
+fn first_bytes(memory: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    memory.resize(memory.len().max(len), 0);
+    &mut memory[..len]
 }
 
-fn has_restarts(bytes: &[u8]) -> bool {
-    Segments::new(bytes).flatten().any(|segment| segment.marker == DRI && segment.payload != [0, 0])
+fn frame_error(error: JpegError) -> FrameError {
+    match error {
+        JpegError::Corrupt(words) => FrameError::new(ErrorCode::CorruptImage, format!("JPEG: {words}")),
+        JpegError::TooManyScans { max } => {
+            FrameError::new(ErrorCode::ImageTooLarge, format!("JPEG: more scans than scans_max = {max}"))
+        }
+        JpegError::OutOfTime { cpu_ms_max } => budget::out_of_time("JPEG", cpu_ms_max),
+        JpegError::Memory => FrameError::new(ErrorCode::Internal, error.to_string()),
+    }
 }
 
 /// Four components to RGB without a colour profile: ink as Adobe writes it, inverted, so that 255 is none. What is
 /// left of the light is what the colour's ink leaves of what the black leaves.
 fn cmyk_to_rgb(ink: &[u8], out: &mut [u8]) {
-    let (ink, _) = ink.as_chunks::<4>();
-    let (out, _) = out.as_chunks_mut::<3>();
+    let (ink, _) = ink.as_chunks::<CMYK_BYTES>();
+    let (out, _) = out.as_chunks_mut::<RGB_BYTES>();
     for (rgb, [c, m, y, k]) in out.iter_mut().zip(ink) {
         // + 127: to the nearest.
         *rgb = [c, m, y].map(|left| ((u32::from(*left) * u32::from(*k) + 127) / 255) as u8);

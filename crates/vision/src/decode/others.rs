@@ -2,13 +2,14 @@
 //! small grey depths are already expanded; of 16 bits the high byte is kept; alpha is dropped, not blended
 //! (both as OpenCV's imread does, by which models are trained).
 
-use std::io::Cursor;
-
 use framepipe_frame::{ErrorCode, FrameError};
 use image::codecs::{bmp::BmpDecoder, png::PngDecoder, webp::WebPDecoder};
 use image::{ColorType, ImageDecoder, ImageError};
 
-use super::check_same_size;
+use super::{
+    budget::{Budget, Metered},
+    check_same_size,
+};
 use crate::{Format, Header, Limits};
 
 pub(super) fn decode(
@@ -18,13 +19,15 @@ pub(super) fn decode(
     native: &mut Vec<u8>,
     out: &mut [u8],
 ) -> Result<(), FrameError> {
-    let reader = Cursor::new(bytes);
-    match header.format {
+    let budget = Budget::new(limits.cpu_ms_max);
+    let reader = Metered::new(bytes, &budget);
+    let result = match header.format {
         Format::Png => read(PngDecoder::with_limits(reader, image_limits(limits)), header, limits, native, out),
         Format::WebP => read(WebPDecoder::new(reader), header, limits, native, out),
         Format::Bmp => read(BmpDecoder::new(reader), header, limits, native, out),
         Format::Jpeg(_) => Err(FrameError::new(ErrorCode::Internal, "a JPEG is decoded elsewhere")),
-    }
+    };
+    result.map_err(|error| budget.error(&format!("{:?}", header.format)).unwrap_or(error))
 }
 
 /// What a decoder may take beside the pixels: metadata, and a few rows of 16-bit RGBA.

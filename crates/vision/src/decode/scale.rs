@@ -1,8 +1,8 @@
 //! Decoding a JPEG at a fraction of its size: libjpeg leaves out the frequencies that the smaller picture cannot show,
 //! which is nearer to an average over the source's pixels than sampling two of them is, and much cheaper.
 
+use framepipe_jpeg::Scale;
 use serde::{Deserialize, Serialize};
-use turbojpeg::ScalingFactor;
 
 use crate::{Format, Header};
 
@@ -70,12 +70,12 @@ impl DecodeScale {
         3 * self.pixels_of(header.width) as usize * self.pixels_of(header.height) as usize
     }
 
-    pub(super) fn factor(self) -> ScalingFactor {
+    pub(super) fn of_jpeg(self) -> Scale {
         match self {
-            Self::Full => ScalingFactor::ONE,
-            Self::Half => ScalingFactor::ONE_HALF,
-            Self::Quarter => ScalingFactor::ONE_QUARTER,
-            Self::Eighth => ScalingFactor::ONE_EIGHTH,
+            Self::Full => Scale::Full,
+            Self::Half => Scale::Half,
+            Self::Quarter => Scale::Quarter,
+            Self::Eighth => Scale::Eighth,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{Format, Found, JpegColor, array, corrupt, unsupported};
 
 pub(super) const MAGIC: &[u8] = &[0xff, 0xd8, 0xff];
 
-pub(crate) const SOS: u8 = 0xda;
+const SOS: u8 = 0xda;
 const EOI: u8 = 0xd9;
 const SOI: u8 = 0xd8;
 const APP1: u8 = 0xe1;
@@ -15,23 +15,21 @@ const JPG: u8 = 0xc8;
 const DAC: u8 = 0xcc;
 
 /// One segment of the headers.
-pub(crate) struct Segment<'a> {
-    pub(crate) marker: u8,
-    /// Where its `FF` lies in the file.
-    pub(crate) at: usize,
-    pub(crate) payload: &'a [u8],
+struct Segment<'a> {
+    marker: u8,
+    payload: &'a [u8],
 }
 
 /// The segments up to the first scan's, which is the last one given. Stray bytes between segments are skipped,
 /// as every decoder does.
-pub(crate) struct Segments<'a> {
+struct Segments<'a> {
     bytes: &'a [u8],
     at: usize,
     ended: bool,
 }
 
 impl<'a> Segments<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+    fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 2, ended: false }
     }
 
@@ -55,7 +53,7 @@ impl<'a> Segments<'a> {
                     corrupt(format!("JPEG: marker {marker:02x} with {length} bytes does not fit the file"))
                 })?;
             self.at = at + 2 + length;
-            return Ok(Segment { marker, at, payload });
+            return Ok(Segment { marker, payload });
         }
     }
 }
@@ -77,7 +75,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Found<'_>, FrameError> {
     let mut frame = None;
     let mut exif = None;
     for segment in Segments::new(bytes) {
-        let Segment { marker, payload, .. } = segment?;
+        let Segment { marker, payload } = segment?;
         match marker {
             APP1 => exif = exif.or(payload.strip_prefix(b"Exif\0\0")),
             DHT | JPG | DAC => {}

@@ -142,3 +142,62 @@ proptest! {
         let _ = probe(&[magic, &tail].concat(), &Limits::default());
     }
 }
+
+/// A TIFF block with one directory: entries of tag, kind and value.
+fn tiff(is_big_endian: bool, gap: usize, entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let u16 = |number: u16| if is_big_endian { number.to_be_bytes() } else { number.to_le_bytes() };
+    let u32 = |number: u32| if is_big_endian { number.to_be_bytes() } else { number.to_le_bytes() };
+    let mut block = if is_big_endian { b"MM".to_vec() } else { b"II".to_vec() };
+    block.extend(u16(42));
+    block.extend(u32(8 + gap as u32));
+    block.resize(8 + gap, 0);
+    block.extend(u16(entries.len() as u16));
+    for (tag, kind, value) in entries {
+        block.extend([u16(*tag), u16(*kind)].concat());
+        block.extend(u32(1));
+        let value = match kind {
+            1 => [*value as u8, 0, 0, 0],
+            3 => [u16(*value as u16), [0; 2]].concat().try_into().unwrap(),
+            _ => u32(*value),
+        };
+        block.extend(value);
+    }
+    block.extend(u32(0));
+    block
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn the_orientation_is_the_one_that_a_second_reader_finds(
+        is_big_endian: bool,
+        gap in 0usize..20,
+        mut entries in prop::collection::vec((0x0100u16..0x0110, 1u16..13, 0u32..300), 0..5),
+        orientation in prop::option::weighted(0.9, (prop::sample::select(vec![1u16, 2, 3, 3, 3, 4, 5, 9]), 0u32..11)),
+        cut in prop::option::weighted(0.3, any::<prop::sample::Index>()),
+    ) {
+        entries.extend(orientation.map(|(kind, value)| (0x0112, kind, value)));
+        let mut block = tiff(is_big_endian, gap, &entries);
+        if let Some(cut) = cut {
+            block.truncate(cut.index(block.len() + 1));
+        }
+        let second = ::exif::Reader::new()
+            .continue_on_error(true)
+            .read_raw(block.clone())
+            .or_else(|error| error.distill_partial_result(|_| ()))
+            .ok()
+            .and_then(|read| read.get_field(::exif::Tag::Orientation, ::exif::In::PRIMARY)?.value.get_uint(0))
+            .and_then(|number| u8::try_from(number).ok().filter(|number| (1..=8).contains(number)));
+        prop_assert_eq!(exif::orientation(&block), second);
+    }
+
+    #[test]
+    fn no_block_makes_the_reader_panic(block in prop::collection::vec(any::<u8>(), 0..64), is_big_endian: bool) {
+        let mut block = block;
+        if block.len() > 8 {
+            block[..8].copy_from_slice(&tiff(is_big_endian, 0, &[])[..8]);
+        }
+        let _ = exif::orientation(&block);
+    }
+}
