@@ -1,15 +1,15 @@
 //! Where a frame's pixels lie: in the kept image slot, in the encoded slot of a raw frame, or, where no frame was kept,
-//! nowhere until the image is decoded again.
+//! nowhere until the image is decoded, or the planar frame converted, again.
 
 use framepipe_frame::FrameError;
 use framepipe_pipeline::{Frame, Pool};
-use framepipe_vision::{Decoder, FrameView, Limits, probe};
+use framepipe_vision::{Decoder, FrameView, Limits, RawView, probe};
 
 /// Finds frames' pixels, one frame's at a time.
 pub struct Pixels {
     limits: Limits,
     decoder: Decoder,
-    /// A frame decoded again: grows to the largest, at most 3 times `limits.pixels_max`.
+    /// A frame decoded or converted again: grows to the largest, at most 3 times `limits.pixels_max`.
     scratch: Vec<u8>,
 }
 
@@ -28,14 +28,25 @@ impl Pixels {
         let encoded = frame.input(Pool::Encoded)?;
         let raw = frame.request().raw;
         if raw.is_raw() {
-            return Ok(FrameView::raw(encoded, &raw)?);
+            return match RawView::of(encoded, &raw)? {
+                RawView::Packed(view) => Ok(view),
+                RawView::Planar(view) => {
+                    let image = room(&mut self.scratch, view.rgb_bytes());
+                    view.write_rgb(image);
+                    Ok(FrameView::rgb(image, raw.width, raw.height)?)
+                }
+            };
         }
         let header = probe(encoded, &self.limits)?;
         let (width, height) = header.oriented_size();
-        let image_bytes = 3 * width as usize * height as usize;
-        self.scratch.resize(self.scratch.len().max(image_bytes), 0);
-        let image = &mut self.scratch[..image_bytes];
+        let image = room(&mut self.scratch, 3 * width as usize * height as usize);
         self.decoder.decode_rgb(encoded, &header, image)?;
         Ok(FrameView::rgb(image, width, height)?)
     }
+}
+
+/// The scratch buffer's first `bytes`.
+fn room(scratch: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
+    scratch.resize(scratch.len().max(bytes), 0);
+    &mut scratch[..bytes]
 }

@@ -144,11 +144,13 @@ fn raw_frame(format: Option<&RawFrameFormat>) -> Result<Option<RawFrame>, Status
         Ok(PixelFormat::Rgb24) => RawFormat::Rgb24,
         Ok(PixelFormat::Bgr24) => RawFormat::Bgr24,
         Ok(PixelFormat::Gray8) => RawFormat::Gray8,
+        Ok(PixelFormat::Nv12) => RawFormat::Nv12,
+        Ok(PixelFormat::I420) => RawFormat::I420,
         Ok(PixelFormat::Unspecified) | Err(_) => {
-            return Err(invalid(format!("raw.format = {}: give RGB24, BGR24 or GRAY8", format.format)));
+            return Err(invalid(format!("raw.format = {}: give RGB24, BGR24, GRAY8, NV12 or I420", format.format)));
         }
     };
-    let row = u64::from(format.width) * pixels.pixel_bytes() as u64;
+    let row = pixels.row_bytes(format.width);
     let stride = if format.stride == 0 { u32::try_from(row).unwrap_or(0) } else { format.stride };
     let frame = RawFrame { format: pixels as u32, width: format.width, height: format.height, stride };
     if frame.bytes().is_none() {
@@ -213,5 +215,29 @@ mod tests {
         assert!(refusal(&request(RawFrameFormat { stride: 11, ..raw }, 24)).contains("rows of 11 bytes"));
         assert!(refusal(&request(RawFrameFormat { format: 7, ..raw }, 24)).contains("raw.format = 7"));
         assert!(refusal(&request(RawFrameFormat { width: u32::MAX, ..raw }, 24)).contains("raw geometry"));
+    }
+
+    #[test]
+    fn planar_frames_must_fit_theirs() {
+        let raw = |format: PixelFormat, stride| RawFrameFormat { format: format.into(), width: 5, height: 3, stride };
+        let request = |raw, bytes| PushDataRequest { raw: Some(raw), ..blob(&[bytes]) };
+        let good = |raw, bytes| check(&request(raw, bytes), 100).expect("it is good").raw;
+        // Rows of 6 bytes: 3 of luma, 2 of pairs.
+        assert_eq!(good(raw(PixelFormat::Nv12, 0), 30).stride, 6, "the width rounded up to even");
+        assert!(refusal(&request(raw(PixelFormat::Nv12, 0), 29)).contains("needs 30 bytes"));
+        assert!(refusal(&request(raw(PixelFormat::Nv12, 5), 99)).contains("a row has 6 bytes at least"));
+        // 3 rows of 5 bytes, 4 of 3.
+        let i420 = good(raw(PixelFormat::I420, 0), 27);
+        assert_eq!((i420.format, i420.stride), (RawFormat::I420 as u32, 5));
+        assert!(refusal(&request(raw(PixelFormat::I420, 0), 26)).contains("needs 27 bytes"));
+        assert!(refusal(&request(raw(PixelFormat::I420, 4), 99)).contains("a row has 5 bytes at least"));
+        for format in [PixelFormat::Nv12, PixelFormat::I420] {
+            let raw = raw(format, 0);
+            assert!(refusal(&request(RawFrameFormat { height: 0, ..raw }, 99)).contains("raw geometry 5x0"));
+            let huge = RawFrameFormat { height: u32::MAX, stride: u32::MAX, ..raw };
+            assert!(refusal(&request(huge, u64::MAX - 1)).contains(&format!("needs {} bytes", u64::MAX)));
+        }
+        let widest = RawFrameFormat { width: u32::MAX, ..raw(PixelFormat::Nv12, 0) };
+        assert!(refusal(&request(widest, 99)).contains("raw geometry"), "no overflow");
     }
 }

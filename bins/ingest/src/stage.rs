@@ -106,5 +106,12 @@ mod tests {
         assert_eq!(check(0, RawFrame { width: 0, ..raw }), Some(ErrorCode::CorruptImage));
         let long = RawFrame { format: 3, width: 65_500, height: 1, stride: 65_500 };
         assert_eq!(check(65_500, long), Some(ErrorCode::ImageTooLarge));
+        let (nv12, i420) = (RawFrame { format: 4, ..raw }, RawFrame { format: 5, ..raw });
+        assert_eq!(check(2 * 16 + 4, nv12), None, "the last row of pairs needs no stride behind it");
+        assert_eq!(check(2 * 16 + 3, nv12), Some(ErrorCode::CorruptImage));
+        assert_eq!(check(2 * 16 + 8 + 2, i420), None, "the last row of V needs no stride behind it");
+        assert_eq!(check(2 * 16 + 8 + 1, i420), Some(ErrorCode::CorruptImage));
+        assert_eq!(check(u64::MAX, RawFrame { stride: 3, ..i420 }), Some(ErrorCode::CorruptImage));
+        assert_eq!(check(99, RawFrame { height: u32::MAX, stride: u32::MAX, ..nv12 }), Some(ErrorCode::CorruptImage));
     }
 }

@@ -1,11 +1,12 @@
 //! An image's bytes become the detector's tensor, and where crops will be taken, a decoded frame that is kept for
-//! them. A raw frame is sampled where it lies: its encoded slot serves the crops too.
+//! them. A raw frame of packed pixels is sampled where it lies: its encoded slot serves the crops too. One of planes is
+//! converted first, as an image is decoded.
 
 use anyhow::Result;
 use framepipe_frame::{FrameError, RawFrame, TensorMap};
 use framepipe_pipeline::{Frame, Item, Needs, Plan, Pool, Process, Stage};
 use framepipe_vision::{
-    DataType, DecodeScale, Decoder, FrameView, Header, InputSpec, Limits, Preprocessor, ScalePolicy, probe,
+    DataType, DecodeScale, Decoder, FrameView, Header, InputSpec, Limits, Preprocessor, RawView, ScalePolicy, probe,
 };
 
 /// The stage: the decoder, and the detector's input.
@@ -22,12 +23,45 @@ pub struct Preprocess {
 
 /// Where a frame's pixels come from.
 pub enum Pixels {
-    /// They lie in the encoded slot.
+    /// They lie in the encoded slot, packed.
     Raw(RawFrame),
-    /// They are decoded into an image slot, which is kept.
-    Kept(Header),
-    /// They are decoded into the scratch buffer, at this scale, and forgotten.
-    Forgotten(Header, DecodeScale),
+    /// They are made in an image slot, which is kept.
+    Kept(Original),
+    /// They are made in the scratch buffer, at this scale, and forgotten.
+    Forgotten(Original, DecodeScale),
+}
+
+/// What RGB pixels are made of.
+#[derive(Clone, Copy)]
+pub enum Original {
+    /// An encoded image: they are decoded.
+    Encoded(Header),
+    /// A raw frame of planes: they are converted.
+    Planar(RawFrame),
+}
+
+impl Original {
+    /// Width and height when it is the right way up.
+    fn size(&self) -> (u32, u32) {
+        match self {
+            Self::Encoded(header) => header.oriented_size(),
+            Self::Planar(raw) => (raw.width, raw.height),
+        }
+    }
+
+    /// EXIF orientation.
+    fn orientation(&self) -> u8 {
+        match self {
+            Self::Encoded(header) => header.orientation,
+            Self::Planar(_) => 1,
+        }
+    }
+
+    /// Bytes of its RGB8.
+    fn rgb_bytes(&self, scale: DecodeScale) -> usize {
+        let (width, height) = self.size();
+        3 * scale.pixels_of(width) as usize * scale.pixels_of(height) as usize
+    }
 }
 
 impl Preprocess {
@@ -51,18 +85,18 @@ impl Preprocess {
         let Self { decoder, tensor, scratch, .. } = self;
         let tensor_map = match pixels {
             Pixels::Raw(raw) => {
-                let view = FrameView::raw(encoded, raw)?;
+                let view = RawView::of(encoded, raw)?.packed()?;
                 frame.write_output(Pool::Tensor, |slot| Ok((tensor.bytes, tensor.write(&view, slot))))?
             }
-            Pixels::Kept(header) => frame.write_outputs([Pool::Image, Pool::Tensor], |[image, slot]| {
-                let image_bytes = DecodeScale::Full.rgb_bytes(header);
-                let view = decode(decoder, encoded, header, DecodeScale::Full, &mut image[..image_bytes])?;
+            Pixels::Kept(original) => frame.write_outputs([Pool::Image, Pool::Tensor], |[image, slot]| {
+                let image_bytes = original.rgb_bytes(DecodeScale::Full);
+                let view = to_rgb(decoder, encoded, original, DecodeScale::Full, &mut image[..image_bytes])?;
                 Ok(([image_bytes, tensor.bytes], tensor.write(&view, slot)))
             })?,
-            Pixels::Forgotten(header, scale) => {
-                let image_bytes = scale.rgb_bytes(header);
+            Pixels::Forgotten(original, scale) => {
+                let image_bytes = original.rgb_bytes(*scale);
                 scratch.resize(scratch.len().max(image_bytes), 0);
-                let view = decode(decoder, encoded, header, *scale, &mut scratch[..image_bytes])?;
+                let view = to_rgb(decoder, encoded, original, *scale, &mut scratch[..image_bytes])?;
                 frame.write_output(Pool::Tensor, |slot| Ok((tensor.bytes, tensor.write(&view, slot))))?
             }
         };
@@ -76,20 +110,25 @@ impl Stage for Preprocess {
 
     fn plan(&mut self, frame: &mut Frame<'_>) -> Result<(Needs, Pixels), FrameError> {
         let needs = Needs::NONE.and(Pool::Tensor, self.tensor.bytes);
-        let raw = frame.request().raw;
-        if raw.is_raw() {
-            return Ok((needs, Pixels::Raw(raw)));
+        let (encoded, raw) = (frame.input(Pool::Encoded)?, frame.request().raw);
+        let original = if raw.is_raw() {
+            match RawView::of(encoded, &raw)? {
+                RawView::Packed(_) => return Ok((needs, Pixels::Raw(raw))),
+                RawView::Planar(_) => Original::Planar(raw),
+            }
+        } else {
+            Original::Encoded(probe(encoded, &self.limits)?)
+        };
+        // `probe` held it to `limits.pixels_max`, as ingest did raw frames.
+        let image_bytes = original.rgb_bytes(DecodeScale::Full);
+        if image_bytes <= self.kept_bytes_max {
+            return Ok((needs.and(Pool::Image, image_bytes), Pixels::Kept(original)));
         }
-        let header = probe(frame.input(Pool::Encoded)?, &self.limits)?;
-        let image_bytes = DecodeScale::Full.rgb_bytes(&header); // `probe` held it to `limits.pixels_max`
-        if image_bytes > self.kept_bytes_max {
-            let scale = match self.scale_policy {
-                ScalePolicy::Auto => self.tensor.preprocessor.decode_scale(&header),
-                ScalePolicy::Exact => DecodeScale::Full,
-            };
-            return Ok((needs, Pixels::Forgotten(header, scale)));
-        }
-        Ok((needs.and(Pool::Image, image_bytes), Pixels::Kept(header)))
+        let scale = match (original, self.scale_policy) {
+            (Original::Encoded(header), ScalePolicy::Auto) => self.tensor.preprocessor.decode_scale(&header),
+            (Original::Encoded(_), ScalePolicy::Exact) | (Original::Planar(_), _) => DecodeScale::Full,
+        };
+        Ok((needs, Pixels::Forgotten(original, scale)))
     }
 
     fn process(&mut self, batch: &mut [Item<'_, Pixels>]) {
@@ -122,23 +161,27 @@ impl TensorWriter {
     }
 }
 
-fn decode<'i>(
+/// Makes the RGB pixels of `original` in `image`, which holds them exactly.
+fn to_rgb<'i>(
     decoder: &mut Decoder,
     encoded: &[u8],
-    header: &Header,
+    original: &Original,
     scale: DecodeScale,
     image: &'i mut [u8],
 ) -> Result<FrameView<'i>, FrameError> {
-    decoder.decode_scaled(encoded, header, scale, image)?;
-    Ok(FrameView::scaled_rgb(image, header.oriented_size(), scale)?)
+    match original {
+        Original::Encoded(header) => decoder.decode_scaled(encoded, header, scale, image)?,
+        Original::Planar(raw) => RawView::of(encoded, raw)?.planar()?.write_rgb(image),
+    }
+    Ok(FrameView::scaled_rgb(image, original.size(), scale)?)
 }
 
 /// Notes in the descriptor what the later stages need to know.
 fn describe(frame: &mut Frame<'_>, pixels: &Pixels, tensor_map: TensorMap) {
     let (source, kept, orientation) = match pixels {
         Pixels::Raw(raw) => ((raw.width, raw.height), (0, 0), 1),
-        Pixels::Kept(header) => (header.oriented_size(), header.oriented_size(), header.orientation),
-        Pixels::Forgotten(header, _) => (header.oriented_size(), (0, 0), header.orientation),
+        Pixels::Kept(original) => (original.size(), original.size(), original.orientation()),
+        Pixels::Forgotten(original, _) => (original.size(), (0, 0), original.orientation()),
     };
     let descriptor = &mut frame.descriptor;
     (descriptor.source_width, descriptor.source_height) = source;

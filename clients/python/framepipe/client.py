@@ -101,10 +101,12 @@ class Client:
 
         An image is a path, encoded bytes, a uint8 array (height, width, 3) or (height, width), or a pair of a
         name and one of these. `names` gives all names at once. Arrays are raw frames of one shape, in
-        `pixel_format` "rgb24" (the default), "bgr24" (OpenCV's) or "gray8".
+        `pixel_format` "rgb24" (the default), "bgr24" (OpenCV's) or "gray8"; or "nv12" or "i420", planar frames of
+        video in arrays (height * 3 / 2, width), as OpenCV has them.
 
             client.push(["a.jpg", ("door", jpeg_bytes)], deadline_ms=500)
             client.push([frame], names=["0001"], pixel_format="bgr24")
+            client.push([cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420)], pixel_format="i420")
 
         The bytes go into one file of the inbox. It is deleted when the last of the batch's results has been
         received, or when `results(until_drained=True)` has come to the end of the stream; the file of a batch with

@@ -18,7 +18,10 @@ _FORMATS = {
     "rgb24": pb.PIXEL_FORMAT_RGB24,
     "bgr24": pb.PIXEL_FORMAT_BGR24,
     "gray8": pb.PIXEL_FORMAT_GRAY8,
+    "nv12": pb.PIXEL_FORMAT_NV12,
+    "i420": pb.PIXEL_FORMAT_I420,
 }
+_PLANAR = ("nv12", "i420")
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,11 @@ def check_count(what: str, given: Sequence[object], images: int) -> None:
 
 
 def raw_format(pixel_format: str, width: int, height: int, stride: int = 0) -> pb.RawFrameFormat:
-    """The geometry of raw frames; `pixel_format` is "rgb24", "bgr24" or "gray8"."""
+    """The geometry of raw frames; `pixel_format` is "rgb24", "bgr24", "gray8", "nv12" or "i420".
+
+    `width` and `height` are the picture's. `stride` is the bytes from one row to the next, of NV12 and I420 from one
+    row of luma to the next; 0: the rows lie close together. The service definition says how their planes lie.
+    """
     if pixel_format not in _FORMATS:
         raise InvalidRequest(f"pixel_format is {pixel_format!r}: it is one of {', '.join(_FORMATS)}")
     return pb.RawFrameFormat(format=_FORMATS[pixel_format], width=width, height=height, stride=stride)
@@ -94,9 +101,21 @@ def _raw_format(shape: tuple[int, ...] | None, pixel_format: str | None) -> pb.R
         if pixel_format is not None:
             raise InvalidRequest("pixel_format is for arrays; the images are paths or encoded bytes")
         return None
+    if pixel_format in _PLANAR:
+        return _planar_format(shape, pixel_format)
     gray = len(shape) == 2
     if not gray and (len(shape) != 3 or shape[2] != 3):
         raise InvalidRequest(f"an array of shape {shape}: it must be (height, width, 3) or (height, width)")
     if pixel_format is not None and (pixel_format == "gray8") != gray:
         raise InvalidRequest(f"pixel_format {pixel_format} does not go with an array of shape {shape}")
     return raw_format(pixel_format or ("gray8" if gray else "rgb24"), width=shape[1], height=shape[0])
+
+
+def _planar_format(shape: tuple[int, ...], pixel_format: str) -> pb.RawFrameFormat:
+    """As OpenCV lays planes out: as many rows below the picture's as half of it has."""
+    if len(shape) != 2 or shape[0] % 3 or shape[1] % 2:
+        raise InvalidRequest(
+            f"pixel_format {pixel_format} does not go with an array of shape {shape}: "
+            "it must be (height * 3 / 2, width) of a picture with even sides; push_files takes others"
+        )
+    return raw_format(pixel_format, width=shape[1], height=shape[0] // 3 * 2)

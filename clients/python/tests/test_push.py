@@ -57,6 +57,23 @@ def test_arrays_are_raw_frames(client, server):
     assert server.pushes[2].raw == images.raw_format("gray8", width=4, height=2)
 
 
+@pytest.mark.parametrize("pixel_format", ["nv12", "i420"])
+def test_arrays_of_planes_are_raw_frames_of_two_thirds_of_their_rows(client, server, pixel_format):
+    numpy = pytest.importorskip("numpy")
+    planes = numpy.arange(6 * 8, dtype=numpy.uint8).reshape(6, 8)
+    client.push([planes, planes[:, ::-1]], pixel_format=pixel_format)
+    request = server.pushes[0]
+    assert blob_of(request) == [planes.tobytes(), planes[:, ::-1].tobytes()]
+    number = {"nv12": 4, "i420": 5}[pixel_format]
+    assert (request.raw.format, request.raw.width, request.raw.height, request.raw.stride) == (number, 8, 4, 0)
+
+
+def test_files_of_planes_say_their_stride(client, server):
+    client.push_files(["/srv/a.nv12"], raw=images.raw_format("nv12", 5, 3, stride=64))
+    raw = server.pushes[0].raw
+    assert (raw.format, raw.width, raw.height, raw.stride) == (4, 5, 3, 64)
+
+
 @pytest.mark.parametrize(
     ("given", "options", "message"),
     [
@@ -69,6 +86,9 @@ def test_arrays_are_raw_frames(client, server):
         ([memoryview(bytes(16)).cast("B", (2, 2, 4))], {}, r"\(height, width, 3\)"),
         ([memoryview(bytes(12)).cast("B", (2, 2, 3))], {"pixel_format": "gray8"}, "does not go with"),
         ([memoryview(bytes(12)).cast("B", (2, 2, 3))], {"pixel_format": "rgba"}, "it is one of rgb24"),
+        ([memoryview(bytes(12)).cast("B", (2, 2, 3))], {"pixel_format": "nv12"}, "does not go with"),
+        ([memoryview(bytes(16)).cast("B", (4, 4))], {"pixel_format": "i420"}, r"\(4, 4\): it must be"),
+        ([memoryview(bytes(15)).cast("B", (3, 5))], {"pixel_format": "nv12"}, "even sides; push_files"),
         ([memoryview(bytes(16)).cast("I")], {}, "uint8"),
     ],
 )

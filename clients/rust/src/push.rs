@@ -68,6 +68,13 @@ impl<'a> PushRequest<'a> {
     }
 
     /// The images are raw frames of this geometry.
+    ///
+    /// ```
+    /// # use framepipe_client::{PixelFormat, PushRequest, RawFrameFormat};
+    /// let planes = vec![128; 640 * 480 * 3 / 2]; // luma, then pairs of U and V
+    /// let raw = RawFrameFormat { format: PixelFormat::Nv12.into(), width: 640, height: 480, stride: 0 };
+    /// PushRequest::images([&planes]).raw(raw);
+    /// ```
     pub fn raw(mut self, format: RawFrameFormat) -> Self {
         self.message.raw = Some(format);
         self

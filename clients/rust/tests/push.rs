@@ -30,6 +30,17 @@ async fn images_become_one_blob_in_order_that_any_user_may_read() {
 }
 
 #[tokio::test]
+async fn planar_frames_bear_their_formats_number() {
+    let bench = Bench::new();
+    for (format, number) in [(PixelFormat::Nv12, 4), (PixelFormat::I420, 5)] {
+        let raw = RawFrameFormat { format: format.into(), width: 5, height: 3, stride: 8 };
+        bench.client.push(PushRequest::images([&[7; 40]]).raw(raw)).await.unwrap();
+        let push = bench.fake.state().pushes.last().unwrap().clone();
+        assert_eq!((images_of(&push), push.raw), (vec![vec![7; 40]], Some(RawFrameFormat { format: number, ..raw })));
+    }
+}
+
+#[tokio::test]
 async fn an_absent_inbox_is_named_with_the_remedy() {
     let bench = Bench::new();
     let client = bench.client.clone().with_inbox("/nowhere");

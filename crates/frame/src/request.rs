@@ -71,19 +71,28 @@ pub enum RawFormat {
     Bgr24 = 2,
     /// 1 byte a pixel.
     Gray8 = 3,
+    /// Planar: a luma plane, then one of pairs of U and V, of half as many rows of the same stride.
+    Nv12 = 4,
+    /// Planar: a luma plane, then U, then V, each of half as many rows of half the stride.
+    I420 = 5,
 }
 
 impl RawFormat {
     /// The format of this number, as `RawFrame::format` and the protocol bear it.
     pub fn from_number(number: u32) -> Option<Self> {
-        [Self::Rgb24, Self::Bgr24, Self::Gray8].into_iter().find(|format| *format as u32 == number)
+        let known = [Self::Rgb24, Self::Bgr24, Self::Gray8, Self::Nv12, Self::I420];
+        known.into_iter().find(|format| *format as u32 == number)
     }
 
-    /// Bytes of one pixel.
-    pub fn pixel_bytes(self) -> usize {
+    /// Bytes of a row of `width` pixels, of planar formats one of the luma plane: the least stride, and the one of rows
+    /// that lie close together.
+    pub fn row_bytes(self, width: u32) -> u64 {
+        let width = u64::from(width);
         match self {
-            Self::Rgb24 | Self::Bgr24 => 3,
-            Self::Gray8 => 1,
+            Self::Rgb24 | Self::Bgr24 => 3 * width,
+            Self::Gray8 | Self::I420 => width,
+            // A row of pairs is as long as one of luma, and the last pair is whole.
+            Self::Nv12 => width.next_multiple_of(2),
         }
     }
 }
@@ -98,7 +107,7 @@ pub struct RawFrame {
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// Bytes from one row to the next.
+    /// Bytes from one row to the next, of planar formats from one row of the luma plane.
     pub stride: u32,
 }
 
@@ -108,14 +117,35 @@ impl RawFrame {
         self.format != 0
     }
 
-    /// Bytes from the first pixel to the last, or `None` where the geometry contradicts itself.
+    /// Bytes from the first pixel to the last, or `None` where the geometry contradicts itself. Saturated where they are
+    /// more than any file has.
     pub fn bytes(&self) -> Option<u64> {
         let format = RawFormat::from_number(self.format)?;
-        let row = u64::from(self.width).checked_mul(format.pixel_bytes() as u64)?;
+        let row = format.row_bytes(self.width);
         if self.width == 0 || self.height == 0 || u64::from(self.stride) < row {
             return None;
         }
-        u64::from(self.stride).checked_mul(u64::from(self.height) - 1)?.checked_add(row)
+        let (stride, height) = (u64::from(self.stride), u64::from(self.height));
+        let plane = |stride: u64, rows: u64| stride.saturating_mul(rows);
+        // The last row needs no stride behind it.
+        let bytes = match format {
+            RawFormat::Rgb24 | RawFormat::Bgr24 | RawFormat::Gray8 => plane(stride, height - 1).saturating_add(row),
+            RawFormat::Nv12 => plane(stride, height + self.chroma_rows() - 1).saturating_add(row),
+            RawFormat::I420 => plane(stride, height)
+                .saturating_add(plane(self.chroma_stride(), 2 * self.chroma_rows() - 1))
+                .saturating_add(self.width.div_ceil(2).into()),
+        };
+        Some(bytes)
+    }
+
+    /// Rows of a plane of chroma, where the format is planar.
+    pub fn chroma_rows(&self) -> u64 {
+        self.height.div_ceil(2).into()
+    }
+
+    /// Bytes from one row of I420's U or V to the next.
+    pub fn chroma_stride(&self) -> u64 {
+        self.stride.div_ceil(2).into()
     }
 }
 
@@ -132,5 +162,25 @@ mod tests {
         assert_eq!(RawFrame { format: 9, ..frame }.bytes(), None);
         let huge = RawFrame { format: 1, width: u32::MAX / 3, height: u32::MAX, stride: u32::MAX };
         assert!(huge.bytes().expect("no overflow") > u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn planes_follow_one_another_and_the_last_row_needs_no_stride() {
+        let bytes = |format, width, height, stride| RawFrame { format: format as u32, width, height, stride }.bytes();
+        assert_eq!(bytes(RawFormat::Nv12, 640, 480, 640), Some(640 * 480 * 3 / 2));
+        assert_eq!(bytes(RawFormat::I420, 640, 480, 640), Some(640 * 480 * 3 / 2));
+        // 3 rows of luma and 2 of pairs, the last of them 6 bytes.
+        assert_eq!(bytes(RawFormat::Nv12, 5, 3, 10), Some(3 * 10 + 10 + 6));
+        assert_eq!(bytes(RawFormat::Nv12, 5, 3, 5), None, "the last pair is whole");
+        // 3 rows of luma, 2 of U and 2 of V at 5 bytes each, the last of them 3 bytes.
+        assert_eq!(bytes(RawFormat::I420, 5, 3, 9), Some(3 * 9 + 3 * 5 + 3));
+        assert_eq!(bytes(RawFormat::I420, 5, 3, 5), Some(3 * 5 + 4 * 3));
+        assert_eq!(bytes(RawFormat::I420, 5, 3, 4), None);
+        assert_eq!(bytes(RawFormat::I420, 1, 1, 1), Some(3));
+        for format in [RawFormat::Nv12, RawFormat::I420] {
+            assert_eq!(bytes(format, 2, u32::MAX, u32::MAX), Some(u64::MAX), "saturated");
+            assert_eq!(bytes(format, u32::MAX, 0, u32::MAX), None);
+        }
+        assert_eq!(bytes(RawFormat::Nv12, u32::MAX, 1, u32::MAX), None, "no overflow");
     }
 }

@@ -1,9 +1,10 @@
 //! A frame's pixels where they lie: decoded RGB, or a client's raw frame in its own order and stride, so that
-//! neither is copied before it is sampled. A view was checked: every row lies in its bytes.
+//! neither is copied before it is sampled. A view was checked: every row lies in its bytes. Only pixels whose bytes lie
+//! together are viewed so: a planar frame is a [`YuvView`], of which RGB is made first.
 
 use framepipe_frame::{ErrorCode, FrameError, RawFormat, RawFrame};
 
-use crate::DecodeScale;
+use crate::{DecodeScale, YuvView};
 
 /// Order of a pixel's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,22 +27,67 @@ impl PixelOrder {
     }
 }
 
-impl From<RawFormat> for PixelOrder {
-    fn from(format: RawFormat) -> Self {
-        match format {
-            RawFormat::Rgb24 => Self::Rgb,
-            RawFormat::Bgr24 => Self::Bgr,
-            RawFormat::Gray8 => Self::Grey,
+/// A client's raw frame.
+#[derive(Clone, Copy, Debug)]
+pub enum RawView<'a> {
+    /// Each pixel's bytes lie together.
+    Packed(FrameView<'a>),
+    /// Luma and chroma lie in planes.
+    Planar(YuvView<'a>),
+}
+
+impl<'a> RawView<'a> {
+    /// The frame as its client laid it out. Bytes behind the last pixel are left alone.
+    ///
+    /// # Errors
+    /// Where the format is unknown, or the geometry contradicts itself or the bytes.
+    pub fn of(data: &'a [u8], raw: &RawFrame) -> Result<Self, ViewError> {
+        let RawFrame { width, height, stride, .. } = *raw;
+        let packed = |order| FrameView::new(data, width, height, stride.into(), order).map(Self::Packed);
+        match RawFormat::from_number(raw.format).ok_or(ViewError::Format(raw.format))? {
+            RawFormat::Rgb24 => packed(PixelOrder::Rgb),
+            RawFormat::Bgr24 => packed(PixelOrder::Bgr),
+            RawFormat::Gray8 => packed(PixelOrder::Grey),
+            RawFormat::Nv12 => YuvView::nv12(data, raw).map(Self::Planar),
+            RawFormat::I420 => YuvView::i420(data, raw).map(Self::Planar),
+        }
+    }
+
+    /// The pixels of a frame whose format is a packed one.
+    ///
+    /// # Errors
+    /// Where it is planar.
+    pub fn packed(self) -> Result<FrameView<'a>, ViewError> {
+        match self {
+            Self::Packed(view) => Ok(view),
+            Self::Planar(_) => Err(ViewError::Planar),
+        }
+    }
+
+    /// The planes of a frame whose format is a planar one.
+    ///
+    /// # Errors
+    /// Where it is packed.
+    pub fn planar(self) -> Result<YuvView<'a>, ViewError> {
+        match self {
+            Self::Packed(_) => Err(ViewError::Packed),
+            Self::Planar(view) => Ok(view),
         }
     }
 }
 
-/// Why bytes are no frame.
+/// Why bytes are no frame, or not the one that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ViewError {
     /// The format's number is none that is known.
-    #[error("raw format {0}: must be 1 (rgb24), 2 (bgr24) or 3 (gray8)")]
+    #[error("raw format {0}: must be 1 (rgb24), 2 (bgr24), 3 (gray8), 4 (nv12) or 5 (i420)")]
     Format(u32),
+    /// Packed pixels were asked for.
+    #[error("the raw frame lies in planes, and packed pixels are wanted")]
+    Planar,
+    /// Planes were asked for.
+    #[error("the raw frame's pixels are packed, and planes are wanted")]
+    Packed,
     /// A side of zero, or rows that overlap.
     #[error("{width}x{height} pixels with a stride of {stride} bytes: sides must be at least 1, the stride a row")]
     Geometry {
@@ -72,6 +118,7 @@ impl From<ViewError> for FrameError {
     fn from(error: ViewError) -> Self {
         let code = match error {
             ViewError::Format(_) => ErrorCode::UnsupportedFormat,
+            ViewError::Planar | ViewError::Packed => ErrorCode::Internal,
             ViewError::Geometry { .. } | ViewError::Bytes { .. } => ErrorCode::CorruptImage,
         };
         FrameError::new(code, error.to_string())
@@ -108,15 +155,6 @@ impl<'a> FrameView<'a> {
     pub fn scaled_rgb(data: &'a [u8], source: (u32, u32), scale: DecodeScale) -> Result<Self, ViewError> {
         let view = Self::rgb(data, scale.pixels_of(source.0), scale.pixels_of(source.1))?;
         Ok(Self { scale, source, ..view })
-    }
-
-    /// A raw frame as its client laid it out.
-    ///
-    /// # Errors
-    /// Where the geometry contradicts itself or the bytes.
-    pub fn raw(data: &'a [u8], raw: &RawFrame) -> Result<Self, ViewError> {
-        let format = RawFormat::from_number(raw.format).ok_or(ViewError::Format(raw.format))?;
-        Self::new(data, raw.width, raw.height, u64::from(raw.stride), format.into())
     }
 
     fn new(data: &'a [u8], width: u32, height: u32, stride: u64, order: PixelOrder) -> Result<Self, ViewError> {
@@ -175,11 +213,16 @@ impl<'a> FrameView<'a> {
 mod tests {
     use super::*;
 
+    /// The view of a frame whose format is no planar one.
+    fn packed<'a>(data: &'a [u8], raw: &RawFrame) -> Result<FrameView<'a>, ViewError> {
+        RawView::of(data, raw)?.packed()
+    }
+
     #[test]
     fn rows_of_a_raw_frame_leave_out_the_stride() {
         let data: Vec<u8> = (0..28).collect();
         let raw = RawFrame { format: RawFormat::Bgr24 as u32, width: 2, height: 3, stride: 10 };
-        let view = FrameView::raw(&data, &raw).unwrap();
+        let view = packed(&data, &raw).unwrap();
         assert_eq!((view.width(), view.height(), view.order()), (2, 3, PixelOrder::Bgr));
         assert_eq!(view.row(0), [0, 1, 2, 3, 4, 5]);
         assert_eq!(view.row(2), [20, 21, 22, 23, 24, 25], "the last row needs no stride behind it");
@@ -189,15 +232,26 @@ mod tests {
     fn bytes_that_are_no_frame_are_typed_errors() {
         let data = [0u8; 12];
         let raw = RawFrame { format: RawFormat::Gray8 as u32, width: 4, height: 3, stride: 4 };
-        assert!(FrameView::raw(&data, &raw).is_ok());
-        assert_eq!(FrameView::raw(&data, &RawFrame { format: 9, ..raw }).unwrap_err(), ViewError::Format(9));
+        assert!(packed(&data, &raw).is_ok());
+        assert_eq!(packed(&data, &RawFrame { format: 9, ..raw }).unwrap_err(), ViewError::Format(9));
         for bad in [RawFrame { width: 0, ..raw }, RawFrame { height: 0, ..raw }, RawFrame { stride: 3, ..raw }] {
-            assert!(matches!(FrameView::raw(&data, &bad), Err(ViewError::Geometry { .. })), "{bad:?}");
+            assert!(matches!(packed(&data, &bad), Err(ViewError::Geometry { .. })), "{bad:?}");
         }
-        assert!(matches!(FrameView::raw(&data[..11], &raw), Err(ViewError::Bytes { needed: 12, found: 11, .. })));
+        assert!(matches!(packed(&data[..11], &raw), Err(ViewError::Bytes { needed: 12, found: 11, .. })));
         let huge = RawFrame { format: 1, width: u32::MAX / 3, height: u32::MAX, stride: u32::MAX };
-        assert!(matches!(FrameView::raw(&data, &huge), Err(ViewError::Bytes { .. })), "no overflow");
+        assert!(matches!(packed(&data, &huge), Err(ViewError::Bytes { .. })), "no overflow");
         assert!(matches!(FrameView::rgb(&data, u32::MAX, u32::MAX), Err(ViewError::Bytes { .. })), "no overflow");
         assert_eq!(FrameError::from(ViewError::Format(9)).code, ErrorCode::UnsupportedFormat);
+    }
+
+    #[test]
+    fn planes_are_no_packed_pixels_nor_these_planes() {
+        let data = [0; 6];
+        let raw = RawFrame { format: RawFormat::Gray8 as u32, width: 2, height: 2, stride: 2 };
+        assert_eq!(RawView::of(&data, &raw).unwrap().planar().unwrap_err(), ViewError::Packed);
+        for format in [RawFormat::Nv12, RawFormat::I420] {
+            let raw = RawFrame { format: format as u32, ..raw };
+            assert_eq!(packed(&data, &raw).unwrap_err(), ViewError::Planar);
+        }
     }
 }

@@ -6,7 +6,8 @@
 //! | what the bytes are, how large, which way up | [`probe()`], [`Header`], [`Limits`] | ingest, preprocess |
 //! | bytes to upright RGB8 | [`Decoder`] | preprocess |
 //! | some rows of a JPEG, or a part of it | [`JpegRows`], [`Region`] | preprocess, attribute |
-//! | pixels where they lie: decoded or raw | [`FrameView`] | preprocess, attribute |
+//! | pixels where they lie: decoded or raw | [`FrameView`], [`RawView`] | preprocess, attribute |
+//! | planar video frames to RGB8 | [`YuvView`] | preprocess, attribute |
 //! | pixels to the detector's tensor | [`Preprocessor`], [`InputSpec`] | preprocess |
 //! | boxes to the boxes worth keeping | [`nms`](nms()), [`iou`], [`clamp_to`] | postprocess |
 //! | a box's pixels to an attribute model's tensor | [`Cropper`], [`CropSpec`], [`crop_rect`] | attribute |
@@ -26,12 +27,14 @@ mod placement;
 mod probe;
 mod resize;
 mod sample;
+mod yuv;
 
 pub use crop::{CropShape, CropSpec, CropSpecError, Cropper, Rect, crop_rect};
 pub use decode::{DecodeScale, Decoder, JpegRows, Region, ScalePolicy};
-pub use frame_view::{FrameView, PixelOrder, ViewError};
+pub use frame_view::{FrameView, PixelOrder, RawView, ViewError};
 pub use input::{Color, DataType, InputSpec, InputSpecError, Layout, ResizePolicy, SIDE_MAX};
 pub use limits::Limits;
 pub use nms::{clamp_to, iou, nms};
 pub use probe::{Format, Header, JpegColor, probe};
 pub use resize::Preprocessor;
+pub use yuv::YuvView;

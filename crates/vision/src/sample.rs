@@ -11,7 +11,7 @@ mod instructions;
 
 use std::ops::Range;
 
-use instructions::Instructions;
+pub(crate) use instructions::Instructions;
 
 use crate::placement::Placement;
 use crate::{Color, DataType, FrameView, InputSpec, PixelOrder};

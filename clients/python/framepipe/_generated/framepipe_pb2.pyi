@@ -13,6 +13,8 @@ class PixelFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PIXEL_FORMAT_RGB24: _ClassVar[PixelFormat]
     PIXEL_FORMAT_BGR24: _ClassVar[PixelFormat]
     PIXEL_FORMAT_GRAY8: _ClassVar[PixelFormat]
+    PIXEL_FORMAT_NV12: _ClassVar[PixelFormat]
+    PIXEL_FORMAT_I420: _ClassVar[PixelFormat]
 
 class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -32,6 +34,8 @@ PIXEL_FORMAT_UNSPECIFIED: PixelFormat
 PIXEL_FORMAT_RGB24: PixelFormat
 PIXEL_FORMAT_BGR24: PixelFormat
 PIXEL_FORMAT_GRAY8: PixelFormat
+PIXEL_FORMAT_NV12: PixelFormat
+PIXEL_FORMAT_I420: PixelFormat
 ERROR_CODE_UNSPECIFIED: ErrorCode
 ERROR_CODE_SOURCE_GONE: ErrorCode
 ERROR_CODE_SOURCE_CHANGED: ErrorCode

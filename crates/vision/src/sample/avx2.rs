@@ -10,6 +10,7 @@ use std::arch::x86_64::{
 };
 
 use super::{Normal, Number, Tap, blend_row, interpolate_pixels, split_row};
+use crate::YuvView;
 
 /// Taps, and so numbers of a plane, in one step.
 const LANES: usize = 8;
@@ -85,4 +86,10 @@ pub(super) fn blend<T: Number>(numbers: &mut [T], lines: [&[f32]; 2], weight: f3
 #[target_feature(enable = "avx2")]
 pub(super) fn split<T: Number>(row: &[u8], planes: [&mut [T]; 3], normals: [Normal; 3]) {
     split_row(row, planes, normals);
+}
+
+/// As [`YuvView::write_rows`], likewise.
+#[target_feature(enable = "avx2")]
+pub(super) fn yuv_to_rgb(view: &YuvView<'_>, rgb: &mut [u8]) {
+    view.write_rows(rgb);
 }

@@ -1,9 +1,10 @@
-//! Which instructions the kernel's rows use: the best that this CPU has. All give the same numbers to the last bit.
+//! Which instructions the kernel's rows, and those of planar frames, use: the best that this CPU has. All give the same numbers to the last bit.
 #![allow(unsafe_code, reason = "calls of functions for instructions that were found to be there")]
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
 use super::{Normal, Number, Tap, blend_row, interpolate_pixels, split_row};
+use crate::YuvView;
 
 /// The instructions of this CPU, as far as the kernel knows them.
 #[derive(Clone, Copy, Debug)]
@@ -57,5 +58,15 @@ impl Instructions {
             return unsafe { avx2::split(row, planes, normals) };
         }
         split_row(row, planes, normals);
+    }
+
+    /// See [`YuvView::write_rows`].
+    pub(crate) fn yuv_to_rgb(self, view: &YuvView<'_>, rgb: &mut [u8]) {
+        #[cfg(target_arch = "x86_64")]
+        if self.avx2 {
+            // SAFETY: this CPU has AVX2.
+            return unsafe { avx2::yuv_to_rgb(view, rgb) };
+        }
+        view.write_rows(rgb);
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::RawView;
 use framepipe_frame::{RawFormat, RawFrame};
 use proptest::prelude::*;
 
@@ -11,7 +12,7 @@ pub(crate) struct Frame {
 
 impl Frame {
     pub(crate) fn view(&self) -> FrameView<'_> {
-        FrameView::raw(&self.data, &self.raw).expect("the strategy makes frames")
+        RawView::of(&self.data, &self.raw).and_then(RawView::packed).expect("the strategy makes frames")
     }
 
     /// The level of a colour (0 red, 1 green, 2 blue) of a pixel.
@@ -21,12 +22,13 @@ impl Frame {
             RawFormat::Rgb24 => at + 3 * x + color,
             RawFormat::Bgr24 => at + 3 * x + 2 - color,
             RawFormat::Gray8 => at + x,
+            RawFormat::Nv12 | RawFormat::I420 => panic!("the strategy makes packed frames"),
         };
         f64::from(self.data[byte])
     }
 }
 
-/// Frames of noise of every format, up to `side_max` a side, most with a stride.
+/// Frames of noise of every packed format, up to `side_max` a side, most with a stride.
 pub(crate) fn frames(side_max: u32) -> impl Strategy<Value = Frame> {
     (1..=side_max, 1..=side_max, 1u32..=3, 0u32..5, any::<u64>()).prop_map(|(width, height, format, gap, seed)| {
         let row = width * if format == 3 { 1 } else { 3 };
