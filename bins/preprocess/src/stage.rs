@@ -4,16 +4,13 @@
 use anyhow::Result;
 use framepipe_frame::{FrameError, RawFrame, TensorMap};
 use framepipe_pipeline::{Frame, Item, Needs, Plan, Pool, Process, Stage};
-use framepipe_vision::{
-    DataType, DecodeScale, Decoder, FrameView, Header, InputSpec, Limits, Preprocessor, ScalePolicy, probe,
-};
+use framepipe_vision::{DecodeScale, Decoder, FrameView, Header, Limits, Preprocessor, probe};
 
 /// The stage: the decoder, and the detector's input.
 pub struct Preprocess {
     limits: Limits,
     decoder: Decoder,
-    scale_policy: ScalePolicy,
-    tensor: TensorWriter,
+    preprocessor: Preprocessor,
     /// Largest decoded frame that is kept for the crops; 0: none is.
     kept_bytes_max: usize,
     /// Pixels of a frame that is not kept: grows to the largest, at most 3 times `limits.pixels_max`.
@@ -39,8 +36,7 @@ impl Preprocess {
         Ok(Self {
             limits: config.limits,
             decoder: Decoder::new(config.limits)?,
-            scale_policy: config.decode_scale,
-            tensor: TensorWriter::new(&plan.detector.input)?,
+            preprocessor: Preprocessor::new(plan.detector.input.plan)?,
             kept_bytes_max: if plan.attributes.is_empty() { 0 } else { image_slot_bytes },
             scratch: Vec::new(),
         })
@@ -48,22 +44,27 @@ impl Preprocess {
 
     fn preprocess(&mut self, frame: &mut Frame<'_>, pixels: &Pixels) -> Result<(), FrameError> {
         let encoded = frame.input(Pool::Encoded)?;
-        let Self { decoder, tensor, scratch, .. } = self;
+        let Self { decoder, preprocessor, scratch, .. } = self;
+        let bytes = preprocessor.plan().tensor_bytes();
+        let mut write = |mut view: FrameView<'_>, slot: &mut [u8]| {
+            let Ok(map) = preprocessor.run(&mut view, &mut slot[..bytes]);
+            map
+        };
         let tensor_map = match pixels {
             Pixels::Raw(raw) => {
                 let view = FrameView::raw(encoded, raw)?;
-                frame.write_output(Pool::Tensor, |slot| Ok((tensor.bytes, tensor.write(&view, slot))))?
+                frame.write_output(Pool::Tensor, |slot| Ok((bytes, write(view, slot))))?
             }
             Pixels::Kept(header) => frame.write_outputs([Pool::Image, Pool::Tensor], |[image, slot]| {
                 let image_bytes = DecodeScale::Full.rgb_bytes(header);
                 let view = decode(decoder, encoded, header, DecodeScale::Full, &mut image[..image_bytes])?;
-                Ok(([image_bytes, tensor.bytes], tensor.write(&view, slot)))
+                Ok(([image_bytes, bytes], write(view, slot)))
             })?,
             Pixels::Forgotten(header, scale) => {
                 let image_bytes = scale.rgb_bytes(header);
                 scratch.resize(scratch.len().max(image_bytes), 0);
                 let view = decode(decoder, encoded, header, *scale, &mut scratch[..image_bytes])?;
-                frame.write_output(Pool::Tensor, |slot| Ok((tensor.bytes, tensor.write(&view, slot))))?
+                frame.write_output(Pool::Tensor, |slot| Ok((bytes, write(view, slot))))?
             }
         };
         describe(frame, pixels, tensor_map);
@@ -75,19 +76,16 @@ impl Stage for Preprocess {
     type Plan = Pixels;
 
     fn plan(&mut self, frame: &mut Frame<'_>) -> Result<(Needs, Pixels), FrameError> {
-        let needs = Needs::NONE.and(Pool::Tensor, self.tensor.bytes);
+        let needs = Needs::NONE.and(Pool::Tensor, self.preprocessor.plan().tensor_bytes());
         let raw = frame.request().raw;
         if raw.is_raw() {
             return Ok((needs, Pixels::Raw(raw)));
         }
-        let header = probe(frame.input(Pool::Encoded)?, &self.limits)?;
+        let plan = self.preprocessor.plan();
+        let header = plan.header(probe(frame.input(Pool::Encoded)?, &self.limits)?);
         let image_bytes = DecodeScale::Full.rgb_bytes(&header); // `probe` held it to `limits.pixels_max`
         if image_bytes > self.kept_bytes_max {
-            let scale = match self.scale_policy {
-                ScalePolicy::Auto => self.tensor.preprocessor.decode_scale(&header),
-                ScalePolicy::Exact => DecodeScale::Full,
-            };
-            return Ok((needs, Pixels::Forgotten(header, scale)));
+            return Ok((needs, Pixels::Forgotten(header, plan.decode_scale(&header))));
         }
         Ok((needs.and(Pool::Image, image_bytes), Pixels::Kept(header)))
     }
@@ -95,29 +93,6 @@ impl Stage for Preprocess {
     fn process(&mut self, batch: &mut [Item<'_, Pixels>]) {
         for item in batch {
             item.frame.error = self.preprocess(&mut item.frame, &item.plan).err();
-        }
-    }
-}
-
-/// The detector's tensors.
-struct TensorWriter {
-    preprocessor: Preprocessor,
-    dtype: DataType,
-    /// Bytes of one tensor.
-    bytes: usize,
-}
-
-impl TensorWriter {
-    fn new(spec: &InputSpec) -> Result<Self> {
-        Ok(Self { preprocessor: Preprocessor::new(spec)?, dtype: spec.dtype, bytes: spec.tensor_bytes() })
-    }
-
-    /// Writes the tensor of `view` at the start of `slot`, which begins at a page and holds it.
-    fn write(&mut self, view: &FrameView<'_>, slot: &mut [u8]) -> TensorMap {
-        let tensor = &mut slot[..self.bytes];
-        match self.dtype {
-            DataType::F32 => self.preprocessor.run_f32(view, bytemuck::cast_slice_mut(tensor)),
-            DataType::U8 => self.preprocessor.run_u8(view, tensor),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! checked; memory is kept from frame to frame, and the JPEG path of an upright image takes none at all here.
 
 mod jpeg;
-mod orient;
+pub(crate) mod orient;
 mod others;
 mod scale;
 
