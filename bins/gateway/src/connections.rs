@@ -143,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_secs(10);
 
     fn served(
         results: Vec<io::Result<DuplexStream>>,
@@ -190,7 +190,8 @@ mod tests {
         let mut read = Vec::new();
         for _ in 0..2 {
             let mut connection = connections.next().await.expect("there is one").expect("it is good");
-            let error = connection.read_to_end(&mut read).await.expect_err("it is silent");
+            let end = tokio::time::timeout(LONG, connection.read_to_end(&mut read)).await.expect("long before");
+            let error = end.expect_err("it is silent");
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         }
         let mut connection = connections.next().await.expect("there is one").expect("it is good");

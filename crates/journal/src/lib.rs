@@ -2,7 +2,8 @@
 //!
 //! A result belongs to (run, frame) and gets the next sequence of its stream, without gaps. It passes
 //! through four steps, and a process that is killed between any two of them loses and repeats nothing:
-//! 1. [`Journals::reserve`] at acceptance: from then on the result has room, whatever happens;
+//! 1. [`Journals::reserve`] at acceptance: from then on the result has room in the books; where another program
+//!    fills the disk all the same, its append fails and is repeated;
 //! 2. [`Journals::append`]: the record is in the page cache, so that it outlives the process;
 //! 3. the gateway frees the job, and then calls [`Journals::publish`]: readers see the record. A record can only
 //!    be acknowledged, and so forgotten, once its job is free: whoever opens the journal after a death finds the
