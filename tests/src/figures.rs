@@ -154,8 +154,8 @@ pub fn quantile(values: &[f64], quantile: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * quantile).round() as usize]
 }
 
-/// The end of a benchmark: prints its figures, and writes them where it was asked to. A target that is missed is no failure
-/// of the program's.
+/// The end of a benchmark: prints its figures, and writes them where it was asked to. A target that is missed is no
+/// failure of the program's.
 pub fn finish(figures: &Figures, json: Option<&Path>) -> ExitCode {
     figures.print();
     let written = json.map_or(Ok(()), |path| figures.write(path));

@@ -37,10 +37,10 @@ pub struct Repair {
 }
 
 impl Repair {
-    /// From the death to the hints' being pushed again, in milliseconds. The death, that is its pidfd's being readable, is
-    /// taken from whoever saw it first: the launcher, whose own return from `poll` may be late, or an observer of deaths
-    /// of this pid, who may be later still. An observer's moment that is not within a second of the launcher's is of
-    /// another process.
+    /// From the death to the hints' being pushed again, in milliseconds. The death, that is its pidfd's being readable,
+    /// is taken from whoever saw it first: the launcher, whose own return from `poll` may be late, or an observer of
+    /// deaths of this pid, who may be later still. An observer's moment that is not within a second of the launcher's
+    /// is of another process.
     pub fn took_ms(&self, observed_ns: impl Iterator<Item = u64>) -> f64 {
         const NEAR_NS: u64 = 1_000_000_000;
         let seen_ns = observed_ns.filter(|seen| seen.abs_diff(self.noticed_ns) < NEAR_NS).min();

@@ -1,5 +1,5 @@
-//! `scripts/chaos`: loads a pipeline, strikes at it from a seed, and checks the ledger, what is left behind, and that it
-//! struck as often as it must.
+//! `scripts/chaos`: loads a pipeline, strikes at it from a seed, and checks the ledger, what is left behind, and that
+//! it struck as often as it must.
 
 use std::{
     net::TcpListener,
@@ -17,10 +17,10 @@ use framepipe_tests::{
 use nix::sys::signal::Signal;
 
 /// Deaths of a process that works on one frame alone, before the frame is given up. A kill from outside looks like the
-/// frame's fault, and here is no poison, so that each frame that is given up is a healthy one. With the server's default of
-/// 2 that is a frame that meets three kills in one stage: the first makes it suspect, and two more find it alone in hand.
-/// That comes about by chance, in one run of 600 s in some hundreds; a fourth kill, in one of some ten thousands.
-/// docs/recovery.md has the count.
+/// frame's fault, and here is no poison, so that each frame that is given up is a healthy one. With the server's
+/// default of 2 that is a frame that meets three kills in one stage: the first makes it suspect, and two more find it
+/// alone in hand. That comes about by chance, in one run of 600 s in some hundreds; a fourth kill, in one of some ten
+/// thousands. docs/recovery.md has the count.
 const ATTEMPTS_MAX: u8 = 3;
 
 /// For the pipeline to come back, and for the last frames.
@@ -114,8 +114,9 @@ async fn main() -> ExitCode {
          --attempts-max {attempts_max}"
     );
     println!(
-        "chaos: attempts_max = {attempts_max}: a healthy frame that meets {} kills in one stage is given up, since a kill looks \
-         like the frame's fault (the server's default is 2: docs/recovery.md says how often chance exceeds it)",
+        "chaos: attempts_max = {attempts_max}: a healthy frame that meets {} kills in one stage is given up, since a \
+         kill looks like the frame's fault (the server's default is 2: docs/recovery.md says how often chance \
+         exceeds it)",
         attempts_max + 1
     );
     let before = Before::look();
@@ -288,7 +289,7 @@ fn figures(options: &Options, counts: &Counts, strikes: &Strikes, deaths: &Death
     let (seconds, mut figures) = (options.seconds, Figures::default());
     let of = |role: &str| strikes.kills.get(role).copied().unwrap_or_default() as f64;
     let kills: u64 = strikes.kills.values().sum();
-    let kills_least = least(KILLS_A_SECOND * FULL_SECONDS as f64, seconds).max(1.0);
+    let kills_least = least(KILLS_A_SECOND * FULL_SECONDS as f64, seconds);
     figures.told("seconds", "seconds of strikes", seconds as f64);
     figures.told("seed", "seed", options.seed as f64);
     figures.told("attempts_max", "deaths alone until a frame is given up", f64::from(options.attempts_max));

@@ -154,8 +154,8 @@ impl Striker {
         lock(&self.told).strikes.two_at_once += u64::from(struck == [true, true]);
     }
 
-    /// Stops a process, if it is to be stopped, and sends the signal thereafter; false where it is dead already. A thread
-    /// does what takes time, and notes when a kill's death was there.
+    /// Stops a process, if it is to be stopped, and sends the signal thereafter; false where it is dead already. A
+    /// thread does what takes time, and notes when a kill's death was there.
     fn strike(&mut self, pid: u32, role: &str, stop: Option<Duration>, signal: Signal) -> bool {
         let Some(victim) = Victim::of(pid) else { return false };
         if !victim.send(if stop.is_some() { Signal::STOP } else { signal }) {

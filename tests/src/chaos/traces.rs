@@ -53,8 +53,8 @@ fn is_anothers(path: &Path) -> bool {
     })
 }
 
-/// The processes of this build's programs that are of this run: its folders are in their arguments, environment, working
-/// folder or memory. Whether anybody has shown them is no matter.
+/// The processes of this build's programs that are of this run: its folders are in their arguments, environment,
+/// working folder or memory. Whether anybody has shown them is no matter.
 pub fn processes_left(home: &Home) -> Vec<u32> {
     let programs = program();
     let programs = programs.parent().expect("a program lies in a folder");

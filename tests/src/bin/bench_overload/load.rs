@@ -116,7 +116,8 @@ impl Reader {
     }
 }
 
-/// A closed loop that always has so many frames in the pipeline, until that moment; results a second once it has settled.
+/// A closed loop that always has so many frames in the pipeline, until that moment; results a second once it has
+/// settled.
 pub async fn closed_loop(server: &Server, stream: &str, files: &[String], out: usize, until: Instant) -> f64 {
     let (client, tally) = (server.client(), Shared::default());
     let push = async |number: usize| {

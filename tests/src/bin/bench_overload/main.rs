@@ -1,5 +1,5 @@
-//! `scripts/bench-overload`: five times what the pipeline can do is offered to it, in open loop: by two streams at 10:1 whose
-//! calls do not wait, and then by several whose calls do.
+//! `scripts/bench-overload`: five times what the pipeline can do is offered to it, in open loop: by two streams at 10:1
+//! whose calls do not wait, and then by several whose calls do.
 
 mod load;
 mod memory;
@@ -72,9 +72,9 @@ impl Outcome {
     }
 }
 
-/// The fair shares of what there is (max-min): nobody is given more than it offers, and who offers more has no less than any
-/// other. They come from what was offered and from the sum of what was given, so that what one stream was given too much
-/// is what another one lacks.
+/// The fair shares of what there is (max-min): nobody is given more than it offers, and who offers more has no less
+/// than any other. They come from what was offered and from the sum of what was given, so that what one stream was
+/// given too much is what another one lacks.
 fn fair_shares(capacity: f64, offered: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..offered.len()).collect();
     order.sort_by(|one, other| offered[*one].total_cmp(&offered[*other]));
