@@ -155,8 +155,7 @@ async fn a_killed_launcher_is_followed_at_once_on_the_same_port() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_launcher_killed_while_processes_start_leaves_nothing_that_the_next_does_not_clear_away() {
     let home = Home::new();
-    let (temporary, channels) = (home.path("tmp"), home.run().join("new"));
-    fs::create_dir(&temporary).expect("a folder of the test's own");
+    let (temporary, channels) = (home.temporary(), home.run().join("new"));
     let launch = || {
         Server::launch_as(&home, CONFIG, |command| {
             command.env("TMPDIR", &temporary);

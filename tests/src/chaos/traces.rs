@@ -77,9 +77,12 @@ fn processes() -> impl Iterator<Item = u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, process::Command};
+    use std::{fs::File, process::Command, time::Duration};
 
     use super::*;
+    use crate::wait_until;
+
+    const LIMIT: Duration = Duration::from_secs(10);
 
     fn is_own(home: &Home, path: &Path) -> bool {
         home.roots().iter().any(|root| path.starts_with(root))
@@ -121,6 +124,12 @@ mod tests {
         fs::copy("/bin/sleep", &sleeper).expect("a program to run");
         let mut others = Command::new(&sleeper).arg("60").spawn().expect("it runs");
         let mut own = Command::new(&sleeper).arg("60").env("TMPDIR", home.temporary()).spawn().expect("it runs");
+        // A spawn may return a moment before the kernel shows the new program's environment.
+        wait_until("the programs to run", LIMIT, || {
+            [others.id(), own.id()]
+                .iter()
+                .all(|pid| fs::read(format!("/proc/{pid}/environ")).is_ok_and(|text| !text.is_empty()))
+        });
         let found = processes_left(&home);
         for child in [&mut others, &mut own] {
             child.kill().and_then(|()| child.wait()).expect("it can be ended");
