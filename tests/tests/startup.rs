@@ -111,12 +111,13 @@ fn status_of_what_does_not_run_says_so() {
 }
 
 #[test]
-fn streams_that_do_not_fit_into_the_limit_of_open_files_are_named_with_both_numbers() {
+fn streams_and_connections_that_do_not_fit_into_the_limit_of_open_files_are_named_with_all_numbers() {
     let home = Home::new();
-    let path = home.configure(&format!("{CONFIG}[journal]\nstreams_max = 489\n"));
+    let path = home.configure(&format!("{CONFIG}[server]\nconnections_max = 300\n[journal]\nstreams_max = 445\n"));
     let limited = "ulimit -n 1000 && exec \"$0\" up --config \"$1\"";
     let output = Command::new("sh").args(["-c", limited, text(&program()), text(&path)]).output();
-    let words = ["journal.streams_max = 489", "1001 open files", "1000 here", "LimitNOFILE"];
+    let words =
+        ["journal.streams_max = 445", "server.connections_max = 300", "1001 open files", "1000 here", "LimitNOFILE"];
     check_failure(&output.expect("sh can be run"), &words);
     assert_eq!(home.left_in_memory(), Vec::<std::path::PathBuf>::new());
 }

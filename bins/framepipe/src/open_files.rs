@@ -4,21 +4,21 @@ use anyhow::Context as _;
 use framepipe_pipeline::Config;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What the gateway opens beside one file a stream: connections, listeners, the segment, clients' files.
-const RESERVE: u64 = 512;
+/// What the gateway opens beside one file a stream and one a connection: listeners, the segment, clients' files.
+const RESERVE: u64 = 256;
 
-/// Raises the limit as far as it goes, and looks whether the configuration's streams fit into it.
+/// Raises the limit as far as it goes, and looks whether the configuration's streams and connections fit into it.
 pub fn raise_limit(config: &Config) -> anyhow::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
         .context("cannot raise the limit of open files")?;
-    let streams = config.journal.streams_max;
-    let (needed, most) = (u64::from(streams) + RESERVE, maximum.unwrap_or(u64::MAX));
+    let (streams, connections) = (config.journal.streams_max, config.server.connections_max);
+    let (needed, most) = (u64::from(streams) + u64::from(connections) + RESERVE, maximum.unwrap_or(u64::MAX));
     anyhow::ensure!(
         needed <= most,
-        "journal.streams_max = {streams} takes {needed} open files ({RESERVE} of them for all else), and a process may have \
-         {most} here: raise that (`ulimit -Hn {needed}` as root, `docker run --ulimit nofile={needed}`, LimitNOFILE= of the \
-         systemd unit) or lower journal.streams_max"
+        "journal.streams_max = {streams} and server.connections_max = {connections} take {needed} open files ({RESERVE} of \
+         them for all else), and a process may have {most} here: raise that (`ulimit -Hn {needed}` as root, `docker run \
+         --ulimit nofile={needed}`, LimitNOFILE= of the systemd unit) or lower one of the two"
     );
     Ok(())
 }

@@ -73,10 +73,7 @@ fn run(process: &'static Process) -> anyhow::Result<Exit> {
     service::serve(process, hub)?;
     Ok(match delivery.join() {
         Ok(Ok(())) => Exit::Done,
-        Ok(Err(lost)) => {
-            framepipe_pipeline::say!("{lost}");
-            Exit::Lost
-        }
+        Ok(Err(lost)) => process.lost(&lost),
         Err(_) => anyhow::bail!("the delivery thread panicked"),
     })
 }

@@ -12,7 +12,10 @@ use framepipe_proto::{
     },
 };
 use tokio::sync::{Semaphore, watch};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::{
+    StreamExt as _,
+    wrappers::{TcpListenerStream, UnixListenerStream},
+};
 use tonic::{Request, Response, Status, service::Routes, transport::Server};
 
 use crate::{accept, calls::ReadWhole, connections, hub::Hub, pull};
@@ -89,7 +92,6 @@ async fn serve_listeners(process: &'static Process, hub: Arc<Hub>) -> anyhow::Re
     let mut servers = tokio::task::JoinSet::new();
     for listener in &process.order.listeners {
         let server = Server::builder()
-            .tcp_nodelay(true)
             .max_concurrent_streams(CONNECTION_CALLS_MAX)
             .initial_connection_window_size(CONNECTION_UNREAD_BYTES_MAX)
             .initial_stream_window_size(CONNECTION_UNREAD_BYTES_MAX)
@@ -107,7 +109,9 @@ async fn serve_listeners(process: &'static Process, hub: Arc<Hub>) -> anyhow::Re
         } else {
             let listener = TcpListener::from(listener);
             listener.set_nonblocking(true)?;
-            let listener = TcpListenerStream::new(tokio::net::TcpListener::from_std(listener)?);
+            // Small answers leave at once. tonic sets this on connections that it accepts itself alone.
+            let listener = TcpListenerStream::new(tokio::net::TcpListener::from_std(listener)?)
+                .map(|accepted| accepted.inspect(|stream| drop(stream.set_nodelay(true)))); // one that is gone: as well
             let incoming = connections::accept(listener, permits.clone(), ARRIVAL_WAIT);
             servers.spawn(server.serve_with_incoming_shutdown(incoming, stopped));
         }

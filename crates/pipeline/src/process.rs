@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use framepipe_shm::{ProcessEntry, ProcessState, Segment, Worker};
+use framepipe_shm::{Lost, ProcessEntry, ProcessState, Segment, Worker};
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 use nix::sys::signal::{SigHandler, Signal};
 
@@ -133,6 +133,11 @@ impl Process {
         self.ends_as(Exit::Unusable, error)
     }
 
+    /// Tells the launcher that this process is held for dead, and so has nothing in hand any more.
+    pub fn lost(&self, lost: &Lost) -> Exit {
+        self.ends_as(Exit::Lost, lost)
+    }
+
     fn ends_as(&self, exit: Exit, error: &dyn std::fmt::Display) -> Exit {
         crate::say!("{error}");
         self.report(Report::Failed { message: error.to_string() });
@@ -211,6 +216,6 @@ pub fn run_stage<S: Stage, E: std::fmt::Display>(about: &str, open: impl FnOnce(
     };
     match stage_loop::run(&mut stage, &context) {
         Ok(()) => Exit::Done.into(),
-        Err(lost) => process.ends_as(Exit::Lost, &lost).into(),
+        Err(lost) => process.lost(&lost).into(),
     }
 }

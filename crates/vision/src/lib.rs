@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | what the bytes are, how large, which way up | [`probe()`], [`Header`], [`Limits`] | ingest, preprocess |
 //! | bytes to upright RGB8 | [`Decoder`] | preprocess |
-//! | some rows of a JPEG, or a part of it | [`JpegRows`], [`Region`] | preprocess, attribute |
+//! | some rows of a JPEG, or a part of it | [`JpegRows`], [`Region`] | no stage yet |
 //! | pixels where they lie: decoded or raw | [`FrameView`], [`RawView`] | preprocess, attribute |
 //! | planar video frames to RGB8 | [`YuvView`] | preprocess, attribute |
 //! | pixels to the detector's tensor | [`Preprocessor`], [`InputSpec`] | preprocess |
