@@ -4,7 +4,6 @@ Photos and crops go through the preprocessing that the manifest states. There ar
 is used mirrored and at several brightnesses too. Measuring uses other variants than calibrating.
 """
 
-import tomllib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ use_reference()
 
 from detector import Detector  # noqa: E402
 from images import crop_tensor, frame_tensor, load_photo  # noqa: E402
+from manifest import read_manifest as read  # noqa: E402
 
 # Fetched without --tests, so that everyone's INT8 graphs are calibrated on the same photos.
 CALIBRATION_PHOTOS = ["bus.jpg", "zidane.jpg", *(f"sample{i}.jpg" for i in range(1, 7))]
@@ -47,7 +47,7 @@ MEASUREMENT_VARIANTS = [
 
 def read_manifest(name: str) -> dict:
     """Return a manifest of config/models."""
-    return tomllib.loads((MANIFESTS / f"{name}.toml").read_text())
+    return read(MANIFESTS / f"{name}.toml")
 
 
 def _look(photo: np.ndarray, variant: Variant) -> np.ndarray:
@@ -70,13 +70,12 @@ def frames(variants: list[Variant]) -> Iterator[tuple[np.ndarray, Variant]]:
 def face_tensors(manifest: dict, variants: list[Variant]) -> Iterator[np.ndarray]:
     """Yield the tensors of the faces that the float face detector finds in the photo variants."""
     detector = Detector(read_manifest(FACE_DETECTOR), FLOAT_GRAPHS / f"{FACE_DETECTOR}.onnx")
-    crop = manifest["attributes"]["crop"]
     for frame, variant in frames(variants):
         for face in detector.detect(frame):
             x1, y1, x2, y2 = face.box
             across, down = variant.shift * (x2 - x1), variant.shift * (y2 - y1)
             box = (x1 + across, y1 + down, x2 + across, y2 + down)
-            yield crop_tensor(frame, box, crop, variant.margin, manifest["input"])
+            yield crop_tensor(frame, box, variant.margin, manifest["spec"])
 
 
 def tensors(manifest: dict, variants: list[Variant]) -> Iterator[np.ndarray]:
@@ -85,7 +84,7 @@ def tensors(manifest: dict, variants: list[Variant]) -> Iterator[np.ndarray]:
         yield from face_tensors(manifest, variants)
     else:
         for frame, _ in frames(variants):
-            yield frame_tensor(frame, manifest["input"])[0]
+            yield frame_tensor(frame, manifest["spec"])[0]
 
 
 class CalibrationReader(CalibrationDataReader):

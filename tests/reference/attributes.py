@@ -57,7 +57,7 @@ class AttributeModel:
 
     def crop(self, frame: np.ndarray, box: tuple) -> np.ndarray:
         """Return the tensor of a detection's crop."""
-        return crop_tensor(frame, box, self.spec["crop"], self.spec["margin"], self.manifest["input"])
+        return crop_tensor(frame, box, self.manifest["spec"]["margin"], self.manifest["spec"])
 
     def describe_crop(self, tensor: np.ndarray) -> list[dict]:
         """Return the attributes of one crop."""

@@ -55,7 +55,7 @@ class Detector:
 
     def detect(self, frame: np.ndarray) -> list[Detection]:
         """Return what is in the frame, highest score first."""
-        tensor_spec, spec = self.manifest["input"], self.spec
+        tensor_spec, spec = self.manifest["spec"], self.spec
         tensor, placement = frame_tensor(frame, tensor_spec)
         names = [output.name for output in self.session.get_outputs()]
         results = self.session.run(names, {tensor_spec["tensor"]: tensor})

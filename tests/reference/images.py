@@ -60,12 +60,12 @@ def normalised(pixels: np.ndarray, spec: dict) -> np.ndarray:
         pixels = pixels[:, :, ::-1]
     if spec["dtype"] == "u8":
         return np.rint(pixels).astype(np.uint8).transpose(2, 0, 1)[None]
-    tensor = (pixels - np.float32(spec["mean"])) / np.float32(spec["std"])
+    tensor = (pixels * np.float32(spec["scale"]) - np.float32(spec["mean"])) / np.float32(spec["std"])
     return np.ascontiguousarray(tensor.transpose(2, 0, 1)[None], np.float32)
 
 
 def frame_tensor(frame: np.ndarray, spec: dict) -> tuple[np.ndarray, Placement]:
-    """Turn a whole frame into the tensor that `[input]` describes."""
+    """Turn a whole frame into the tensor that the manifest's graph makes of it."""
     rows, columns = frame.shape[:2]
     width, height = spec["width"], spec["height"]
     if spec["resize"] == "stretch":
@@ -77,9 +77,8 @@ def frame_tensor(frame: np.ndarray, spec: dict) -> tuple[np.ndarray, Placement]:
     left, top = 0, 0
     if spec["resize"] == "letterbox":
         left, top = (width - inner_width) // 2, (height - inner_height) // 2
-    pad = np.float32(spec.get("pad", [0, 0, 0]))
     canvas = np.empty((height, width, 3), np.float32)
-    canvas[:] = pad[::-1] if spec["color"] == "bgr" else pad
+    canvas[:] = np.float32(spec["pad"])
     canvas[top : top + inner_height, left : left + inner_width] = sample(
         frame, (0, 0, columns, rows), inner_width, inner_height
     )
@@ -87,15 +86,15 @@ def frame_tensor(frame: np.ndarray, spec: dict) -> tuple[np.ndarray, Placement]:
     return normalised(canvas, spec), placement
 
 
-def crop_tensor(frame: np.ndarray, box: tuple, crop: str, margin: float, spec: dict) -> np.ndarray:
-    """Turn one detection's crop into the tensor that `[input]` describes.
+def crop_tensor(frame: np.ndarray, box: tuple, margin: float, spec: dict) -> np.ndarray:
+    """Turn one detection's crop into the tensor that the manifest's graph makes of it.
 
     `square`: a square about the box's centre, its side the box's longer one plus the margin on each
     side. `box`: the box itself, each side longer by the margin at both ends.
     """
     x1, y1, x2, y2 = box
     across, down = x2 - x1, y2 - y1
-    if crop == "square":
+    if spec["crop"] == "square":
         across = down = max(across, down)
     half_width, half_height = across * (0.5 + margin), down * (0.5 + margin)
     x, y = (x1 + x2) / 2, (y1 + y2) / 2

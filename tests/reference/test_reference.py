@@ -22,6 +22,8 @@ RAW = {
     "color": "rgb",
     "dtype": "f32",
     "resize": "stretch",
+    "pad": 0,
+    "scale": 1.0,
     "mean": [0.0] * 3,
     "std": [1.0] * 3,
 }
@@ -63,8 +65,8 @@ def test_padding_lies_where_the_manifest_says(noise):
 
 def test_a_square_crop_has_the_longer_side_and_its_margin(noise):
     """A box of 10 x 20 with a margin of 0.1 is cropped to 24 x 24 about its centre."""
-    spec = RAW | {"width": 24, "height": 24}
-    tensor = crop_tensor(noise, (20, 8, 30, 28), "square", 0.1, spec)
+    spec = RAW | {"width": 24, "height": 24, "crop": "square"}
+    tensor = crop_tensor(noise, (20, 8, 30, 28), 0.1, spec)
     assert np.abs(tensor[0].transpose(1, 2, 0) - noise[6:30, 13:37]).max() < 1e-2
 
 

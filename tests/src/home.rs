@@ -117,16 +117,20 @@ impl Home {
     }
 
     /// A model repository with one detector, whose manifest asks for another score threshold.
-    pub fn models_with_threshold(&self, model: &str, threshold: &str) -> PathBuf {
+    pub fn models_with_threshold(&self, model: &str, threshold: &str, changes: &[(&str, &str)]) -> PathBuf {
         let (from, models) = (repository().join("models").join(model).join("1"), self.path("models"));
         let to = models.join(model).join("1");
         fs::create_dir_all(&to).expect("a folder of the test's own");
         let manifest = fs::read_to_string(from.join("manifest.toml")).expect("run scripts/setup: the model is missing");
-        let changed = manifest.lines().map(|line| match line.starts_with("score_threshold") {
-            true => format!("score_threshold = {threshold}\n"),
-            false => format!("{line}\n"),
+        let changed = manifest.lines().map(|line| {
+            let is_threshold = line.starts_with("score_threshold");
+            if is_threshold { format!("score_threshold = {threshold}\n") } else { format!("{line}\n") }
         });
-        let changed: String = changed.collect();
+        let mut changed: String = changed.collect();
+        for (from, to) in changes {
+            assert!(changed.contains(from), "{model}'s manifest has no {from:?}");
+            changed = changed.replace(from, to);
+        }
         assert!(changed.contains(&format!("\nscore_threshold = {threshold}\n")), "{model} has no threshold");
         fs::write(to.join("manifest.toml"), changed).expect("the manifest can be written");
         std::os::unix::fs::symlink(from.join("model.onnx"), to.join("model.onnx")).expect("a link of the test's own");

@@ -65,15 +65,26 @@ fn paired<'f>(here: &'f Findings, there: &'f Findings) -> Matched<'f> {
     matched
 }
 
+/// At what size photos are decoded, and how they are resized.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Decoding {
+    /// As the manifest says: at the scale that the tensor needs, by area where there is still much to shrink.
+    Auto,
+    /// At full size, by two taps: as the reference does.
+    Exact,
+}
+
 /// What a detector finds in the photos at a low threshold.
 async fn find_at(
     home: &Home,
     detector: &str,
-    decode_scale: &str,
+    decoding: Decoding,
     photos: &[(Labelled, Vec<u8>)],
 ) -> (PathBuf, Findings) {
-    let models = home.models_with_threshold(detector, THRESHOLD);
-    let pipeline = format!("[pipeline]\ndetector = {detector:?}\ndecode_scale = {decode_scale:?}\n");
+    let exact = [("scale = \"auto\"", "scale = \"exact\""), ("height = 416", "height = 416, filter = \"linear\"")];
+    let changes = if decoding == Decoding::Exact { &exact[..] } else { &[] };
+    let models = home.models_with_threshold(detector, THRESHOLD, changes);
+    let pipeline = format!("[pipeline]\ndetector = {detector:?}\n");
     let server = Server::start(home, &format!("{pipeline}[paths]\nmodels = {models:?}\n")).await;
     let found = find(&server, detector, photos).await;
     server.stop();
@@ -83,7 +94,7 @@ async fn find_at(
 /// The same, and what the reference finds, which decodes at full size.
 async fn find_and_refer(detector: &str, photos: &[(Labelled, Vec<u8>)]) -> (Home, Findings, Findings) {
     let home = Home::new();
-    let (models, found) = find_at(&home, detector, "exact", photos).await;
+    let (models, found) = find_at(&home, detector, Decoding::Exact, photos).await;
     let reference = Findings::of_reference(&models, detector, &[], &files(photos), &home.path("reference.json"));
     (home, found, reference)
 }
@@ -117,8 +128,8 @@ async fn the_quantised_detector_finds_people_as_well_as_the_references() {
 async fn a_scaled_decode_finds_people_as_well_as_one_at_full_size() {
     const DETECTOR: &str = "nanodet416-4c-int8";
     let photos = labelled();
-    let (_, auto) = find_at(&Home::new(), DETECTOR, "auto", &photos).await;
-    let (_, exact) = find_at(&Home::new(), DETECTOR, "exact", &photos).await;
+    let (_, auto) = find_at(&Home::new(), DETECTOR, Decoding::Auto, &photos).await;
+    let (_, exact) = find_at(&Home::new(), DETECTOR, Decoding::Exact, &photos).await;
     let truth: BTreeMap<&str, &[[f64; 4]]> =
         photos.iter().map(|(label, _)| (label.file.as_str(), label.person_xyxy.as_slice())).collect();
     let [ap, exact_ap] = [&auto, &exact].map(|found| ap50(&truth, found, "person"));

@@ -27,7 +27,7 @@ const FACES: usize = 4;
 
 fn config() -> String {
     // At full size, as FACES was counted.
-    format!("[pipeline]\ndetector = \"tiny-face-416\"\ndecode_scale = \"exact\"\n[server]\nframes_max = {FRAMES_MAX}\n")
+    format!("[pipeline]\ndetector = \"tiny-face-416\"\n[server]\nframes_max = {FRAMES_MAX}\n")
 }
 
 fn text(path: &Path) -> String {

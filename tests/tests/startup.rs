@@ -54,7 +54,7 @@ fn a_model_that_is_missing_or_another_one_is_named() {
     let words = ["no-such-model", text(&models), "tiny-face-416"];
     fails_to_start(&home, "[pipeline]\ndetector = \"no-such-model\"\n", &words);
 
-    let own = home.models_with_threshold("tiny-face-416", "0.5");
+    let own = home.models_with_threshold("tiny-face-416", "0.5", &[]);
     let graph = own.join("tiny-face-416/1/model.onnx");
     let config = format!("{CONFIG}[paths]\nmodels = {own:?}\n");
     let mut bytes = fs::read(&graph).expect("the model is there");

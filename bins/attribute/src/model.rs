@@ -8,7 +8,7 @@ use framepipe_frame::{
 use framepipe_infer::{CpuModel, InferError, Options, Outputs, Runtime, Samples, run_or_each_alone};
 use framepipe_model::{AttributeHead, Manifest};
 use framepipe_pipeline::{Frame, Item, Pool};
-use framepipe_vision::{CropSpec, Cropper, DataType, FrameView, crop_rect};
+use framepipe_vision::{Cropper, DataType, FrameView, Region};
 
 use crate::{
     crops::Crop,
@@ -19,7 +19,6 @@ use crate::{
 pub struct AttributeModel {
     session: CpuModel,
     dtype: DataType,
-    crop_spec: CropSpec,
     cropper: Cropper,
     waiting: Waiting,
     decoder: EntryDecoder,
@@ -48,10 +47,9 @@ impl AttributeModel {
             .collect::<Result<Vec<usize>, FrameError>>()
             .map_err(|error| anyhow!("{}: {}", manifest.path().display(), error.message))?;
         Ok(Self {
-            dtype: input.dtype,
-            crop_spec: manifest.attributes()?.crop_spec(),
-            cropper: Cropper::new(input)?,
-            waiting: Waiting::new(input.tensor_bytes(), session.batch_max()),
+            dtype: input.plan.dtype(),
+            cropper: Cropper::new(input.plan.clone())?,
+            waiting: Waiting::new(input.plan.tensor_bytes(), session.batch_max()),
             session,
             decoder: EntryDecoder { model, head, value_counts, values: Vec::new() },
         })
@@ -62,17 +60,18 @@ impl AttributeModel {
         self.decoder.value_counts.iter().map(|count| entry_bytes(*count)).sum()
     }
 
+    /// The pixels of a frame of `size` that a crop needs.
+    pub fn reads(&self, crop: &Crop, size: (u32, u32)) -> Region {
+        Cropper::reads(&self.cropper.rect(&crop.detection, size), size)
+    }
+
     /// Takes a crop of the batch's frame `item`, after running those that wait where there is no room for more.
     pub fn add(&mut self, crop: &Crop, view: &FrameView<'_>, item: usize, batch: &mut [Item<'_, usize>]) {
         if self.waiting.is_full() {
             self.run(batch);
         }
-        let rect = crop_rect(&crop.detection, &self.crop_spec, view.width(), view.height());
-        let tensor = self.waiting.add(Origin { item, detection: crop.index, at: crop.at });
-        match self.dtype {
-            DataType::F32 => self.cropper.run_f32(view, &rect, bytemuck::cast_slice_mut(tensor)),
-            DataType::U8 => self.cropper.run_u8(view, &rect, tensor),
-        }
+        let rect = self.cropper.rect(&crop.detection, (view.width(), view.height()));
+        self.cropper.run(view, &rect, self.waiting.add(Origin { item, detection: crop.index, at: crop.at }));
     }
 
     /// Runs the crops that wait, and writes their entries or their frames' errors.

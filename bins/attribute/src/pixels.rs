@@ -1,9 +1,10 @@
 //! Where a frame's pixels lie: in the kept image slot, in the encoded slot of a raw frame, or, where no frame was kept,
-//! nowhere until the image is decoded, or the planar frame converted, again.
+//! nowhere until the image is decoded, or the planar frame converted, again. Of an upright JPEG only the part that the
+//! crops need is.
 
 use framepipe_frame::FrameError;
 use framepipe_pipeline::{Frame, Pool};
-use framepipe_vision::{Decoder, FrameView, Limits, RawView, probe};
+use framepipe_vision::{Decoder, FrameView, Header, Limits, RawView, Region, probe};
 
 /// Finds frames' pixels, one frame's at a time.
 pub struct Pixels {
@@ -19,8 +20,13 @@ impl Pixels {
         Ok(Self { limits, decoder: Decoder::new(limits)?, scratch: Vec::new() })
     }
 
-    /// The frame's pixels, the right way up and in source size.
-    pub fn of<'a>(&'a mut self, frame: &Frame<'a>) -> Result<FrameView<'a>, FrameError> {
+    /// The frame's pixels, the right way up and in source size: at least those of the region that `needed` gives for that
+    /// size.
+    pub fn of<'a>(
+        &'a mut self,
+        frame: &Frame<'a>,
+        needed: impl FnOnce((u32, u32)) -> Region,
+    ) -> Result<FrameView<'a>, FrameError> {
         let (width, height) = (frame.descriptor.kept_width, frame.descriptor.kept_height);
         if width > 0 {
             return Ok(FrameView::rgb(frame.input(Pool::Image)?, width, height)?);
@@ -37,8 +43,16 @@ impl Pixels {
                 }
             };
         }
-        let header = probe(encoded, &self.limits)?;
+        // The way up that preprocess gave the detector.
+        let orientation = frame.descriptor.orientation as u8;
+        let header = Header { orientation, ..probe(encoded, &self.limits)? };
         let (width, height) = header.oriented_size();
+        if Decoder::has_rows(&header) {
+            let region = needed((width, height));
+            let part = room(&mut self.scratch, region.rgb_bytes());
+            self.decoder.decode_region(encoded, &header, &region, part)?;
+            return Ok(FrameView::part(part, (width, height), &region)?);
+        }
         let image = room(&mut self.scratch, 3 * width as usize * height as usize);
         self.decoder.decode_rgb(encoded, &header, image)?;
         Ok(FrameView::rgb(image, width, height)?)

@@ -5,6 +5,7 @@ use anyhow::Result;
 use framepipe_frame::{ErrorCode, FrameError, detections};
 use framepipe_infer::{Options, Runtime};
 use framepipe_pipeline::{Frame, Item, Needs, Plan, Pool, Process, Stage};
+use framepipe_vision::Region;
 
 use crate::{crops::Crops, model::AttributeModel, pixels::Pixels};
 
@@ -45,9 +46,14 @@ impl Attribute {
     fn crop(&mut self, item: usize, batch: &mut [Item<'_, usize>]) -> Result<(), FrameError> {
         let frame = &batch[item].frame;
         let found = detections::read(frame.input(Pool::Detections)?)?;
-        let view = self.pixels.of(frame)?;
-        for crop in self.crops.of(found) {
-            self.models[crop.model].add(&crop, &view, item, batch);
+        let Self { models, crops, pixels, .. } = self;
+        let needed = |size| {
+            let reads = crops.of(found).map(|crop| models[crop.model].reads(&crop, size));
+            reads.reduce(Region::union).expect("a frame without crops is left out")
+        };
+        let view = pixels.of(frame, needed)?;
+        for crop in crops.of(found) {
+            models[crop.model].add(&crop, &view, item, batch);
         }
         Ok(())
     }

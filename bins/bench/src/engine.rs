@@ -41,13 +41,13 @@ pub fn serve(order: &Order) -> anyhow::Result<()> {
     setpriority_process(None, order.nice).with_context(|| format!("cannot run at nice {}", order.nice))?;
     let config = Config::load(&order.config, &Overrides::default())?;
     let manifest = Manifest::find(&config.models, &order.model)?;
-    ensure!(manifest.input.dtype == DataType::F32, "{}: this benchmark feeds models of f32", order.model);
+    ensure!(manifest.input.plan.dtype() == DataType::F32, "{}: this benchmark feeds models of f32", order.model);
     let head = Detector::new(&manifest)?;
     let runtime = Runtime::load(&config.onnxruntime)?;
     let options = Options { threads: order.threads, batch_max: 1 };
     let mut model = CpuModel::open(&runtime, &manifest.model_path(), &manifest.input, &head.outputs(), options)?;
     model.warm_up(&[])?;
-    let tensor = tensor(manifest.input.tensor_bytes() / DataType::F32.bytes());
+    let tensor = tensor(manifest.input.plan.tensor_bytes() / DataType::F32.bytes());
 
     println!("{READY}");
     for line in std::io::stdin().lines() {

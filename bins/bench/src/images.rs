@@ -1,13 +1,13 @@
 //! What an image costs on the way to a tensor: a child of `scripts/bench-images`, which measures OpenCV beside it.
 //!
-//! For each line `STEP TIMES FILE` on standard input it answers with one line: CPU milliseconds of one, the mean of TIMES.
+//! For each line `STEP TIMES IMAGE [FILE]` on standard input it answers with one line: CPU milliseconds of one, the mean of
+//! TIMES. Into FILE it writes the tensor, to be compared.
 
 use std::{fmt, io::Write as _, str::FromStr};
 
 use anyhow::{Context as _, bail};
 use framepipe_vision::{
-    Color, Cropper, DataType, DecodeScale, Decoder, FrameView, Header, InputSpec, Layout, Limits, Preprocessor, Rect,
-    ResizePolicy, probe,
+    Cropper, DecodeScale, Decoder, FrameView, Header, InputSpec, Limits, Plan, Preprocessor, Rect, probe,
 };
 use turbojpeg::{Decompressor, Image, PixelFormat, ScalingFactor};
 
@@ -61,11 +61,14 @@ pub fn serve() -> anyhow::Result<()> {
     println!("ready");
     for line in std::io::stdin().lines() {
         let line = line?;
-        let mut words = line.splitn(3, ' ');
-        let mut word = || words.next().context("a line is STEP TIMES FILE");
+        let mut words = line.splitn(4, ' ');
+        let mut word = || words.next().context("a line is STEP TIMES IMAGE [FILE]");
         let (step, times, path): (Step, u32, &str) = (word()?.parse()?, word()?.parse()?, word()?);
         let bytes = std::fs::read(path).with_context(|| path.to_owned())?;
         let ms = bench.run(step, times, &bytes).with_context(|| format!("{step} of {path}"))?;
+        if let Some(path) = words.next() {
+            std::fs::write(path, bytemuck::cast_slice(&bench.tensor)).with_context(|| path.to_owned())?;
+        }
         println!("{ms}");
         std::io::stdout().flush()?;
     }
@@ -76,7 +79,8 @@ pub fn serve() -> anyhow::Result<()> {
 struct Bench {
     limits: Limits,
     decoder: Decoder,
-    preprocessor: Preprocessor,
+    exact: Preprocessor,
+    auto: Preprocessor,
     cropper: Cropper,
     entropy: Decompressor,
     pixels: Vec<u8>,
@@ -87,25 +91,36 @@ struct Bench {
 impl Bench {
     fn new() -> anyhow::Result<Self> {
         let limits = Limits::default();
-        let (whole, crop) = (spec(416, ResizePolicy::Letterbox), spec(224, ResizePolicy::Stretch));
+        let [exact, auto] = [("exact", "linear"), ("auto", "auto")].map(|(scale, filter)| {
+            plan(&format!(
+                r#"{{ op = "decode", scale = {scale:?} }}, {{ op = "orient" }},
+                {{ op = "resize", fit = "letterbox", width = 416, height = 416, pad = 114, filter = {filter:?} }}"#
+            ))
+        });
+        let crop = plan(
+            r#"{ op = "crop", detection = "box" },
+            { op = "resize", fit = "stretch", width = 224, height = 224, filter = "linear" }"#,
+        )?;
+        let exact = exact?;
         let mut entropy = Decompressor::new()?;
         entropy.set_scaling_factor(ScalingFactor::ONE_EIGHTH)?;
         Ok(Self {
             limits,
             decoder: Decoder::new(limits)?,
-            preprocessor: Preprocessor::new(&whole)?,
-            cropper: Cropper::new(&crop)?,
+            tensor: vec![0.0; exact.tensor_len()],
+            crops: vec![0.0; 3 * crop.tensor_len()],
+            exact: Preprocessor::new(exact)?,
+            auto: Preprocessor::new(auto?)?,
+            cropper: Cropper::new(crop)?,
             entropy,
             pixels: Vec::new(),
-            tensor: vec![0.0; whole.tensor_len()],
-            crops: vec![0.0; 3 * crop.tensor_len()],
         })
     }
 
     fn run(&mut self, step: Step, times: u32, bytes: &[u8]) -> anyhow::Result<f64> {
         let header = probe(bytes, &self.limits)?;
         let scale = match step {
-            Step::Auto => self.preprocessor.decode_scale(&header),
+            Step::Auto => self.auto.plan().decode_scale(&header),
             _ => DecodeScale::Full,
         };
         self.decode(bytes, scale)?; // warms up, and is what resize and crops begin with
@@ -127,7 +142,7 @@ impl Bench {
 
     fn decode(&mut self, bytes: &[u8], scale: DecodeScale) -> anyhow::Result<Header> {
         let header = probe(bytes, &self.limits)?;
-        let rgb_bytes = scale.rgb_bytes(&header);
+        let rgb_bytes = header.rgb_bytes(scale);
         self.pixels.resize(self.pixels.len().max(rgb_bytes), 0);
         self.decoder.decode_scaled(bytes, &header, scale, &mut self.pixels[..rgb_bytes])?;
         Ok(header)
@@ -135,7 +150,8 @@ impl Bench {
 
     fn resize(&mut self, header: &Header, scale: DecodeScale) -> anyhow::Result<()> {
         let view = FrameView::scaled_rgb(&self.pixels, header.oriented_size(), scale)?;
-        self.preprocessor.run_f32(&view, &mut self.tensor);
+        let preprocessor = if scale == DecodeScale::Full { &mut self.exact } else { &mut self.auto };
+        let Ok(_) = preprocessor.run(&mut { view }, bytemuck::cast_slice_mut(&mut self.tensor));
         Ok(())
     }
 
@@ -149,7 +165,7 @@ impl Bench {
         let crops = self.crops.chunks_exact_mut(numbers);
         for ([x0, y0, x1, y1], crop) in boxes.into_iter().zip(crops) {
             let rect = Rect { x0: x0 * w, y0: y0 * h, x1: x1 * w, y1: y1 * h };
-            self.cropper.run_f32(&view, &rect, crop);
+            self.cropper.run(&view, &rect, bytemuck::cast_slice_mut(crop));
         }
         Ok(())
     }
@@ -163,17 +179,9 @@ impl Bench {
     }
 }
 
-fn spec(side: u32, resize: ResizePolicy) -> InputSpec {
-    InputSpec {
-        tensor: "images".into(),
-        width: side,
-        height: side,
-        layout: Layout::Nchw,
-        dtype: DataType::F32,
-        color: Color::Rgb,
-        resize,
-        pad: [114.0; 3],
-        mean: [0.0; 3],
-        std: [255.0; 3],
-    }
+/// To planes of f32, from 0 to 1.
+fn plan(operators: &str) -> anyhow::Result<Plan> {
+    let more = r#"{ op = "normalize", std = 255 }, { op = "layout", order = "nchw" }"#;
+    let spec: InputSpec = toml::from_str(&format!("tensor = \"images\"\ngraph = [{operators}, {more}]"))?;
+    Ok(spec.compile()?.plan)
 }

@@ -96,7 +96,7 @@ pub fn run(plan: &Plan<'_>) -> anyhow::Result<Measured> {
     let manifest = Manifest::find(&config.models, &config.detector)?;
     let stage = &config.stages[stage_index("detect").expect("the stage table has this stage")];
     let (processes, threads, nice) = (stage.processes, stage.threads, stage.nice);
-    let input = [manifest.input.width, manifest.input.height];
+    let input = [manifest.input.plan.width(), manifest.input.plan.height()];
 
     println!("bringing up the system: {}", plan.config.display());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -39,11 +39,11 @@ impl Detect {
             manifest.path().display(),
             head.raw_shapes()
         );
-        let tensor_bytes = manifest.input.tensor_bytes();
+        let tensor_bytes = manifest.input.plan.tensor_bytes();
         Ok(Self {
             gather: Gather::new(tensor_bytes, model.batch_max()),
             model,
-            dtype: manifest.input.dtype,
+            dtype: manifest.input.plan.dtype(),
             tensor_bytes,
             raw_bytes: raw::slot_bytes(head.raw_shapes()),
         })

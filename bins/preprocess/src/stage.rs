@@ -5,16 +5,13 @@
 use anyhow::Result;
 use framepipe_frame::{FrameError, RawFrame, TensorMap};
 use framepipe_pipeline::{Frame, Item, Needs, Plan, Pool, Process, Stage};
-use framepipe_vision::{
-    DataType, DecodeScale, Decoder, FrameView, Header, InputSpec, Limits, Preprocessor, RawView, ScalePolicy, probe,
-};
+use framepipe_vision::{DecodeScale, Decoder, FrameView, Header, Limits, Preprocessor, RawView, probe};
 
 /// The stage: the decoder, and the detector's input.
 pub struct Preprocess {
     limits: Limits,
     decoder: Decoder,
-    scale_policy: ScalePolicy,
-    tensor: TensorWriter,
+    preprocessor: Preprocessor,
     /// Largest decoded frame that is kept for the crops; 0: none is.
     kept_bytes_max: usize,
     /// Pixels of a frame that is not kept: grows to the largest, at most 3 times `limits.pixels_max`.
@@ -73,8 +70,7 @@ impl Preprocess {
         Ok(Self {
             limits: config.limits,
             decoder: Decoder::new(config.limits)?,
-            scale_policy: config.decode_scale,
-            tensor: TensorWriter::new(&plan.detector.input)?,
+            preprocessor: Preprocessor::new(plan.detector.input.plan)?,
             kept_bytes_max: if plan.attributes.is_empty() { 0 } else { image_slot_bytes },
             scratch: Vec::new(),
         })
@@ -82,22 +78,33 @@ impl Preprocess {
 
     fn preprocess(&mut self, frame: &mut Frame<'_>, pixels: &Pixels) -> Result<(), FrameError> {
         let encoded = frame.input(Pool::Encoded)?;
-        let Self { decoder, tensor, scratch, .. } = self;
+        let Self { decoder, preprocessor, scratch, .. } = self;
+        let bytes = preprocessor.plan().tensor_bytes();
         let tensor_map = match pixels {
             Pixels::Raw(raw) => {
                 let view = RawView::of(encoded, raw)?.packed()?;
-                frame.write_output(Pool::Tensor, |slot| Ok((tensor.bytes, tensor.write(&view, slot))))?
+                frame.write_output(Pool::Tensor, |slot| Ok((bytes, write(preprocessor, view, slot))))?
             }
             Pixels::Kept(original) => frame.write_outputs([Pool::Image, Pool::Tensor], |[image, slot]| {
                 let image_bytes = original.rgb_bytes(DecodeScale::Full);
                 let view = to_rgb(decoder, encoded, original, DecodeScale::Full, &mut image[..image_bytes])?;
-                Ok(([image_bytes, tensor.bytes], tensor.write(&view, slot)))
+                Ok(([image_bytes, bytes], write(preprocessor, view, slot)))
             })?,
+            // Sampled as it is decoded: rows that the tensor does not need are never made.
+            Pixels::Forgotten(Original::Encoded(header), scale) if Decoder::has_rows(header) => {
+                let mut rows = decoder.rows(encoded, header, *scale)?;
+                frame.write_output(Pool::Tensor, |slot| {
+                    let map = preprocessor.run(&mut rows, &mut slot[..bytes])?;
+                    // The rest is looked at, too: what is cut short is no image, wherever the cut is.
+                    rows.finish()?;
+                    Ok((bytes, map))
+                })?
+            }
             Pixels::Forgotten(original, scale) => {
                 let image_bytes = original.rgb_bytes(*scale);
                 scratch.resize(scratch.len().max(image_bytes), 0);
                 let view = to_rgb(decoder, encoded, original, *scale, &mut scratch[..image_bytes])?;
-                frame.write_output(Pool::Tensor, |slot| Ok((tensor.bytes, tensor.write(&view, slot))))?
+                frame.write_output(Pool::Tensor, |slot| Ok((bytes, write(preprocessor, view, slot))))?
             }
         };
         describe(frame, pixels, tensor_map);
@@ -109,7 +116,8 @@ impl Stage for Preprocess {
     type Plan = Pixels;
 
     fn plan(&mut self, frame: &mut Frame<'_>) -> Result<(Needs, Pixels), FrameError> {
-        let needs = Needs::NONE.and(Pool::Tensor, self.tensor.bytes);
+        let plan = self.preprocessor.plan();
+        let needs = Needs::NONE.and(Pool::Tensor, plan.tensor_bytes());
         let (encoded, raw) = (frame.input(Pool::Encoded)?, frame.request().raw);
         let original = if raw.is_raw() {
             match RawView::of(encoded, &raw)? {
@@ -117,16 +125,16 @@ impl Stage for Preprocess {
                 RawView::Planar(_) => Original::Planar(raw),
             }
         } else {
-            Original::Encoded(probe(encoded, &self.limits)?)
+            Original::Encoded(plan.header(probe(encoded, &self.limits)?))
         };
         // `probe` held it to `limits.pixels_max`, as ingest did raw frames.
         let image_bytes = original.rgb_bytes(DecodeScale::Full);
         if image_bytes <= self.kept_bytes_max {
             return Ok((needs.and(Pool::Image, image_bytes), Pixels::Kept(original)));
         }
-        let scale = match (original, self.scale_policy) {
-            (Original::Encoded(header), ScalePolicy::Auto) => self.tensor.preprocessor.decode_scale(&header),
-            (Original::Encoded(_), ScalePolicy::Exact) | (Original::Planar(_), _) => DecodeScale::Full,
+        let scale = match &original {
+            Original::Encoded(header) => plan.decode_scale(header),
+            Original::Planar(_) => DecodeScale::Full,
         };
         Ok((needs, Pixels::Forgotten(original, scale)))
     }
@@ -138,27 +146,11 @@ impl Stage for Preprocess {
     }
 }
 
-/// The detector's tensors.
-struct TensorWriter {
-    preprocessor: Preprocessor,
-    dtype: DataType,
-    /// Bytes of one tensor.
-    bytes: usize,
-}
-
-impl TensorWriter {
-    fn new(spec: &InputSpec) -> Result<Self> {
-        Ok(Self { preprocessor: Preprocessor::new(spec)?, dtype: spec.dtype, bytes: spec.tensor_bytes() })
-    }
-
-    /// Writes the tensor of `view` at the start of `slot`, which begins at a page and holds it.
-    fn write(&mut self, view: &FrameView<'_>, slot: &mut [u8]) -> TensorMap {
-        let tensor = &mut slot[..self.bytes];
-        match self.dtype {
-            DataType::F32 => self.preprocessor.run_f32(view, bytemuck::cast_slice_mut(tensor)),
-            DataType::U8 => self.preprocessor.run_u8(view, tensor),
-        }
-    }
+/// Writes the tensor of pixels that are there, at the start of `slot`, which begins at a page and holds it.
+fn write(preprocessor: &mut Preprocessor, mut view: FrameView<'_>, slot: &mut [u8]) -> TensorMap {
+    let bytes = preprocessor.plan().tensor_bytes();
+    let Ok(map) = preprocessor.run(&mut view, &mut slot[..bytes]);
+    map
 }
 
 /// Makes the RGB pixels of `original` in `image`, which holds them exactly.

@@ -18,9 +18,9 @@ pub struct TensorMap {
     pub scale_x: f32,
     /// Source pixels to one tensor pixel, vertically.
     pub scale_y: f32,
-    /// Columns of padding at the tensor's left.
+    /// Column of the tensor in which the source begins: below 0 where the tensor shows a part of it.
     pub pad_x: f32,
-    /// Rows of padding at the tensor's top.
+    /// Row of the tensor in which the source begins, likewise.
     pub pad_y: f32,
 }
 
@@ -100,7 +100,8 @@ impl Descriptor {
             let (width, height) = (self.source_width, self.source_height);
             return broken(format!("a source of {width}x{height}, kept {}x{}", self.kept_width, self.kept_height));
         }
-        if [scale_x, scale_y, pad_x, pad_y].iter().any(|number| !number.is_finite() || *number < 0.0) {
+        // A tensor of a part of the image begins left of its first pixel: padding may be negative.
+        if ![scale_x, scale_y, pad_x, pad_y].iter().all(|number| number.is_finite()) || scale_x < 0.0 || scale_y < 0.0 {
             return broken(format!("{:?}", self.tensor_map));
         }
         Ok(())

@@ -2,19 +2,16 @@
 
 use std::path::Path;
 
-use framepipe_vision::{DataType, InputSpec};
+use framepipe_vision::{DataType, Input};
 use ort::session::Session;
 use ort::value::{Outlet, TensorElementType, ValueType};
 
 use crate::InferError;
 
-/// Colour channels of an input tensor.
-const CHANNELS: usize = 3;
-
 /// What a model and its caller agreed on.
 #[derive(Debug)]
 pub(crate) struct Contract {
-    /// Sizes of one sample: channels, rows, columns.
+    /// Sizes of one sample, its batch left out.
     pub(crate) sample: [usize; 3],
     /// Type of the input's numbers.
     pub(crate) dtype: DataType,
@@ -23,13 +20,8 @@ pub(crate) struct Contract {
 }
 
 impl Contract {
-    pub(crate) fn check(
-        file: &Path,
-        session: &Session,
-        input: &InputSpec,
-        outputs: &[&str],
-    ) -> Result<Self, InferError> {
-        let sample = [CHANNELS, input.height as usize, input.width as usize];
+    pub(crate) fn check(file: &Path, session: &Session, input: &Input, outputs: &[&str]) -> Result<Self, InferError> {
+        let sample = input.plan.shape();
         let batch = check_input(file, session.inputs(), input, sample)?;
         for name in outputs {
             let outlet = find(file, "output", session.outputs(), name)?;
@@ -38,7 +30,7 @@ impl Contract {
                 return Err(mismatch(file, "output", outlet, "a tensor of f32".into()));
             }
         }
-        Ok(Self { sample, dtype: input.dtype, batch })
+        Ok(Self { sample, dtype: input.plan.dtype(), batch })
     }
 
     /// Numbers in one sample.
@@ -48,17 +40,12 @@ impl Contract {
 }
 
 /// Checks the one input and returns the batch that it is fixed to.
-fn check_input(
-    file: &Path,
-    inputs: &[Outlet],
-    spec: &InputSpec,
-    sample: [usize; 3],
-) -> Result<Option<usize>, InferError> {
+fn check_input(file: &Path, inputs: &[Outlet], spec: &Input, sample: [usize; 3]) -> Result<Option<usize>, InferError> {
     let outlet = find(file, "input", inputs, &spec.tensor)?;
     if inputs.len() > 1 {
         return Err(InferError::SeveralInputs { file: file.to_owned(), found: listed(inputs) });
     }
-    let (wanted, type_name) = match spec.dtype {
+    let (wanted, type_name) = match spec.plan.dtype() {
         DataType::F32 => (TensorElementType::Float32, "f32"),
         DataType::U8 => (TensorElementType::Uint8, "u8"),
     };

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use framepipe_vision::{DataType, InputSpec};
+use framepipe_vision::{DataType, Input};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue};
 use ort::value::TensorRef;
@@ -66,7 +66,7 @@ impl CpuModel {
     pub fn open(
         runtime: &Runtime,
         file: &Path,
-        input: &InputSpec,
+        input: &Input,
         outputs: &[&str],
         options: Options,
     ) -> Result<Self, InferError> {

@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 
 use framepipe_infer::{CpuModel, InferError, Options, Runtime, Samples};
-use framepipe_vision::{DataType, InputSpec};
+use framepipe_vision::Input;
 use support::*;
 
 fn ramp(batch: usize) -> Vec<f32> {
@@ -97,17 +97,19 @@ fn a_model_fixed_to_one_sample_clamps_the_batch() {
 fn a_contract_that_the_model_does_not_keep_is_named_at_open() {
     let file = File::new(&arithmetic(BATCH));
     let good = input("f32");
-    let refused = |input: &InputSpec, outputs: &[&str]| file.open(input, outputs, 1).unwrap_err().to_string();
+    let refused = |input: &Input, outputs: &[&str]| file.open(input, outputs, 1).unwrap_err().to_string();
 
-    let error = refused(&InputSpec { tensor: "pictures".into(), ..good.clone() }, &["sums"]);
+    let error = refused(&input_of("pictures", SIDE, "nchw", "f32"), &["sums"]);
     assert!(error.contains(r#"has no input "pictures", but "images""#), "{error}");
     let error = refused(&good, &["sums", "boxes"]);
     assert!(error.contains(r#"has no output "boxes", but "double", "sums", "counts""#), "{error}");
     let error = refused(&good, &["counts"]);
     assert!(error.contains(r#"the output "counts" is"#) && error.contains("not a tensor of f32"), "{error}");
-    let error = refused(&InputSpec { width: 5, ..good.clone() }, &["sums"]);
+    let error = refused(&input_of("images", 5, "nchw", "f32"), &["sums"]);
     assert!(error.contains("not a tensor of f32 [batch, 3, 4, 5]"), "{error}");
-    let error = refused(&InputSpec { dtype: DataType::U8, ..good.clone() }, &["sums"]);
+    let error = refused(&input_of("images", 5, "nhwc", "f32"), &["sums"]);
+    assert!(error.contains("not a tensor of f32 [batch, 4, 5, 3]"), "{error}");
+    let error = refused(&input("u8"), &["sums"]);
     assert!(error.contains("not a tensor of u8 [batch, 3, 4, 4]"), "{error}");
 
     let two_inputs = Graph::default()

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{JpegError, shim};
 
-/// The share of an image's size at which it is decoded.
+/// The share of an image's size at which it is decoded. 5/8 to 7/8, which libjpeg knows too, cost more than all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scale {
     /// All of it.
@@ -21,6 +21,23 @@ pub enum Scale {
     Quarter,
     /// 1/8.
     Eighth,
+}
+
+impl Scale {
+    /// Stored pixels of one side to a decoded pixel.
+    pub fn divisor(self) -> u32 {
+        match self {
+            Self::Full => 1,
+            Self::Half => 2,
+            Self::Quarter => 4,
+            Self::Eighth => 8,
+        }
+    }
+
+    /// Decoded pixels of a side. The last one may show less than its share of the image, whose edge is repeated then.
+    pub fn pixels_of(self, side: u32) -> u32 {
+        side.div_ceil(self.divisor())
+    }
 }
 
 /// What a pixel is given as.
@@ -81,12 +98,7 @@ impl Decompressor {
     /// Every [`JpegError`].
     pub fn start<'d>(&'d mut self, bytes: &'d [u8], options: &Options) -> Result<Rows<'d>, JpegError> {
         let shim_options = shim::Options {
-            divisor: match options.scale {
-                Scale::Full => 1,
-                Scale::Half => 2,
-                Scale::Quarter => 4,
-                Scale::Eighth => 8,
-            },
+            divisor: options.scale.divisor(),
             pixels: match options.pixels {
                 Pixels::Rgb => 0,
                 Pixels::Grey => 1,

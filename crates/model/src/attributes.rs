@@ -3,7 +3,6 @@
 use framepipe_frame::attributes::Kind;
 use framepipe_frame::raw::OUTPUT_COUNT_MAX;
 use framepipe_frame::{ErrorCode, FrameError};
-use framepipe_vision::{CropShape, CropSpec};
 use serde::Deserialize;
 
 use crate::detector::{LABEL_COUNT_MAX, highest};
@@ -16,19 +15,8 @@ use crate::{Manifest, ManifestError};
 pub struct AttributesSpec {
     /// Labels of the detections that it describes.
     pub applies_to: Vec<String>,
-    /// The [`CropSpec`]'s shape.
-    pub crop: CropShape,
-    /// The [`CropSpec`]'s margin.
-    pub margin: f32,
     /// What comes out.
     pub outputs: Vec<OutputSpec>,
-}
-
-impl AttributesSpec {
-    /// How a detection's crop is taken.
-    pub fn crop_spec(&self) -> CropSpec {
-        CropSpec { shape: self.crop, margin: self.margin }
-    }
 }
 
 /// One `[[attributes.outputs]]`.
@@ -102,7 +90,6 @@ impl AttributeHead {
         let check = Checker::new(&path);
         let classes = spec.applies_to.iter().map(String::as_str);
         check.require_names("attributes.applies_to", classes, 1, LABEL_COUNT_MAX)?;
-        spec.crop_spec().check().map_err(|error| check.error("attributes.margin", spec.margin, error))?;
         let tensors = spec.outputs.iter().map(|output| output.tensor.as_str());
         check.require_names("attributes.outputs.tensor", tensors, 1, OUTPUT_COUNT_MAX)?;
         let names = spec.outputs.iter().map(|output| output.name.as_str());

@@ -13,7 +13,7 @@ use std::fmt::Debug;
 use framepipe_frame::detections::Detection;
 use framepipe_frame::raw::{OUTPUT_COUNT_MAX, Output};
 use framepipe_frame::{ErrorCode, FrameError, TensorMap};
-use framepipe_vision::InputSpec;
+use framepipe_vision::Plan;
 use serde::Deserialize;
 
 pub use nanodet::NanodetSpec;
@@ -81,14 +81,14 @@ trait Head: Debug + Send + Sync {
 /// What a head is built for.
 struct Context<'a> {
     check: Checker<'a>,
-    input: &'a InputSpec,
+    plan: &'a Plan,
     label_count: usize,
 }
 
 impl Context<'_> {
     /// Rows and columns of the grid that `stride` makes of the input.
     fn grid(&self, key: &str, stride: usize) -> Result<(usize, usize), ManifestError> {
-        let (width, height) = (self.input.width as usize, self.input.height as usize);
+        let (width, height) = (self.plan.width() as usize, self.plan.height() as usize);
         let fits = stride > 0 && width.is_multiple_of(stride) && height.is_multiple_of(stride);
         let advice = format_args!("give a number of pixels that divides the input's {width}x{height}");
         self.check.require(fits, key, stride, advice)?;
@@ -159,7 +159,7 @@ impl Detector {
         let detections = spec.detections_max;
         check.require((1..=candidates).contains(&detections), "detector.detections_max", detections, advice)?;
 
-        let head = spec.head.build(&Context { check, input: &manifest.input, label_count: spec.labels.len() })?;
+        let head = spec.head.build(&Context { check, plan: &manifest.input.plan, label_count: spec.labels.len() })?;
         let names = head.outputs();
         check.require_names("detector.head", names.iter().map(String::as_str), 1, OUTPUT_COUNT_MAX)?;
         Ok(Self { shapes: head.raw_shapes(), names, head, score_threshold: spec.score_threshold })

@@ -1,6 +1,6 @@
 //! `models/<name>/<version>/manifest.toml`: what a model file is, where it came from, what goes in and comes out.
 //!
-//! Format: the top keys of [`Manifest`], `[input]` (an [`InputSpec`]), and exactly one of `[detector]`
+//! Format: the top keys of [`Manifest`], `[input]` (an [`InputSpec`], which lists the preprocess graph), and exactly one of `[detector]`
 //! ([`DetectorSpec`]) and `[attributes]` ([`AttributesSpec`]). Unknown keys are errors. A loaded manifest is a checked
 //! one: the head it describes can be built.
 
@@ -11,7 +11,7 @@ pub(crate) mod tests;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use framepipe_vision::InputSpec;
+use framepipe_vision::{Input, InputSpec};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -43,7 +43,7 @@ pub struct Manifest {
     /// One line about it.
     pub description: String,
     /// What goes in.
-    pub input: InputSpec,
+    pub input: Input,
     /// What comes out.
     pub task: Task,
 }
@@ -93,6 +93,8 @@ impl Manifest {
                 return Err(Checker::new(&path).error("detector, attributes", there, advice));
             }
         };
+        let input = written.input.compile();
+        let input = input.map_err(|source| ManifestError::Input { path: path.clone(), source })?;
         let manifest = Self {
             dir: dir.to_owned(),
             name: written.name,
@@ -102,7 +104,7 @@ impl Manifest {
             source: written.source,
             licence: written.licence,
             description: written.description,
-            input: written.input,
+            input,
             task,
         };
         manifest.check()?;
@@ -195,7 +197,11 @@ impl Manifest {
         let is_sum = self.sha256.len() == 64 && self.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         check.require(is_sum, "sha256", &self.sha256, "give the 64 lower-case hex digits that sha256sum prints")?;
         check.require_names("input.tensor", [self.input.tensor.as_str()], 1, 1)?;
-        self.input.check().map_err(|source| ManifestError::Input { path: path.clone(), source })?;
+        let fits = match &self.task {
+            Task::Detector(_) => self.input.plan.check_frame(),
+            Task::Attributes(_) => self.input.plan.crop_spec().map(drop),
+        };
+        fits.map_err(|source| ManifestError::Input { path: path.clone(), source })?;
         match &self.task {
             Task::Detector(_) => Detector::new(self).map(drop),
             Task::Attributes(_) => AttributeHead::new(self).map(drop),

@@ -7,7 +7,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
-use framepipe_vision::{Limits, ScalePolicy};
+use framepipe_vision::Limits;
 use serde::{Deserialize, Serialize};
 
 use crate::{STAGES, stage_index};
@@ -59,8 +59,6 @@ pub struct Config {
     pub detector: String,
     /// The attribute models' names.
     pub attributes: Vec<String>,
-    /// At what size frames are decoded that no crop is taken of.
-    pub decode_scale: ScalePolicy,
     /// Most crops of one frame, highest scores first.
     pub crops_max: u32,
     /// Most crops in one run of an attribute model.

@@ -90,7 +90,7 @@ fn geometry(config: &Config, detector: &Manifest, attributes: &[Manifest]) -> Re
     let mut pools = [PoolGeometry::default(); POOL_COUNT_MAX];
     for (pool, classes) in Pool::ALL.iter().zip(&config.pools) {
         let needed = match pool {
-            Pool::Tensor => detector.input.tensor_bytes(),
+            Pool::Tensor => detector.input.plan.tensor_bytes(),
             Pool::Raw => raw::slot_bytes(head.raw_shapes()),
             Pool::Detections => detections::slot_bytes(spec.detections_max),
             Pool::Encoded | Pool::Image | Pool::Attributes => 1,

@@ -3,12 +3,10 @@
 use framepipe_frame::detections::Detection;
 use serde::{Deserialize, Serialize};
 
-use crate::placement::Placement;
-use crate::sample::{Number, Sampler, Target, Window};
-use crate::{FrameView, InputSpec, InputSpecError, ResizePolicy};
-
-/// Largest margin of a [`CropSpec`].
-const MARGIN_MAX: f32 = 10.0;
+use crate::aim::Window;
+use crate::graph::{GraphError, Plan};
+use crate::sample::Sampler;
+use crate::{FrameView, Region};
 
 /// Which rectangle around a box is cropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,32 +18,13 @@ pub enum CropShape {
     Box,
 }
 
-/// What an attribute model sees of a detection: the `[crop]` table of its manifest.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What an attribute model sees of a detection: how its graph begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CropSpec {
     /// Square or box.
     pub shape: CropShape,
     /// How far each side moves outwards: of the box's own length (box), or of the longer one (square).
     pub margin: f32,
-}
-
-/// What is wrong with a [`CropSpec`].
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum CropSpecError {
-    /// The margin is negative, too large or no number.
-    #[error("crop margin {0}: must be 0 to {MARGIN_MAX}")]
-    Margin(f32),
-}
-
-impl CropSpec {
-    /// Checks what the types do not.
-    ///
-    /// # Errors
-    /// Where the margin is out of its range.
-    pub fn check(&self) -> Result<(), CropSpecError> {
-        if (0.0..=MARGIN_MAX).contains(&self.margin) { Ok(()) } else { Err(CropSpecError::Margin(self.margin)) }
-    }
 }
 
 /// A rectangle of the source in continuous pixels; it may reach over the image's edges.
@@ -102,52 +81,63 @@ fn pixel_at(x: f64, y: f64, width: u32, height: u32) -> Rect {
     Rect { x0, y0, x1: x0 + 1.0, y1: y0 + 1.0 }
 }
 
-/// Fits rectangles of frames into one model's input tensor, in one pass. Beyond the frame its edge is repeated.
+/// Makes one attribute model's tensors of what lies around detections, in one pass. Beyond the frame its edge is repeated.
 ///
-/// The spec's resize policy holds for the rectangle as it does for a whole frame. Nothing is allocated after the
-/// first crop.
+/// Nothing is allocated once the largest frame has been seen.
 #[derive(Debug)]
 pub struct Cropper {
-    target: Target,
-    policy: ResizePolicy,
+    plan: Plan,
+    spec: CropSpec,
     sampler: Sampler,
 }
 
 impl Cropper {
-    /// A cropper for this tensor.
+    /// A cropper for this plan.
     ///
     /// # Errors
-    /// Those of [`InputSpec::check`].
-    pub fn new(spec: &InputSpec) -> Result<Self, InputSpecError> {
-        spec.check()?;
-        Ok(Self { target: Target::new(spec), policy: spec.resize, sampler: Sampler::default() })
+    /// Where the plan is no crop's but a whole frame's.
+    pub fn new(plan: Plan) -> Result<Self, GraphError> {
+        Ok(Self { spec: plan.crop_spec()?, plan, sampler: Sampler::default() })
+    }
+
+    /// The rectangle that is cropped around `detection`, in a frame of `size`: see [`crop_rect`].
+    pub fn rect(&self, detection: &Detection, (width, height): (u32, u32)) -> Rect {
+        crop_rect(detection, &self.spec, width, height)
+    }
+
+    /// The pixels of a frame of `size` that a crop of `rect` reads.
+    pub fn reads(rect: &Rect, (width, height): (u32, u32)) -> Region {
+        let window = window(rect, (width, height));
+        // Half a pixel more for what is interpolated, and two pixels at least, where there are two.
+        let span = |from: f64, length: f64, all: u32| {
+            let most = f64::from(all.saturating_sub(2));
+            let first = (from - 1.0).floor().clamp(0.0, most);
+            (first as u32, (from + length + 1.0).ceil().clamp((first + 2.0).min(all.into()), all.into()) as u32)
+        };
+        let (left, right) = span(window.left, window.width, width);
+        let (top, bottom) = span(window.top, window.height, height);
+        Region { left, top, right, bottom }
     }
 
     /// Writes the tensor of `rect`, every number of it. A rectangle without area gives a pixel, as [`crop_rect`].
     ///
     /// # Panics
-    /// Where the spec's dtype is not f32, or `out` is not [`InputSpec::tensor_len`] long.
-    pub fn run_f32(&mut self, view: &FrameView<'_>, rect: &Rect, out: &mut [f32]) {
-        self.run(view, rect, out);
+    /// Where `tensor` is not [`Plan::tensor_bytes`] long or not aligned for its numbers; where the view is a part of its frame
+    /// that lacks some of what [`Self::reads`] says.
+    pub fn run(&mut self, view: &FrameView<'_>, rect: &Rect, tensor: &mut [u8]) {
+        let size = (view.width(), view.height());
+        let aim = self.plan.aim_at(window(rect, size), size);
+        let mut rows = *view;
+        self.sampler.aim(&aim, &rows);
+        let Ok(()) = self.sampler.write(&mut rows, &self.plan.tensor, tensor);
     }
+}
 
-    /// As [`Self::run_f32`], for a spec of dtype u8: grey levels, rounded.
-    ///
-    /// # Panics
-    /// Where the spec's dtype is not u8, or `out` is not [`InputSpec::tensor_len`] long.
-    pub fn run_u8(&mut self, view: &FrameView<'_>, rect: &Rect, out: &mut [u8]) {
-        self.run(view, rect, out);
-    }
-
-    fn run<T: Number>(&mut self, view: &FrameView<'_>, rect: &Rect, out: &mut [T]) {
-        let pixel = || pixel_at(f64::from(rect.x0), f64::from(rect.y0), view.width(), view.height());
-        let rect = if rect.has_area() { *rect } else { pixel() };
-        let [x0, y0, x1, y1] = [rect.x0, rect.y0, rect.x1, rect.y1].map(f64::from);
-        let window = Window { left: x0, top: y0, width: x1 - x0, height: y1 - y0 };
-        let place = Placement::new(self.policy, window.width, window.height, self.target.width, self.target.height);
-        self.sampler.aim(&window, (view.width(), view.height()), &place);
-        self.sampler.run(view, &self.target, &place, out);
-    }
+fn window(rect: &Rect, (width, height): (u32, u32)) -> Window {
+    let pixel = || pixel_at(f64::from(rect.x0), f64::from(rect.y0), width, height);
+    let rect = if rect.has_area() { *rect } else { pixel() };
+    let [x0, y0, x1, y1] = [rect.x0, rect.y0, rect.x1, rect.y1].map(f64::from);
+    Window { left: x0, top: y0, width: x1 - x0, height: y1 - y0 }
 }
 
 #[cfg(test)]

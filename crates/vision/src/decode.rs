@@ -6,42 +6,17 @@
 
 mod budget;
 mod jpeg;
-mod orient;
+pub(crate) mod orient;
 mod others;
 mod scale;
 
 use framepipe_frame::{ErrorCode, FrameError};
 
 pub use jpeg::JpegRows;
+pub(crate) use scale::at_least;
 pub use scale::{DecodeScale, ScalePolicy};
 
-use crate::{Format, Header, Limits};
-
-/// A rectangle of whole pixels, as they are stored: before orientation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Region {
-    /// The first column.
-    pub left: u32,
-    /// The first row.
-    pub top: u32,
-    /// Columns, at least 1.
-    pub width: u32,
-    /// Rows, at least 1.
-    pub height: u32,
-}
-
-impl Region {
-    /// Bytes of its pixels as RGB8.
-    pub fn rgb_bytes(&self) -> usize {
-        3 * self.width as usize * self.height as usize
-    }
-
-    fn is_within(&self, header: &Header) -> bool {
-        let ends_within =
-            |first: u32, count: u32, side: u32| count > 0 && first.checked_add(count).is_some_and(|end| end <= side);
-        ends_within(self.left, self.width, header.width) && ends_within(self.top, self.height, header.height)
-    }
-}
+use crate::{Format, Header, Limits, Region};
 
 /// Decodes images, one after another, into memory of the caller's.
 #[derive(Debug)]
@@ -75,7 +50,7 @@ impl Decoder {
         self.decode_scaled(bytes, header, DecodeScale::Full, out)
     }
 
-    /// As [`Self::decode_rgb`], at a fraction of the size, [`DecodeScale::rgb_bytes`] long. Of a JPEG only.
+    /// As [`Self::decode_rgb`], at a fraction of the size, [`Header::rgb_bytes`] long. Of a JPEG only.
     ///
     /// # Errors
     /// As there; [`ErrorCode::Internal`] for another format than JPEG at less than its full size.
@@ -87,7 +62,7 @@ impl Decoder {
         out: &mut [u8],
     ) -> Result<(), FrameError> {
         self.limits.check_size(header.width, header.height)?;
-        let rgb_bytes = scale.rgb_bytes(header);
+        let rgb_bytes = header.rgb_bytes(scale);
         if out.len() != rgb_bytes {
             return Err(FrameError::new(
                 ErrorCode::Internal,
@@ -113,8 +88,13 @@ impl Decoder {
         result
     }
 
+    /// True for what [`Self::rows`] and [`Self::decode_region`] read: JPEGs whose rows are those of the upright image.
+    pub fn has_rows(header: &Header) -> bool {
+        matches!(header.format, Format::Jpeg(_)) && header.orientation <= 1
+    }
+
     /// A JPEG's rows at `scale`, from the top; those that nobody asks for cost less. Upright images only
-    /// ([`Header::orientation`] 1). The bytes are read as the rows are: only [`JpegRows::finish`] tells whether the
+    /// ([`Self::has_rows`]). The bytes are read as the rows are: only [`JpegRows::finish`] tells whether the
     /// image is whole.
     ///
     /// # Errors
@@ -135,7 +115,7 @@ impl Decoder {
         self.jpeg.rows(bytes, header, scale)
     }
 
-    /// Writes a part of a JPEG as RGB8, as it is stored and at full size: [`Region::rgb_bytes`]. The pixels are those
+    /// Writes a part of a JPEG as RGB8, as it is stored (before orientation) and at full size: [`Region::rgb_bytes`]. The pixels are those
     /// of the whole image. What lies below is not read, and may be missing.
     ///
     /// # Errors
@@ -150,7 +130,7 @@ impl Decoder {
     ) -> Result<(), FrameError> {
         self.limits.check_size(header.width, header.height)?;
         check_is_jpeg(header)?;
-        if !region.is_within(header) || out.len() != region.rgb_bytes() {
+        if !region.is_within((header.width, header.height)) || out.len() != region.rgb_bytes() {
             let (width, height) = (header.width, header.height);
             let words = format!("{region:?} of {width}x{height} pixels into {} bytes", out.len());
             return Err(FrameError::new(ErrorCode::Internal, words));

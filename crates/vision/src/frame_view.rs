@@ -4,7 +4,7 @@
 
 use framepipe_frame::{ErrorCode, FrameError, RawFormat, RawFrame};
 
-use crate::{DecodeScale, YuvView};
+use crate::{DecodeScale, Region, YuvView};
 
 /// Order of a pixel's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +136,8 @@ pub struct FrameView<'a> {
     scale: DecodeScale,
     /// Pixels of the image before it was scaled.
     source: (u32, u32),
+    /// The first column and row that `data` has: not the image's first where only a part of it is there.
+    origin: (u32, u32),
 }
 
 impl<'a> FrameView<'a> {
@@ -157,6 +159,20 @@ impl<'a> FrameView<'a> {
         Ok(Self { scale, source, ..view })
     }
 
+    /// A part of an RGB8 image of `size`: the pixels of `region`, rows close together. It is for [`crate::Cropper`]: only
+    /// what lies in `region` can be read.
+    ///
+    /// # Errors
+    /// Where the region does not lie in the image, or its pixels not in `data`.
+    pub fn part(data: &'a [u8], size: (u32, u32), region: &Region) -> Result<Self, ViewError> {
+        let part = Self::rgb(data, region.width(), region.height())?;
+        if !region.is_within(size) {
+            let (width, height) = (region.right, region.bottom);
+            return Err(ViewError::Geometry { width, height, stride: u64::from(size.0) * 3 });
+        }
+        Ok(Self { width: size.0, height: size.1, source: size, origin: (region.left, region.top), ..part })
+    }
+
     fn new(data: &'a [u8], width: u32, height: u32, stride: u64, order: PixelOrder) -> Result<Self, ViewError> {
         let row = u64::from(width) * order.pixel_bytes() as u64;
         if width == 0 || height == 0 || stride < row {
@@ -169,7 +185,7 @@ impl<'a> FrameView<'a> {
             return Err(ViewError::Bytes { width, height, stride, needed, found });
         }
         let (scale, source) = (DecodeScale::Full, (width, height));
-        Ok(Self { data, width, height, stride: stride as usize, order, scale, source })
+        Ok(Self { data, width, height, stride: stride as usize, order, scale, source, origin: (0, 0) })
     }
 
     /// Pixels a row.
@@ -187,11 +203,14 @@ impl<'a> FrameView<'a> {
         self.source
     }
 
-    /// The columns and rows that the source's make at this scale, which need not be whole: the last pixel of a row may show
-    /// less than the others.
-    pub(crate) fn extent(&self) -> (f64, f64) {
-        let divisor = f64::from(self.scale.divisor());
-        (f64::from(self.source.0) / divisor, f64::from(self.source.1) / divisor)
+    /// The scale at which the image was decoded.
+    pub fn scale(&self) -> DecodeScale {
+        self.scale
+    }
+
+    /// The column at which rows begin.
+    pub fn first_column(&self) -> u32 {
+        self.origin.0
     }
 
     /// Order of a pixel's bytes.
@@ -199,13 +218,17 @@ impl<'a> FrameView<'a> {
         self.order
     }
 
-    /// The pixels of row `y`, without the bytes up to the next row.
+    /// The pixels of row `y` from [`Self::first_column`] on, without the bytes up to the next row.
     ///
     /// # Panics
     /// Where there is no such row.
     pub fn row(&self, y: u32) -> &'a [u8] {
-        assert!(y < self.height, "row {y} of {}", self.height);
-        &self.data[y as usize * self.stride..][..self.width as usize * self.order.pixel_bytes()]
+        let (left, top) = self.origin;
+        assert!((top..self.height).contains(&y), "row {y} of {top} to {}", self.height);
+        let row = &self.data[(y - top) as usize * self.stride..];
+        // Of a part, rows lie close together.
+        let pixel_bytes = self.order.pixel_bytes();
+        &row[..((self.width - left) as usize * pixel_bytes).min(self.stride)]
     }
 }
 

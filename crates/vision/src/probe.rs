@@ -11,7 +11,7 @@ mod webp;
 
 use framepipe_frame::{ErrorCode, FrameError};
 
-use crate::Limits;
+use crate::{DecodeScale, Limits};
 
 /// Colours of a JPEG, by its count of components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,11 @@ impl Header {
     /// Width and height when the image is the right way up: what [`crate::Decoder`] writes.
     pub fn oriented_size(&self) -> (u32, u32) {
         if self.orientation >= 5 { (self.height, self.width) } else { (self.width, self.height) }
+    }
+
+    /// Bytes of its RGB8, decoded at `scale`.
+    pub fn rgb_bytes(&self, scale: DecodeScale) -> usize {
+        3 * scale.pixels_of(self.width) as usize * scale.pixels_of(self.height) as usize
     }
 }
 

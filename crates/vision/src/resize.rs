@@ -1,94 +1,67 @@
-//! A frame's pixels to the detector's tensor.
+//! A whole frame's pixels to the tensor of a graph that begins with decode.
 
 use framepipe_frame::TensorMap;
 
-use crate::placement::Placement;
-use crate::sample::{self, Number, Sampler, Target, Window};
-use crate::{DecodeScale, FrameView, Header, InputSpec, InputSpecError, ResizePolicy};
+use crate::graph::{GraphError, Plan};
+use crate::rows::Rows;
+use crate::sample::Sampler;
 
-/// Fits frames into one model's input tensor: resize, colour order, normalisation, planes and padding in one pass.
+/// Makes one model's tensors of frames, in one pass.
 ///
-/// A frame that needs no scaling is not interpolated. Nothing is allocated unless a frame's size differs from the
-/// one before.
+/// Nothing is allocated unless a frame's size differs from the one before.
 #[derive(Debug)]
 pub struct Preprocessor {
-    target: Target,
-    policy: ResizePolicy,
-    aimed: Option<Aim>,
+    plan: Plan,
+    aimed: Option<Aimed>,
     sampler: Sampler,
 }
 
 /// What holds as long as frames have one size.
 #[derive(Clone, Copy, Debug)]
-struct Aim {
+struct Aimed {
     source: (u32, u32),
-    view: (u32, u32),
-    place: Placement,
+    size: (u32, u32),
     map: TensorMap,
-    scaled: bool,
 }
 
 impl Preprocessor {
-    /// A preprocessor for this tensor.
+    /// A preprocessor for this plan.
     ///
     /// # Errors
-    /// Those of [`InputSpec::check`].
-    pub fn new(spec: &InputSpec) -> Result<Self, InputSpecError> {
-        spec.check()?;
-        Ok(Self { target: Target::new(spec), policy: spec.resize, aimed: None, sampler: Sampler::default() })
+    /// Where the plan is no frame's but a crop's.
+    pub fn new(plan: Plan) -> Result<Self, GraphError> {
+        plan.check_frame()?;
+        Ok(Self { plan, aimed: None, sampler: Sampler::default() })
     }
 
-    /// Writes the tensor of `view`, every number of it.
+    /// What it does.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Writes the tensor of a frame, every number of it, and returns the way back from it to the frame's pixels.
+    ///
+    /// # Errors
+    /// Where a row cannot be had; `tensor` then holds anything.
     ///
     /// # Panics
-    /// Where the spec's dtype is not f32, or `out` is not [`InputSpec::tensor_len`] long.
-    pub fn run_f32(&mut self, view: &FrameView<'_>, out: &mut [f32]) -> TensorMap {
-        self.run(view, out)
+    /// Where `tensor` is not [`Plan::tensor_bytes`] long, or not aligned for its numbers.
+    pub fn run<R: Rows>(&mut self, rows: &mut R, tensor: &mut [u8]) -> Result<TensorMap, R::Error> {
+        let map = self.aim_at(rows);
+        self.sampler.write(rows, &self.plan.tensor, tensor)?;
+        Ok(map)
     }
 
-    /// As [`Self::run_f32`], for a spec of dtype u8: grey levels, rounded.
-    ///
-    /// # Panics
-    /// Where the spec's dtype is not u8, or `out` is not [`InputSpec::tensor_len`] long.
-    pub fn run_u8(&mut self, view: &FrameView<'_>, out: &mut [u8]) -> TensorMap {
-        self.run(view, out)
-    }
-
-    fn run<T: Number>(&mut self, view: &FrameView<'_>, out: &mut [T]) -> TensorMap {
-        let aim = self.aim_at(view);
-        if aim.scaled {
-            self.sampler.run(view, &self.target, &aim.place, out);
-        } else {
-            sample::copy(view, &self.target, &aim.place, out);
+    fn aim_at(&mut self, rows: &impl Rows) -> TensorMap {
+        let (source, size) = (rows.source_size(), rows.size());
+        if let Some(aimed) = self.aimed.filter(|aimed| (aimed.source, aimed.size) == (source, size)) {
+            return aimed.map;
         }
-        aim.map
-    }
-
-    /// The scale at which a JPEG may be decoded for this tensor: its picture is not enlarged.
-    pub fn decode_scale(&self, header: &Header) -> DecodeScale {
-        let place = self.place(header.oriented_size());
-        DecodeScale::at_least(header, place.width as u32, place.height as u32)
-    }
-
-    fn place(&self, (width, height): (u32, u32)) -> Placement {
-        let Target { width: tensor_width, height: tensor_height, .. } = self.target;
-        Placement::new(self.policy, f64::from(width), f64::from(height), tensor_width, tensor_height)
-    }
-
-    fn aim_at(&mut self, view: &FrameView<'_>) -> Aim {
-        let (source, pixels) = (view.source_size(), (view.width(), view.height()));
-        if let Some(aim) = self.aimed.filter(|aim| (aim.source, aim.view) == (source, pixels)) {
-            return aim;
-        }
-        let place = self.place(source);
-        let (width, height) = view.extent();
-        let scaled = (place.width as f64, place.height as f64) != (width, height);
-        if scaled {
-            self.sampler.aim(&Window { left: 0.0, top: 0.0, width, height }, pixels, &place);
-        }
-        let aim = Aim { source, view: pixels, place, map: place.tensor_map(source.0, source.1), scaled };
-        self.aimed = Some(aim);
-        aim
+        let aim = self.plan.aim(source);
+        self.sampler.aim(&aim.at_scale(rows.scale()), rows);
+        let map = aim.tensor_map();
+        self.aimed = Some(Aimed { source, size, map });
+        map
     }
 }
 

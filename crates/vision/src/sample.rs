@@ -1,41 +1,40 @@
-//! The one kernel: a rectangle of the source, sampled bilinearly, normalised and split into planes, in one pass.
+//! The one kernel: a rectangle of the source, sampled, normalised and laid out, in one pass.
 //!
-//! Siting is OpenCV's INTER_LINEAR: half-pixel centres, two taps, clamped at the image's edges. A source row that
-//! is needed is interpolated along its columns once, into a line of f32 planes; two such lines are kept, since
-//! neighbouring rows of the tensor mostly need the same ones. A row of the tensor is the blend of two lines.
-//! Where source and placement have the same size nothing is interpolated: see [`copy`].
+//! Two ways to sample. *Linear* is OpenCV's INTER_LINEAR: half-pixel centres, two taps, clamped at the edges. A source
+//! row that is needed is interpolated along its columns once, into a line of f32 planes; two such lines are kept, since
+//! neighbouring rows of the tensor mostly need the same ones. A row of the tensor is the blend of two lines. *Area*
+//! (`sample/area.rs`) is the mean of what a pixel covers. Where source and placement have the same size nothing is
+//! interpolated: see [`Sampler::copy`]. Source rows are asked for from the top down, and only those that are needed.
 
+mod area;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod instructions;
+mod taps;
 
 use std::ops::Range;
 
+use area::Area;
 pub(crate) use instructions::Instructions;
+use taps::{Axis, Tap};
 
-use crate::placement::Placement;
-use crate::{Color, DataType, FrameView, InputSpec, PixelOrder};
+use crate::PixelOrder;
+use crate::aim::{Aim, Placement};
+use crate::graph::plan::{Normal, Tensor};
+use crate::graph::{Color, DataType, Filter, Layout};
+use crate::rows::Rows;
 
-/// A rectangle of the source in continuous coordinates.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Window {
-    pub(crate) left: f64,
-    pub(crate) top: f64,
-    pub(crate) width: f64,
-    pub(crate) height: f64,
-}
+/// Source pixels to one of the tensor's beyond which two of them show too little of what it covers.
+const LINEAR_RATIO_MAX: f64 = 2.0;
 
-/// `number = level * scale + offset`, which is `(level - mean) / std`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Normal {
-    scale: f32,
-    offset: f32,
+/// Luma of ITU-R BT.601.
+#[inline(always)]
+pub(crate) fn luma([red, green, blue]: [f32; 3]) -> f32 {
+    0.299 * red + 0.587 * green + 0.114 * blue
 }
 
 /// A number that a tensor is made of.
 pub(crate) trait Number: Copy {
-    const TYPE: DataType;
-
     /// The number of a grey level between two whole ones.
     fn of_level(level: f32, normal: Normal) -> Self;
 
@@ -44,8 +43,6 @@ pub(crate) trait Number: Copy {
 }
 
 impl Number for f32 {
-    const TYPE: DataType = DataType::F32;
-
     #[inline(always)]
     fn of_level(level: f32, normal: Normal) -> Self {
         level * normal.scale + normal.offset
@@ -59,8 +56,6 @@ impl Number for f32 {
 }
 
 impl Number for u8 {
-    const TYPE: DataType = DataType::U8;
-
     #[inline(always)]
     fn of_level(level: f32, _: Normal) -> Self {
         // 2^23 leaves no bits for a fraction, so the sum is rounded and its lowest byte is the level. A cast
@@ -74,152 +69,174 @@ impl Number for u8 {
     }
 }
 
-/// What a spec asks of every tensor: size, order, normalisation, padding.
-#[derive(Clone, Debug)]
-pub(crate) struct Target {
-    pub(crate) width: usize,
-    pub(crate) height: usize,
-    dtype: DataType,
-    color: Color,
-    normals: [Normal; 3],
-    pad: [f32; 3],
-}
-
-/// One plane of a tensor, where its source channel finds it.
-struct Plane<'a, T> {
-    numbers: &'a mut [T],
-    normal: Normal,
-}
-
-impl Target {
-    /// `spec` was checked.
-    pub(crate) fn new(spec: &InputSpec) -> Self {
-        let normals = std::array::from_fn(|channel| Normal {
-            scale: 1.0 / spec.std[channel],
-            offset: -spec.mean[channel] / spec.std[channel],
-        });
-        Self {
-            width: spec.width as usize,
-            height: spec.height as usize,
-            dtype: spec.dtype,
-            color: spec.color,
-            normals,
-            pad: spec.pad,
-        }
-    }
-
+impl Tensor {
     /// Writes the padding around `place`.
     fn fill_padding<T: Number>(&self, place: &Placement, out: &mut [T]) {
-        for (channel, plane) in out.chunks_exact_mut(self.width * self.height).enumerate() {
-            let number = T::of_level(self.pad[channel], self.normals[channel]);
-            plane[..place.top * self.width].fill(number);
-            plane[(place.top + place.height) * self.width..].fill(number);
-            if place.width == self.width {
-                continue;
+        let pixel: [T; 3] = std::array::from_fn(|k| T::of_level(self.pad[k], self.normals[k]));
+        match self.layout {
+            Layout::Nchw => {
+                for (plane, number) in out.chunks_exact_mut(self.width * self.height).zip(pixel) {
+                    fill_around(plane, self.width, place, &[number]);
+                }
             }
-            for row in plane.chunks_exact_mut(self.width).skip(place.top).take(place.height) {
-                row[..place.left].fill(number);
-                row[place.left + place.width..].fill(number);
-            }
+            Layout::Nhwc => fill_around(out, self.width, place, &pixel[..self.channels()]),
         }
     }
 
-    /// The tensor's planes in the order in which pixels of `order` bring their channels.
-    fn planes<'a, T>(&self, order: PixelOrder, out: &'a mut [T]) -> [Plane<'a, T>; 3] {
-        let (first, rest) = out.split_at_mut(self.width * self.height);
-        let (second, third) = rest.split_at_mut(self.width * self.height);
-        let [a, b, c] = self.normals;
-        let mut planes = [
-            Plane { numbers: first, normal: a },
-            Plane { numbers: second, normal: b },
-            Plane { numbers: third, normal: c },
-        ];
-        if matches!((order, self.color), (PixelOrder::Rgb, Color::Bgr) | (PixelOrder::Bgr, Color::Rgb)) {
-            planes.reverse();
+    /// Which line of a source in `order`, of `lines` there are, the tensor's channel shows.
+    fn line_of(&self, channel: usize, order: PixelOrder, lines: usize) -> usize {
+        let reversed = matches!((order, self.color), (PixelOrder::Rgb, Color::Bgr) | (PixelOrder::Bgr, Color::Rgb));
+        match lines {
+            1 => 0,
+            _ if reversed => lines - 1 - channel,
+            _ => channel,
         }
-        planes
     }
 
-    /// Where the placement's row `y` lies in a plane.
-    fn row(&self, place: &Placement, y: usize) -> Range<usize> {
+    /// Where the placement's row `y` lies in rows of `pixel` numbers a pixel.
+    fn row(&self, place: &Placement, y: usize, pixel: usize) -> Range<usize> {
         let start = (place.top + y) * self.width + place.left;
-        start..start + place.width
-    }
-
-    fn check<T: Number>(&self, out: &[T]) {
-        assert_eq!(self.dtype, T::TYPE, "the spec's dtype and the function called");
-        assert_eq!(out.len(), 3 * self.width * self.height, "numbers in the tensor");
+        start * pixel..(start + place.width) * pixel
     }
 }
 
-/// The first of two neighbouring source pixels, and the second one's weight.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Tap {
-    first: u32,
-    weight: f32,
-}
-
-/// Fills `taps` for `count` pixels that span `extent` source pixels from `origin` on, of `source` there are.
-/// `first + 1` is a source pixel too, unless there is only one.
-fn set_taps(taps: &mut Vec<Tap>, origin: f64, extent: f64, count: usize, source: usize) {
-    let last = (source - 1) as f64;
-    let step = extent / count as f64;
-    taps.clear();
-    taps.extend((0..count).map(|index| {
-        let at = (origin + (index as f64 + 0.5) * step - 0.5).clamp(0.0, last);
-        let first = (at as usize).min(source.saturating_sub(2));
-        Tap { first: first as u32, weight: (at - first as f64) as f32 }
-    }));
+/// Fills rows of `width` pixels around `place`.
+fn fill_around<T: Copy>(rows: &mut [T], width: usize, place: &Placement, pixel: &[T]) {
+    let fill = |numbers: &mut [T]| match pixel {
+        [number] => numbers.fill(*number),
+        _ => numbers.chunks_exact_mut(pixel.len()).for_each(|to| to.copy_from_slice(pixel)),
+    };
+    let row = width * pixel.len();
+    fill(&mut rows[..place.top * row]);
+    fill(&mut rows[(place.top + place.height) * row..]);
+    if place.width == width {
+        return;
+    }
+    for row in rows.chunks_exact_mut(row).skip(place.top).take(place.height) {
+        fill(&mut row[..place.left * pixel.len()]);
+        fill(&mut row[(place.left + place.width) * pixel.len()..]);
+    }
 }
 
 /// In [`Sampler::held`]: no source row.
 const NO_ROW: u32 = u32::MAX;
 
+/// How the aim is sampled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Way {
+    /// Pixels of the tensor are the source's, from this column and row on.
+    Copy {
+        left: u32,
+        top: u32,
+    },
+    #[default]
+    Linear,
+    Area,
+}
+
 /// The kernel's tables and lines, kept from frame to frame.
 #[derive(Debug, Default)]
 pub(crate) struct Sampler {
+    way: Way,
+    place: Placement,
     columns: Vec<Tap>,
     rows: Vec<Tap>,
     /// Interpolated source rows, each in planes of `columns.len()`.
     lines: [Vec<f32>; 2],
     /// Which source rows the lines are.
     held: [u32; 2],
+    area: Area,
     instructions: Instructions,
 }
 
 impl Sampler {
-    /// Sets the tables for sampling `window` of a source of `source` pixels into `place`.
-    pub(crate) fn aim(&mut self, window: &Window, source: (u32, u32), place: &Placement) {
-        set_taps(&mut self.columns, window.left, window.width, place.width, source.0 as usize);
-        set_taps(&mut self.rows, window.top, window.height, place.height, source.1 as usize);
+    /// Sets the tables for sampling what `aim` says, in pixels of `rows`.
+    pub(crate) fn aim(&mut self, aim: &Aim, rows: &impl Rows) {
+        let (width, height) = rows.size();
+        let bounds = |from: f64, length: f64, source: u32| {
+            let start = (from as u32).min(source - 1);
+            start..((from + length) as u32).clamp(start + 1, source)
+        };
+        let columns = Axis {
+            origin: aim.window.left,
+            extent: aim.window.width,
+            count: aim.place.width,
+            bounds: bounds(aim.bounds.left, aim.bounds.width, width),
+            source: width,
+        };
+        let down = Axis {
+            origin: aim.window.top,
+            extent: aim.window.height,
+            count: aim.place.height,
+            bounds: bounds(aim.bounds.top, aim.bounds.height, height),
+            source: height,
+        };
+        let by_area = |axis: &Axis| match aim.filter {
+            Filter::Linear => false,
+            Filter::Auto => axis.ratio() > LINEAR_RATIO_MAX,
+            Filter::Area => axis.ratio() > 1.0,
+        };
+        self.place = aim.place;
+        self.way = if aim.is_copy() {
+            Way::Copy { left: aim.window.left as u32, top: aim.window.top as u32 }
+        } else if by_area(&columns) || by_area(&down) {
+            self.area.aim([(&columns, by_area(&columns)), (&down, by_area(&down))]);
+            Way::Area
+        } else {
+            Way::Linear
+        };
+        if self.way != Way::Area {
+            columns.set_linear(&mut self.columns, rows.first_column());
+            down.set_linear(&mut self.rows, 0);
+        }
         for line in &mut self.lines {
-            line.resize(3 * place.width, 0.0);
+            line.resize(line.len().max(3 * aim.place.width), 0.0);
         }
     }
 
-    /// Writes the whole tensor: the samples that [`Self::aim`] set, and padding around `place`, the same as there.
-    pub(crate) fn run<T: Number>(&mut self, view: &FrameView<'_>, target: &Target, place: &Placement, out: &mut [T]) {
-        target.check(out);
-        target.fill_padding(place, out);
-        let mut planes = target.planes(view.order(), out);
-        let grey = view.order() == PixelOrder::Grey;
-        self.held = [NO_ROW; 2];
-        for y in 0..place.height {
-            let weight = self.rows[y].weight;
-            self.hold(view, self.rows[y].first, weight);
-            let [upper, lower] = &self.lines;
-            let range = target.row(place, y);
-            for (channel, plane) in planes.iter_mut().enumerate() {
-                let start = if grey { 0 } else { channel * place.width };
-                let lines = [upper, lower].map(|line| &line[start..start + place.width]);
-                self.instructions.blend(&mut plane.numbers[range.clone()], lines, weight, plane.normal);
-            }
+    /// Writes the whole tensor: the samples that [`Self::aim`] set, and padding around them.
+    ///
+    /// # Errors
+    /// Where a row cannot be had.
+    ///
+    /// # Panics
+    /// Where the tensor has another length, or is not aligned for its numbers.
+    pub(crate) fn write<R: Rows>(&mut self, rows: &mut R, tensor: &Tensor, bytes: &mut [u8]) -> Result<(), R::Error> {
+        match tensor.dtype {
+            DataType::F32 => self.run::<R, f32>(rows, tensor, bytemuck::cast_slice_mut(bytes)),
+            DataType::U8 => self.run::<R, u8>(rows, tensor, bytes),
         }
+    }
+
+    fn run<R: Rows, T: Number>(&mut self, rows: &mut R, tensor: &Tensor, out: &mut [T]) -> Result<(), R::Error> {
+        assert_eq!(out.len(), tensor.len(), "numbers in the tensor");
+        tensor.fill_padding(&self.place, out);
+        let is_luma = tensor.luma && rows.order() != PixelOrder::Grey;
+        match self.way {
+            Way::Copy { left, top } if tensor.layout == Layout::Nchw && !is_luma => {
+                self.copy(rows, tensor, (left, top), out)
+            }
+            Way::Copy { .. } | Way::Linear => self.run_linear(rows, tensor, out),
+            Way::Area => self.run_area(rows, tensor, out),
+        }
+    }
+
+    fn run_linear<R: Rows, T: Number>(&mut self, rows: &mut R, tensor: &Tensor, out: &mut [T]) -> Result<(), R::Error> {
+        let order = rows.order();
+        let is_luma = tensor.luma && order != PixelOrder::Grey;
+        let count = if is_luma { 1 } else { order.pixel_bytes() };
+        self.held = [NO_ROW; 2];
+        for y in 0..self.place.height {
+            let Tap { first, weight } = self.rows[y];
+            self.hold(rows, first, weight, is_luma)?;
+            let [upper, lower] = &self.lines;
+            write_row(tensor, &self.place, y, (order, count), [upper, lower], weight, self.instructions, out);
+        }
+        Ok(())
     }
 
     /// Makes the first line the source row `first`, and the second the row below it unless it weighs nothing.
-    fn hold(&mut self, view: &FrameView<'_>, first: u32, weight: f32) {
+    fn hold<R: Rows>(&mut self, rows: &mut R, first: u32, weight: f32, is_luma: bool) -> Result<(), R::Error> {
         if self.held[1] == first {
             self.lines.swap(0, 1);
             self.held.swap(0, 1);
@@ -227,26 +244,125 @@ impl Sampler {
         let below = if weight == 0.0 { self.held[1] } else { first + 1 };
         for (line, row) in [first, below].into_iter().enumerate() {
             if self.held[line] != row {
-                interpolate(view, row, &self.columns, &mut self.lines[line], self.instructions);
+                let line_of = &mut self.lines[line];
+                interpolate(rows.order(), rows.size().0, rows.row(row)?, &self.columns, line_of, self.instructions);
+                if is_luma {
+                    make_luma(line_of, self.columns.len(), rows.order());
+                }
                 self.held[line] = row;
+            }
+        }
+        Ok(())
+    }
+
+    fn run_area<R: Rows, T: Number>(&mut self, rows: &mut R, tensor: &Tensor, out: &mut [T]) -> Result<(), R::Error> {
+        let order = rows.order();
+        let is_luma = tensor.luma && order != PixelOrder::Grey;
+        let count = if is_luma { 1 } else { order.pixel_bytes() };
+        for y in 0..self.place.height {
+            let line = &mut self.lines[0];
+            self.area.row(rows, y, line, self.instructions)?;
+            if is_luma {
+                make_luma(line, self.place.width, order);
+            }
+            write_row(tensor, &self.place, y, (order, count), [line, line], 0.0, self.instructions, out);
+        }
+        Ok(())
+    }
+
+    /// Writes planes from a source of the placement's size: pixels are only normalised and split.
+    fn copy<R: Rows, T: Number>(
+        &self,
+        rows: &mut R,
+        tensor: &Tensor,
+        (left, top): (u32, u32),
+        out: &mut [T],
+    ) -> Result<(), R::Error> {
+        let (order, place) = (rows.order(), &self.place);
+        let first = (left - rows.first_column()) as usize * order.pixel_bytes();
+        for y in 0..place.height {
+            let range = tensor.row(place, y, 1);
+            let row = &rows.row(top + y as u32)?[first..][..place.width * order.pixel_bytes()];
+            let planes = out.chunks_exact_mut(tensor.width * tensor.height);
+            if order == PixelOrder::Grey {
+                for (plane, normal) in planes.zip(tensor.normals) {
+                    for (number, level) in plane[range.clone()].iter_mut().zip(row) {
+                        *number = T::of_byte(u32::from(*level), normal);
+                    }
+                }
+                continue;
+            }
+            let mut planes = planes.map(|plane| &mut plane[range.clone()]);
+            let mut next = || planes.next().expect("a tensor of colours has three planes");
+            let mut planes = [next(), next(), next()];
+            let mut normals = tensor.normals;
+            if tensor.line_of(0, order, 3) == 2 {
+                planes.reverse();
+                normals.reverse();
+            }
+            self.instructions.split(row, planes, normals);
+        }
+        Ok(())
+    }
+}
+
+/// Writes the placement's row `y`: a blend of two lines of `count` planes, of pixels in `order`.
+#[allow(clippy::too_many_arguments, reason = "what a row is made of, and where it goes")]
+fn write_row<T: Number>(
+    tensor: &Tensor,
+    place: &Placement,
+    y: usize,
+    (order, count): (PixelOrder, usize),
+    lines: [&[f32]; 2],
+    weight: f32,
+    instructions: Instructions,
+    out: &mut [T],
+) {
+    let channels = tensor.channels();
+    let lines_of = |channel: usize| {
+        let start = tensor.line_of(channel, order, count) * place.width;
+        lines.map(|line| &line[start..start + place.width])
+    };
+    match tensor.layout {
+        Layout::Nchw => {
+            let range = tensor.row(place, y, 1);
+            for (channel, plane) in out.chunks_exact_mut(tensor.width * tensor.height).enumerate() {
+                let numbers = &mut plane[range.clone()];
+                instructions.blend(numbers, lines_of(channel), weight, tensor.normals[channel]);
+            }
+        }
+        Layout::Nhwc => {
+            let row = &mut out[tensor.row(place, y, channels)];
+            for channel in 0..channels {
+                let [upper, lower] = lines_of(channel);
+                let numbers = row.iter_mut().skip(channel).step_by(channels);
+                for ((number, upper), lower) in numbers.zip(upper).zip(lower) {
+                    *number = T::of_level(upper + (lower - upper) * weight, tensor.normals[channel]);
+                }
             }
         }
     }
 }
 
 /// Interpolates a source row along its columns, into one plane of `line` for each channel.
-fn interpolate(view: &FrameView<'_>, y: u32, columns: &[Tap], line: &mut [f32], instructions: Instructions) {
-    let row = view.row(y);
+fn interpolate(
+    order: PixelOrder,
+    width: u32,
+    row: &[u8],
+    columns: &[Tap],
+    line: &mut [f32],
+    instructions: Instructions,
+) {
     // Of an image one pixel wide both taps are that pixel.
     let mut twice = [0; 6];
-    let row = if view.width() > 1 {
+    let row = if width > 1 {
         row
     } else {
         twice[..row.len()].copy_from_slice(row);
         twice[row.len()..2 * row.len()].copy_from_slice(row);
         &twice
     };
-    if view.order() == PixelOrder::Grey {
+    if order == PixelOrder::Grey {
         for (tap, level) in columns.iter().zip(line) {
             let [first, second] = pair(row, tap.first as usize);
             *level = between(first, second, tap.weight);
@@ -256,6 +372,18 @@ fn interpolate(view: &FrameView<'_>, y: u32, columns: &[Tap], line: &mut [f32], 
     let (a, rest) = line.split_at_mut(columns.len());
     let (b, rest) = rest.split_at_mut(columns.len());
     instructions.interpolate(row, columns, [a, b, &mut rest[..columns.len()]]);
+}
+
+/// Makes the first plane of a line of colours their luma.
+fn make_luma(line: &mut [f32], width: usize, order: PixelOrder) {
+    let (first, rest) = line.split_at_mut(width);
+    let (second, third) = rest.split_at(width);
+    for ((first, second), third) in first.iter_mut().zip(second).zip(third) {
+        *first = match order {
+            PixelOrder::Bgr => luma([*third, *second, *first]),
+            PixelOrder::Rgb | PixelOrder::Grey => luma([*first, *second, *third]),
+        };
+    }
 }
 
 /// Interpolates a row of 3-byte pixels into planes.
@@ -285,29 +413,6 @@ fn blend_row<T: Number>(numbers: &mut [T], [upper, lower]: [&[f32]; 2], weight: 
 #[inline(always)]
 fn pair<const N: usize>(row: &[u8], at: usize) -> [u8; N] {
     *row[at..].first_chunk().expect("a tap and its neighbour lie in the row")
-}
-
-/// Writes the whole tensor from a source of `place`'s size: pixels are only normalised and split into planes.
-pub(crate) fn copy<T: Number>(view: &FrameView<'_>, target: &Target, place: &Placement, out: &mut [T]) {
-    let instructions = Instructions::default();
-    target.check(out);
-    debug_assert_eq!((view.width() as usize, view.height() as usize), (place.width, place.height));
-    target.fill_padding(place, out);
-    let mut planes = target.planes(view.order(), out);
-    for y in 0..view.height() {
-        let range = target.row(place, y as usize);
-        let row = view.row(y);
-        if view.order() == PixelOrder::Grey {
-            for plane in &mut planes {
-                for (number, level) in plane.numbers[range.clone()].iter_mut().zip(row) {
-                    *number = T::of_byte(u32::from(*level), plane.normal);
-                }
-            }
-        } else {
-            let normals = planes.each_ref().map(|plane| plane.normal);
-            instructions.split(row, planes.each_mut().map(|plane| &mut plane.numbers[range.clone()]), normals);
-        }
-    }
 }
 
 /// Splits a row of 3-byte pixels into planes. Four pixels at a time as words: the compiler makes vector

@@ -5,7 +5,7 @@ mod onnx;
 use std::path::{Path, PathBuf};
 
 use framepipe_infer::{CpuModel, InferError, Options, Runtime};
-use framepipe_vision::InputSpec;
+use framepipe_vision::{Input, InputSpec};
 
 pub use onnx::Size::{Fixed, Open};
 pub use onnx::{F32, Graph, I64, Size, U8};
@@ -35,21 +35,24 @@ pub fn runtime() -> Runtime {
 }
 
 /// An image of `dtype`.
-pub fn input(dtype: &str) -> InputSpec {
-    toml::from_str(&format!(
+pub fn input(dtype: &str) -> Input {
+    input_of("images", SIDE, "nchw", dtype)
+}
+
+/// A tensor of `width` x [`SIDE`] pixels.
+pub fn input_of(tensor: &str, width: usize, order: &str, dtype: &str) -> Input {
+    let table = format!(
         r#"
-        tensor = "images"
-        width = {SIDE}
-        height = {SIDE}
-        layout = "nchw"
-        dtype = "{dtype}"
-        color = "rgb"
-        resize = "stretch"
-        mean = [0, 0, 0]
-        std = [1, 1, 1]
+        tensor = {tensor:?}
+        graph = [
+            {{ op = "decode" }},
+            {{ op = "resize", fit = "stretch", width = {width}, height = {SIDE} }},
+            {{ op = "layout", order = {order:?} }},
+            {{ op = "cast", dtype = {dtype:?} }},
+        ]
         "#
-    ))
-    .expect("a valid table")
+    );
+    toml::from_str::<InputSpec>(&table).expect("a valid table").compile().expect("a valid graph")
 }
 
 /// `double` = 2 * images; `sums` = the sums of all 3x3 windows over all channels; `counts` = images as integers.
@@ -95,7 +98,7 @@ impl File {
         self.0.path().join("model.onnx")
     }
 
-    pub fn open(&self, input: &InputSpec, outputs: &[&str], batch_max: usize) -> Result<CpuModel, InferError> {
+    pub fn open(&self, input: &Input, outputs: &[&str], batch_max: usize) -> Result<CpuModel, InferError> {
         let options = Options { threads: 1, batch_max };
         CpuModel::open(&runtime(), &self.path(), input, outputs, options)
     }

@@ -34,13 +34,13 @@ pub enum ManifestError {
         /// What to change.
         advice: String,
     },
-    /// An `[input]` that no tensor can be made of.
-    #[error("{path}: {source}")]
+    /// A preprocess graph that cannot be.
+    #[error("{path}: input.{source}")]
     Input {
         /// The manifest.
         path: PathBuf,
-        /// The key, its value and what it must be.
-        source: framepipe_vision::InputSpecError,
+        /// The operator, what is wrong and what to change.
+        source: framepipe_vision::GraphError,
     },
     /// No folder of that name holds a model.
     #[error(

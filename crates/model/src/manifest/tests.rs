@@ -11,14 +11,13 @@ licence = "MIT"
 description = "finds"
 [input]
 tensor = "images"
-width = 416
-height = 416
-layout = "nchw"
-dtype = "f32"
-color = "bgr"
-resize = "stretch"
-mean = [0, 0, 0]
-std = [1, 1, 1]
+graph = [
+    { op = "decode" },
+    { op = "resize", fit = "stretch", width = 416, height = 416 },
+    { op = "convert", color = "bgr" },
+    { op = "normalize", mean = 0, std = [1, 1, 1] },
+    { op = "layout", order = "nchw" },
+]
 [detector]
 labels = ["person", "car"]
 score_threshold = 0.35
@@ -41,8 +40,6 @@ const RESNET: &str = "[detector.head.resnet_anchor]\noutputs = [\"o0\", \"o1\"]\
 pub(crate) const ATTRIBUTES: &str = r#"
 [attributes]
 applies_to = ["face"]
-crop = "square"
-margin = 0.15
 [[attributes.outputs]]
 tensor = "age"
 name = "age"
@@ -69,9 +66,12 @@ name = "mood"
 kind = { class = { activation = "softmax", labels = ["calm", "glad", "sad"] } }
 "#;
 
+const CROP: &str = "op = \"crop\", detection = \"square\", margin = 0.15";
+
 /// The manifest of an attribute model with these sections.
 pub(crate) fn with_attributes(attributes: &str) -> String {
-    format!("{}{attributes}", &DETECTOR[..DETECTOR.find("[detector]").expect("it is there")])
+    let detector = DETECTOR.replace("op = \"decode\"", CROP);
+    format!("{}{attributes}", &detector[..detector.find("[detector]").expect("it is there")])
 }
 
 /// Loads a manifest of this text.
@@ -93,7 +93,7 @@ fn error_of(text: &str, from: &str, to: &str) -> String {
 #[test]
 fn a_manifest_says_what_its_file_says() {
     let manifest = load(DETECTOR).unwrap();
-    assert_eq!((manifest.name.as_str(), manifest.version, manifest.input.width), ("finder", 3, 416));
+    assert_eq!((manifest.name.as_str(), manifest.version, manifest.input.plan.width()), ("finder", 3, 416));
     assert_eq!(manifest.detector().unwrap().labels, ["person", "car"]);
     assert_eq!(manifest.model_path(), manifest.dir.join("model.onnx"));
     let words = manifest.attributes().unwrap_err().to_string();
@@ -102,7 +102,7 @@ fn a_manifest_says_what_its_file_says() {
     let manifest = load(&with_attributes(ATTRIBUTES)).unwrap();
     let spec = manifest.attributes().unwrap();
     assert_eq!(spec.outputs[4].name, "embedding");
-    assert_eq!(spec.crop_spec().margin, 0.15);
+    assert_eq!(manifest.input.plan.crop_spec().unwrap().margin, 0.15);
     assert!(manifest.detector().unwrap_err().to_string().contains("no [detector] section"));
     for head in [YOLOV2, RESNET] {
         load(&DETECTOR.replace(NANODET, head)).unwrap();
@@ -111,7 +111,7 @@ fn a_manifest_says_what_its_file_says() {
 
 #[test]
 fn a_key_too_many_or_too_few_is_shown_with_its_line() {
-    let places = [("name = ", 2), ("tensor = ", 10), ("labels = ", 20), ("bins = ", 29)];
+    let places = [("name = ", 2), ("tensor = ", 10), ("labels = ", 18), ("bins = ", 27)];
     for (key, line) in places {
         let words = error_of(DETECTOR, key, &format!("colour = 1\n{key}"));
         assert!(words.contains("colour") && words.contains(&format!("line {line}")), "{words}");
@@ -129,7 +129,6 @@ fn a_key_too_many_or_too_few_is_shown_with_its_line() {
         ("number = {}", "number = { unit = \"m\" }"),
         ("step = 1.0", "step = 1.0, last = 9"),
         ("\"softmax\"", "\"relu\""),
-        ("\"square\"", "\"round\""),
     ] {
         assert!(error_of(&attributes, from, to).contains("line "), "{to}");
     }
@@ -152,8 +151,9 @@ fn a_value_that_cannot_be_right_is_named_with_its_key() {
         ("9372c4", "9372C4", "64 lower-case hex digits"),
         ("9372c4", "9372c", "sha256"),
         ("tensor = \"images\"", "tensor = \"\"", "input.tensor"),
-        ("width = 416", "width = 0", "0x416"),
-        ("std = [1, 1, 1]", "std = [1, 0, 1]", "std [1.0, 0.0, 1.0]"),
+        ("width = 416", "width = 0", "input.graph[1] (resize): width = 0"),
+        ("std = [1, 1, 1]", "std = [1, 0, 1]", "input.graph[3] (normalize): std = [1.0, 0.0, 1.0]"),
+        ("op = \"decode\"", "op = \"crop\", detection = \"square\"", "a detector's begins with decode"),
         ("\"person\", \"car\"", "", "detector.labels = []"),
         ("\"car\"", "\"person\"", "\"person\" stands there twice"),
         ("\"car\"", "\" \"", "detector.labels"),
@@ -195,7 +195,8 @@ fn a_value_that_cannot_be_right_is_named_with_its_key() {
     }
     let attributes = [
         ("[\"face\"]", "[]", "attributes.applies_to = []"),
-        ("margin = 0.15", "margin = -1", "attributes.margin = -1.0"),
+        ("margin = 0.15", "margin = -1", "input.graph[0] (crop): margin = -1"),
+        (CROP, "op = \"decode\"", "an attribute model's begins with crop"),
         ("name = \"mask\"", "name = \"age\"", "attributes.outputs.name"),
         ("tensor = \"mask\"", "tensor = \"age\"", "attributes.outputs.tensor"),
         ("[\"no\", \"yes\"]", "[\"no\"]", "attributes.outputs[2].kind.binary.labels = [\"no\"]: give 2 to 2 names"),

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
-use framepipe_vision::{Limits, ScalePolicy};
+use framepipe_vision::Limits;
 use serde::Deserialize;
 
 use super::{Config, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig, bytes};
@@ -37,8 +37,6 @@ struct RawPipeline {
     detector: String,
     #[serde(default)]
     attributes: Vec<String>,
-    #[serde(default)]
-    decode_scale: ScalePolicy,
     #[serde(default = "defaults::crops_max")]
     crops_max: u32,
     #[serde(default = "defaults::crop_batch_max")]
@@ -203,7 +201,6 @@ impl Raw {
             detector: self.pipeline.detector,
             attributes: self.pipeline.attributes,
             crops_max: self.pipeline.crops_max,
-            decode_scale: self.pipeline.decode_scale,
             crop_batch_max: self.pipeline.crop_batch_max,
             attempts_max: self.pipeline.attempts_max,
             frames_max: self.server.frames_max,

@@ -1,8 +1,22 @@
 use super::*;
-use crate::input::tests::plain;
-use crate::sample::tests::{assert_close, frames, reference, specs};
-use crate::{DataType, Preprocessor};
+use crate::graph::tests::{compile, numbers};
+use crate::sample::tests::{Frame, frames, noise};
 use proptest::prelude::*;
+
+/// The crop of a detection stretched to planes of f32.
+fn cropper(shape: &str, width: u32, height: u32, filter: &str) -> Cropper {
+    let plan = compile(&format!(
+        r#"{{ op = "crop", detection = {shape:?} }},
+        {{ op = "resize", fit = "stretch", width = {width}, height = {height}, filter = {filter:?} }},
+        {{ op = "layout", order = "nchw" }}, {{ op = "cast", dtype = "f32" }}"#
+    ));
+    Cropper::new(plan.unwrap()).unwrap()
+}
+
+fn run(cropper: &mut Cropper, view: &FrameView<'_>, rect: &Rect) -> Vec<f32> {
+    let plan = cropper.plan.clone();
+    numbers(&plan, |tensor| cropper.run(view, rect, tensor))
+}
 
 fn detection(x0: f32, y0: f32, x1: f32, y1: f32) -> Detection {
     Detection { class: 0, score: 1.0, x0, y0, x1, y1 }
@@ -10,17 +24,6 @@ fn detection(x0: f32, y0: f32, x1: f32, y1: f32) -> Detection {
 
 const SQUARE: CropSpec = CropSpec { shape: CropShape::Square, margin: 0.1 };
 const BOX: CropSpec = CropSpec { shape: CropShape::Box, margin: 0.1 };
-
-#[test]
-fn the_table_is_read_and_its_margin_checked() {
-    assert_eq!(toml::from_str::<CropSpec>("shape = \"square\"\nmargin = 0.1").unwrap(), SQUARE);
-    assert!(toml::from_str::<CropSpec>("shape = \"box\"\nmargin = 0\nfoo = 1").is_err());
-    assert_eq!(SQUARE.check(), Ok(()));
-    for margin in [-0.1, 11.0, f32::INFINITY] {
-        assert_eq!(CropSpec { margin, ..BOX }.check(), Err(CropSpecError::Margin(margin)));
-    }
-    assert!(CropSpec { margin: f32::NAN, ..BOX }.check().is_err());
-}
 
 #[test]
 fn a_square_has_the_longer_side_and_a_box_its_own() {
@@ -55,61 +58,64 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn a_crop_equals_its_naive_twin(
-        frame in frames(30),
-        spec in specs(30),
-        corner in (-20.0f32..40.0, -20.0f32..40.0),
-        size in (0.1f32..50.0, 0.1f32..50.0),
-    ) {
-        let rect = Rect { x0: corner.0, y0: corner.1, x1: corner.0 + size.0, y1: corner.1 + size.1 };
-        let [x0, y0, x1, y1] = [rect.x0, rect.y0, rect.x1, rect.y1].map(f64::from);
-        let window = Window { left: x0, top: y0, width: x1 - x0, height: y1 - y0 };
-        let place =
-            Placement::new(spec.resize, window.width, window.height, spec.width as usize, spec.height as usize);
-        let mut out = vec![f32::NAN; spec.tensor_len()];
-        let mut cropper = Cropper::new(&spec).unwrap();
-        cropper.run_f32(&frame.view(), &rect, &mut out);
-        assert_close(&out, &reference(&frame, &spec, &window, &place), &spec);
-    }
-
-    #[test]
-    fn a_crop_of_the_whole_frame_is_the_frames_tensor(frame in frames(30), spec in specs(30)) {
-        let rect = Rect { x0: 0.0, y0: 0.0, x1: frame.raw.width as f32, y1: frame.raw.height as f32 };
-        let mut cropped = vec![f32::NAN; spec.tensor_len()];
-        let mut resized = cropped.clone();
-        Cropper::new(&spec).unwrap().run_f32(&frame.view(), &rect, &mut cropped);
-        Preprocessor::new(&spec).unwrap().run_f32(&frame.view(), &mut resized);
-        prop_assert_eq!(cropped, resized);
-    }
-
-    #[test]
     fn no_numbers_of_a_box_make_a_crop_panic_or_leave_a_gap(
         frame in frames(8),
         corners in prop::array::uniform4(any::<f32>()),
         margin in any::<f32>(),
     ) {
         let [x0, y0, x1, y1] = corners;
-        let spec = plain(5, 4);
-        let mut cropper = Cropper::new(&spec).unwrap();
-        for shape in [CropShape::Square, CropShape::Box] {
-            let found = detection(x0, y0, x1, y1);
-            let rect = crop_rect(&found, &CropSpec { shape, margin }, frame.raw.width, frame.raw.height);
-            for rect in [rect, Rect { x0, y0, x1, y1 }] {
-                let mut out = vec![f32::NAN; spec.tensor_len()];
-                cropper.run_f32(&frame.view(), &rect, &mut out);
-                prop_assert!(out.iter().all(|level| (0.0..=255.0).contains(level)), "{:?}", rect);
+        for filter in ["linear", "area"] {
+            let mut cropper = cropper("square", 5, 4, filter);
+            for shape in [CropShape::Square, CropShape::Box] {
+                let found = detection(x0, y0, x1, y1);
+                let rect = crop_rect(&found, &CropSpec { shape, margin }, frame.raw.width, frame.raw.height);
+                for rect in [rect, Rect { x0, y0, x1, y1 }] {
+                    let out = run(&mut cropper, &frame.view(), &rect);
+                    prop_assert!(out.iter().all(|level| (-0.01..=255.01).contains(level)), "{:?} {:?}", rect, out);
+                }
             }
         }
     }
+
+    #[test]
+    fn the_part_of_a_frame_that_a_crop_reads_gives_what_the_frame_gives(
+        width in 1u32..40,
+        height in 1u32..40,
+        corner in (-20.0f32..50.0, -20.0f32..50.0),
+        size in (0.1f32..50.0, 0.1f32..50.0),
+        filter in prop_oneof![Just("linear"), Just("area")],
+    ) {
+        let frame = Frame::rgb(width, height, noise(9, (3 * width * height) as usize));
+        let rect = Rect { x0: corner.0, y0: corner.1, x1: corner.0 + size.0, y1: corner.1 + size.1 };
+        let region = Cropper::reads(&rect, (width, height));
+        let rows = (region.top..region.bottom).flat_map(|y| {
+            frame.view().row(y)[3 * region.left as usize..3 * region.right as usize].iter().copied()
+        });
+        let pixels: Vec<u8> = rows.collect();
+        let part = FrameView::part(&pixels, (width, height), &region).unwrap();
+        let mut cropper = cropper("box", 7, 6, filter);
+        prop_assert_eq!(run(&mut cropper, &part, &rect), run(&mut cropper, &frame.view(), &rect));
+    }
+}
+
+#[test]
+fn a_crop_has_its_models_shape_and_margin() {
+    let plan = compile(
+        r#"{ op = "crop", detection = "square", margin = 0.1 }, { op = "resize", fit = "stretch", width = 4, height = 4 }"#,
+    );
+    let cropper = Cropper::new(plan.unwrap()).unwrap();
+    let found = detection(100.0, 100.0, 120.0, 200.0);
+    assert_eq!(cropper.rect(&found, (640, 480)), crop_rect(&found, &SQUARE, 640, 480));
 }
 
 #[test]
 fn u8_crops_hold_grey_levels() {
     let data: Vec<u8> = (0..48).collect();
     let view = FrameView::rgb(&data, 4, 4).unwrap();
-    let spec = InputSpec { dtype: DataType::U8, ..plain(1, 1) };
+    let plan =
+        compile(r#"{ op = "crop", detection = "box" }, { op = "resize", fit = "stretch", width = 1, height = 1 }"#);
     let mut out = [0; 3];
     let pixel = Rect { x0: 2.0, y0: 1.0, x1: 3.0, y1: 2.0 };
-    Cropper::new(&spec).unwrap().run_u8(&view, &pixel, &mut out);
+    Cropper::new(plan.unwrap()).unwrap().run(&view, &pixel, &mut out);
     assert_eq!(out, [18, 19, 20]);
 }

@@ -6,8 +6,8 @@
 use framepipe_frame::{ErrorCode, FrameError};
 use framepipe_jpeg::{Decompressor, JpegError, Options, Pixels, Rows};
 
-use super::{DecodeScale, Region, budget, check_same_size};
-use crate::{Format, Header, JpegColor, Limits};
+use super::{DecodeScale, budget, check_same_size};
+use crate::{Format, Header, JpegColor, Limits, PixelOrder, Region};
 
 const RGB_BYTES: usize = 3;
 const CMYK_BYTES: usize = 4;
@@ -57,7 +57,7 @@ impl Jpeg {
     ) -> Result<JpegRows<'d>, FrameError> {
         let (rows, row) = self.start(bytes, header, scale)?;
         let row = first_bytes(row, RGB_BYTES * rows.rows.width() as usize);
-        Ok(JpegRows { rows, row, held: None })
+        Ok(JpegRows { rows, row, held: None, scale })
     }
 
     pub(super) fn decode_region(
@@ -70,10 +70,10 @@ impl Jpeg {
         let (mut rows, row) = self.start(bytes, header, DecodeScale::Full)?;
         let beside = GROUPS_BESIDE * rows.rows.column_group();
         let left = region.left.saturating_sub(beside);
-        let right = (region.left + region.width + beside).min(header.width);
+        let right = region.right.saturating_add(beside).min(header.width);
         let (left, width) = rows.rows.crop(left, right - left).map_err(frame_error)?;
         let row = first_bytes(row, RGB_BYTES * width as usize);
-        let (from, row_bytes) = (RGB_BYTES * (region.left - left) as usize, RGB_BYTES * region.width as usize);
+        let (from, row_bytes) = (RGB_BYTES * (region.left - left) as usize, RGB_BYTES * region.width() as usize);
         rows.rows.skip(region.top);
         for to in out.chunks_exact_mut(row_bytes) {
             rows.read(row)?;
@@ -91,7 +91,7 @@ impl Jpeg {
     ) -> Result<(RgbRows<'d>, &'d mut Vec<u8>), FrameError> {
         let is_cmyk = header.format == Format::Jpeg(JpegColor::Cmyk);
         let options = Options {
-            scale: scale.of_jpeg(),
+            scale,
             pixels: if is_cmyk { Pixels::Cmyk } else { Pixels::Rgb },
             scans_max: self.scans_max,
             cpu_ms_max: self.cpu_ms_max,
@@ -137,28 +137,47 @@ pub struct JpegRows<'d> {
     row: &'d mut [u8],
     /// Which row `row` is.
     held: Option<u32>,
+    scale: DecodeScale,
 }
 
 impl JpegRows<'_> {
-    /// Pixels of a row, at the scale.
-    pub fn width(&self) -> u32 {
-        self.rows.rows.width()
-    }
-
-    /// Rows, at the scale.
-    pub fn height(&self) -> u32 {
-        self.rows.rows.height()
-    }
-
-    /// Row `y`: the last one again, or one below it. Those between are left out.
+    /// Reads the rest of the file, without its pixels: whatever rows were asked for, the image is whole.
     ///
     /// # Errors
+    /// As [`crate::Decoder::decode_rgb`].
+    pub fn finish(self) -> Result<(), FrameError> {
+        self.rows.finish()
+    }
+}
+
+/// Rows that are left out between two cost less.
+impl crate::Rows for JpegRows<'_> {
+    type Error = FrameError;
+
+    fn size(&self) -> (u32, u32) {
+        (self.rows.rows.width(), self.rows.rows.height())
+    }
+
+    fn source_size(&self) -> (u32, u32) {
+        self.rows.rows.stored_size()
+    }
+
+    fn scale(&self) -> DecodeScale {
+        self.scale
+    }
+
+    fn order(&self) -> PixelOrder {
+        PixelOrder::Rgb
+    }
+
+    /// # Errors
     /// As [`crate::Decoder::decode_rgb`]; [`ErrorCode::Internal`] for a row above the last one or below the image.
-    pub fn row(&mut self, y: u32) -> Result<&[u8], FrameError> {
+    fn row(&mut self, y: u32) -> Result<&[u8], FrameError> {
         if self.held != Some(y) {
             let next = self.rows.rows.next_row();
-            if y < next || y >= self.height() {
-                let words = format!("row {y} of {} where {next} is next", self.height());
+            let height = self.rows.rows.height();
+            if y < next || y >= height {
+                let words = format!("row {y} of {height} where {next} is next");
                 return Err(FrameError::new(ErrorCode::Internal, words));
             }
             self.held = None;
@@ -167,14 +186,6 @@ impl JpegRows<'_> {
             self.held = Some(y);
         }
         Ok(self.row)
-    }
-
-    /// Reads the rest of the file, without its pixels: whatever rows were asked for, the image is whole.
-    ///
-    /// # Errors
-    /// As [`crate::Decoder::decode_rgb`].
-    pub fn finish(self) -> Result<(), FrameError> {
-        self.rows.finish()
     }
 }
 

@@ -5,7 +5,7 @@ const PIXEL_BYTES: usize = 3;
 const TILE: usize = 32;
 
 /// Writes `stored` (`width` x `height`) to `out`; for orientations 5 to 8 `out` is `height` x `width`.
-pub(super) fn orient(stored: &[u8], width: usize, height: usize, orientation: u8, out: &mut [u8]) {
+pub(crate) fn orient(stored: &[u8], width: usize, height: usize, orientation: u8, out: &mut [u8]) {
     debug_assert_eq!(stored.len(), width * height * PIXEL_BYTES);
     debug_assert_eq!(stored.len(), out.len());
     let (right, bottom) = (width - 1, height - 1);

@@ -1,7 +1,7 @@
 //! Decoding a JPEG at a fraction of its size: libjpeg leaves out the frequencies that the smaller picture cannot show,
 //! which is nearer to an average over the source's pixels than sampling two of them is, and much cheaper.
 
-use framepipe_jpeg::Scale;
+pub use framepipe_jpeg::Scale as DecodeScale;
 use serde::{Deserialize, Serialize};
 
 use crate::{Format, Header};
@@ -17,67 +17,22 @@ pub enum ScalePolicy {
     Exact,
 }
 
-/// The share of an image's size at which it is decoded. 5/8 to 7/8, which libjpeg knows too, cost more than all of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum DecodeScale {
-    /// All of it.
-    #[default]
-    Full,
-    /// 1/2.
-    Half,
-    /// 1/4.
-    Quarter,
-    /// 1/8.
-    Eighth,
-}
-
-impl DecodeScale {
-    /// The smallest at which an image, turned the right way up, has at least `width` x `height` pixels. [`Self::Full`] for
-    /// what is no JPEG.
-    pub fn at_least(header: &Header, width: u32, height: u32) -> Self {
-        let (source_width, source_height) = header.oriented_size();
-        let shows_all = |scale: &Self| {
-            let [width, height] = [width, height].map(|side| u64::from(side) * u64::from(scale.divisor()));
-            // Turned, a last pixel that shows less than the others might come first: there only whole ones will do.
-            let are_whole = |side: u32| header.orientation <= 1 || side.is_multiple_of(scale.divisor());
-            u64::from(source_width) >= width
-                && u64::from(source_height) >= height
-                && are_whole(source_width)
-                && are_whole(source_height)
-        };
-        let is_jpeg = matches!(header.format, Format::Jpeg(_));
-        let scales = [Self::Eighth, Self::Quarter, Self::Half];
-        scales.into_iter().find(|scale| is_jpeg && shows_all(scale)).unwrap_or_default()
-    }
-
-    /// Source pixels of one side to a decoded pixel.
-    pub(crate) fn divisor(self) -> u32 {
-        match self {
-            Self::Full => 1,
-            Self::Half => 2,
-            Self::Quarter => 4,
-            Self::Eighth => 8,
-        }
-    }
-
-    /// Decoded pixels of a side. The last one may show less than its share of the source, whose edge is repeated then.
-    pub fn pixels_of(self, side: u32) -> u32 {
-        side.div_ceil(self.divisor())
-    }
-
-    /// Bytes of the decoded RGB8.
-    pub fn rgb_bytes(self, header: &Header) -> usize {
-        3 * self.pixels_of(header.width) as usize * self.pixels_of(header.height) as usize
-    }
-
-    pub(super) fn of_jpeg(self) -> Scale {
-        match self {
-            Self::Full => Scale::Full,
-            Self::Half => Scale::Half,
-            Self::Quarter => Scale::Quarter,
-            Self::Eighth => Scale::Eighth,
-        }
-    }
+/// The smallest scale at which an image, turned the right way up, has at least `width` x `height` pixels. [`DecodeScale::Full`]
+/// for what is no JPEG.
+pub(crate) fn at_least(header: &Header, width: u32, height: u32) -> DecodeScale {
+    let (source_width, source_height) = header.oriented_size();
+    let shows_all = |scale: &DecodeScale| {
+        let [width, height] = [width, height].map(|side| u64::from(side) * u64::from(scale.divisor()));
+        // Turned, a last pixel that shows less than the others might come first: there only whole ones will do.
+        let are_whole = |side: u32| header.orientation <= 1 || side.is_multiple_of(scale.divisor());
+        u64::from(source_width) >= width
+            && u64::from(source_height) >= height
+            && are_whole(source_width)
+            && are_whole(source_height)
+    };
+    let is_jpeg = matches!(header.format, Format::Jpeg(_));
+    let scales = [DecodeScale::Eighth, DecodeScale::Quarter, DecodeScale::Half];
+    scales.into_iter().find(|scale| is_jpeg && shows_all(scale)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -104,12 +59,12 @@ mod tests {
             (416, 234, Full),
             (10, 10, Full),
         ] {
-            assert_eq!(DecodeScale::at_least(&jpeg(width, height, 1), 416, 234), expected, "{width}x{height}");
+            assert_eq!(at_least(&jpeg(width, height, 1), 416, 234), expected, "{width}x{height}");
         }
-        assert_eq!(DecodeScale::at_least(&jpeg(1080, 1920, 6), 416, 234), Quarter, "turned, it is as wide");
-        assert_eq!(DecodeScale::at_least(&jpeg(1080, 1922, 6), 416, 234), Half, "1922 is no multiple of 4");
+        assert_eq!(at_least(&jpeg(1080, 1920, 6), 416, 234), Quarter, "turned, it is as wide");
+        assert_eq!(at_least(&jpeg(1080, 1922, 6), 416, 234), Half, "1922 is no multiple of 4");
         let png = Header { format: Format::Png, ..jpeg(4000, 3000, 1) };
-        assert_eq!(DecodeScale::at_least(&png, 416, 234), Full);
+        assert_eq!(at_least(&png, 416, 234), Full);
         assert_eq!((Eighth.pixels_of(16), Eighth.pixels_of(17), Full.pixels_of(17)), (2, 3, 17));
     }
 }

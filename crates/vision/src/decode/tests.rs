@@ -316,7 +316,7 @@ fn a_scaled_jpeg_shows_the_mean_of_the_pixels_it_stands_for() {
     for (number, file) in [jpeg(&image), progressive(&image)].iter().enumerate() {
         for scale in [DecodeScale::Half, DecodeScale::Quarter, DecodeScale::Eighth] {
             let header = probe(file, &Limits::default()).unwrap();
-            let mut out = vec![0; scale.rgb_bytes(&header)];
+            let mut out = vec![0; header.rgb_bytes(scale)];
             Decoder::new(Limits::default()).unwrap().decode_scaled(file, &header, scale, &mut out).unwrap();
             let (width, side) = (scale.pixels_of(203) as usize, scale.divisor() as usize);
             let whole = decode(file).unwrap();
@@ -348,7 +348,7 @@ fn every_orientation_turns_a_scaled_jpeg_too() {
     let decode_half = |file: &[u8]| {
         let header = probe(file, &Limits::default()).unwrap();
         let (width, height) = header.oriented_size();
-        let mut out = vec![0; DecodeScale::Half.rgb_bytes(&header)];
+        let mut out = vec![0; header.rgb_bytes(DecodeScale::Half)];
         Decoder::new(Limits::default()).unwrap().decode_scaled(file, &header, DecodeScale::Half, &mut out).unwrap();
         RgbImage::from_raw(width / 2, height / 2, out).unwrap()
     };
@@ -364,7 +364,7 @@ fn every_orientation_turns_a_scaled_jpeg_too() {
 fn only_a_jpeg_is_scaled_and_a_cut_one_is_an_error_at_every_scale() {
     let code = |file: &[u8], scale: DecodeScale| {
         let header = probe(file, &Limits::default()).unwrap();
-        let mut out = vec![0; scale.rgb_bytes(&header)];
+        let mut out = vec![0; header.rgb_bytes(scale)];
         let decoded = Decoder::new(Limits::default()).unwrap().decode_scaled(file, &header, scale, &mut out);
         decoded.err().map(|error| error.code)
     };
@@ -376,9 +376,9 @@ fn only_a_jpeg_is_scaled_and_a_cut_one_is_an_error_at_every_scale() {
     }
     let mut decoder = Decoder::new(Limits::default()).unwrap();
     let header = probe(&file, &Limits::default()).unwrap();
-    let mut eighth = vec![0; DecodeScale::Eighth.rgb_bytes(&header)];
+    let mut eighth = vec![0; header.rgb_bytes(DecodeScale::Eighth)];
     decoder.decode_scaled(&file, &header, DecodeScale::Eighth, &mut eighth).unwrap();
-    let mut whole = vec![0; DecodeScale::Full.rgb_bytes(&header)];
+    let mut whole = vec![0; header.rgb_bytes(DecodeScale::Full)];
     decoder.decode_rgb(&file, &header, &mut whole).unwrap();
     assert_eq!(whole, decode(&file).unwrap().into_raw(), "a scale holds for its own image alone");
 }
@@ -562,7 +562,7 @@ fn an_image_that_takes_too_long_is_refused_soon_after() {
     for (kind, file) in files {
         let began = Instant::now();
         let header = probe(&file, &strict).unwrap();
-        let mut out = vec![0; DecodeScale::Full.rgb_bytes(&header)];
+        let mut out = vec![0; header.rgb_bytes(DecodeScale::Full)];
         let memory = began.elapsed();
         let error = Decoder::new(strict).unwrap().decode_rgb(&file, &header, &mut out).unwrap_err();
         let taken = began.elapsed() - memory;

@@ -9,8 +9,10 @@ use std::arch::x86_64::{
     _mm256_storeu_ps, _mm256_sub_ps,
 };
 
-use super::{Normal, Number, Tap, blend_row, interpolate_pixels, split_row};
+use super::area::accumulate_row;
+use super::{Number, Tap, blend_row, interpolate_pixels, split_row};
 use crate::YuvView;
+use crate::graph::plan::Normal;
 
 /// Taps, and so numbers of a plane, in one step.
 const LANES: usize = 8;
@@ -86,6 +88,12 @@ pub(super) fn blend<T: Number>(numbers: &mut [T], lines: [&[f32]; 2], weight: f3
 #[target_feature(enable = "avx2")]
 pub(super) fn split<T: Number>(row: &[u8], planes: [&mut [T]; 3], normals: [Normal; 3]) {
     split_row(row, planes, normals);
+}
+
+/// As [`accumulate_row`], likewise.
+#[target_feature(enable = "avx2")]
+pub(super) fn accumulate(sum: &mut [f32], row: &[u8], weight: f32) {
+    accumulate_row(sum, row, weight);
 }
 
 /// As [`YuvView::write_rows`], likewise.

@@ -1,10 +1,12 @@
 //! Which instructions the kernel's rows, and those of planar frames, use: the best that this CPU has. All give the same numbers to the last bit.
 #![allow(unsafe_code, reason = "calls of functions for instructions that were found to be there")]
 
+use super::area::accumulate_row;
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
-use super::{Normal, Number, Tap, blend_row, interpolate_pixels, split_row};
+use super::{Number, Tap, blend_row, interpolate_pixels, split_row};
 use crate::YuvView;
+use crate::graph::plan::Normal;
 
 /// The instructions of this CPU, as far as the kernel knows them.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +60,16 @@ impl Instructions {
             return unsafe { avx2::split(row, planes, normals) };
         }
         split_row(row, planes, normals);
+    }
+
+    /// See [`accumulate_row`].
+    pub(super) fn accumulate(self, sum: &mut [f32], row: &[u8], weight: f32) {
+        #[cfg(target_arch = "x86_64")]
+        if self.avx2 {
+            // SAFETY: this CPU has AVX2.
+            return unsafe { avx2::accumulate(sum, row, weight) };
+        }
+        accumulate_row(sum, row, weight);
     }
 
     /// See [`YuvView::write_rows`].
