@@ -50,7 +50,7 @@ pub struct Found {
 }
 
 /// What an attribute model said: a label, a number or a vector.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Said {
     /// The model's name.
     pub model: String,
