@@ -27,7 +27,7 @@ async fn find(config: &str) -> Findings {
     let home = Home::new();
     let server = Server::start(&home, config).await;
     let client = server.client();
-    client.push(PushRequest::images([photo(FACES)]).names(["photo"]).stream("one")).await.expect("the push is good");
+    client.push(PushRequest::images([&photo(FACES)]).names(["photo"]).stream("one")).await.expect("the push is good");
     let options = ResultsOptions { until_drained: true, ..ResultsOptions::default() };
     let results = client.results("one", options).map(|result| result.expect("it is readable"));
     let results = tokio::time::timeout(LIMIT, results.collect::<Vec<_>>()).await.expect("the result in time");
