@@ -16,10 +16,12 @@ use crate::clock;
 /// What is measured.
 #[derive(Clone, Copy)]
 enum Step {
-    /// Bytes to a 416x416 letterbox tensor of f32, at full size: all that preprocess does to an image.
+    /// Bytes to a 416x416 letterbox tensor of f32, at full size: all that preprocess does to an image that is not kept.
     Exact,
     /// The same at the scale that the tensor needs.
     Auto,
+    /// As [`Self::Exact`], of an image whose decoded frame is kept for crops.
+    Kept,
     /// Its second half: the decoded frame to the tensor.
     Resize,
     /// Three crops of the decoded frame to 224x224.
@@ -35,10 +37,11 @@ impl FromStr for Step {
         Ok(match word {
             "exact" => Self::Exact,
             "auto" => Self::Auto,
+            "kept" => Self::Kept,
             "resize" => Self::Resize,
             "crops" => Self::Crops,
             "floor" => Self::Floor,
-            _ => bail!("{word}: give exact, auto, resize, crops or floor"),
+            _ => bail!("{word}: give exact, auto, kept, resize, crops or floor"),
         })
     }
 }
@@ -48,6 +51,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Self::Exact => "exact",
             Self::Auto => "auto",
+            Self::Kept => "kept",
             Self::Resize => "resize",
             Self::Crops => "crops",
             Self::Floor => "floor",
@@ -119,20 +123,18 @@ impl Bench {
 
     fn run(&mut self, step: Step, times: u32, bytes: &[u8]) -> anyhow::Result<f64> {
         let header = probe(bytes, &self.limits)?;
-        let scale = match step {
-            Step::Auto => self.auto.plan().decode_scale(&header),
-            _ => DecodeScale::Full,
-        };
-        self.decode(bytes, scale)?; // warms up, and is what resize and crops begin with
+        self.decode(bytes)?; // warms up, and is what resize and crops begin with
         let own = std::process::id();
         let start = clock::cpu_ns(own)?;
         for _ in 0..times {
             match step {
-                Step::Exact | Step::Auto => {
-                    let header = self.decode(bytes, scale)?;
-                    self.resize(&header, scale)?;
+                Step::Exact => self.sample(bytes, DecodeScale::Full)?,
+                Step::Auto => self.sample(bytes, self.auto.plan().decode_scale(&header))?,
+                Step::Kept => {
+                    let header = self.decode(bytes)?;
+                    self.resize(&header)?;
                 }
-                Step::Resize => self.resize(&header, scale)?,
+                Step::Resize => self.resize(&header)?,
                 Step::Crops => self.crop(&header)?,
                 Step::Floor => self.read_entropy(bytes)?,
             }
@@ -140,18 +142,26 @@ impl Bench {
         Ok((clock::cpu_ns(own)? - start) as f64 / 1e6 / f64::from(times.max(1)))
     }
 
-    fn decode(&mut self, bytes: &[u8], scale: DecodeScale) -> anyhow::Result<Header> {
+    fn sample(&mut self, bytes: &[u8], scale: DecodeScale) -> anyhow::Result<()> {
         let header = probe(bytes, &self.limits)?;
-        let rgb_bytes = header.rgb_bytes(scale);
+        let preprocessor = if scale == DecodeScale::Full { &mut self.exact } else { &mut self.auto };
+        let mut rows = self.decoder.rows(bytes, &header, scale)?;
+        preprocessor.run(&mut rows, bytemuck::cast_slice_mut(&mut self.tensor))?;
+        Ok(rows.finish()?)
+    }
+
+    fn decode(&mut self, bytes: &[u8]) -> anyhow::Result<Header> {
+        let header = probe(bytes, &self.limits)?;
+        let rgb_bytes = header.rgb_bytes(DecodeScale::Full);
         self.pixels.resize(self.pixels.len().max(rgb_bytes), 0);
-        self.decoder.decode_scaled(bytes, &header, scale, &mut self.pixels[..rgb_bytes])?;
+        self.decoder.decode_rgb(bytes, &header, &mut self.pixels[..rgb_bytes])?;
         Ok(header)
     }
 
-    fn resize(&mut self, header: &Header, scale: DecodeScale) -> anyhow::Result<()> {
-        let view = FrameView::scaled_rgb(&self.pixels, header.oriented_size(), scale)?;
-        let preprocessor = if scale == DecodeScale::Full { &mut self.exact } else { &mut self.auto };
-        let Ok(_) = preprocessor.run(&mut { view }, bytemuck::cast_slice_mut(&mut self.tensor));
+    fn resize(&mut self, header: &Header) -> anyhow::Result<()> {
+        let (width, height) = header.oriented_size();
+        let mut view = FrameView::rgb(&self.pixels, width, height)?;
+        let Ok(_) = self.exact.run(&mut view, bytemuck::cast_slice_mut(&mut self.tensor));
         Ok(())
     }
 
