@@ -11,6 +11,8 @@ use framepipe_tests::{
     repository,
 };
 
+/// The detector whose frames may be decoded at a scale.
+const DETECTOR: &str = "nanodet416-4c-int8";
 /// Low, as AP wants it: the curve's tail counts.
 const THRESHOLD: &str = "0.05";
 /// How far an attribute may be from the reference's: a class's score, years, and 1 - cosine of a vector. Float models
@@ -26,15 +28,22 @@ const ATTRIBUTES: [(&str, f64); 7] = [
     ("faceres embedding", 1e-6),
     ("faceres gender", 0.005),
 ];
+/// Photos of one push.
+const BATCH: usize = 16;
 /// For all photos.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Pushes the photos as one batch and collects what the pipeline finds in them.
-async fn find(server: &Server, detector: &str, photos: &[(Labelled, Vec<u8>)]) -> Findings {
+/// A file's name and bytes.
+type Photo = (String, Vec<u8>);
+
+/// Pushes the photos in batches and collects what the pipeline finds in them.
+async fn find(server: &Server, detector: &str, photos: &[Photo]) -> Findings {
     let client = server.client();
-    let names = photos.iter().map(|(label, _)| label.file.as_str());
-    let images = photos.iter().map(|(_, bytes)| bytes);
-    client.push(PushRequest::images(images).names(names).stream("photos")).await.expect("the push is good");
+    for batch in photos.chunks(BATCH) {
+        let names = batch.iter().map(|(file, _)| file.as_str());
+        let images = batch.iter().map(|(_, bytes)| bytes);
+        client.push(PushRequest::images(images).names(names).stream("photos")).await.expect("the push is good");
+    }
     let all = async {
         let options = ResultsOptions { until_drained: true, ..ResultsOptions::default() };
         client.results("photos", options).map(|result| result.expect("it is readable")).collect::<Vec<_>>().await
@@ -44,8 +53,12 @@ async fn find(server: &Server, detector: &str, photos: &[(Labelled, Vec<u8>)]) -
     Findings::of_results(detector, results)
 }
 
-fn files(photos: &[(Labelled, Vec<u8>)]) -> Vec<String> {
-    photos.iter().map(|(label, _)| label.file.clone()).collect()
+fn files(photos: &[Photo]) -> Vec<String> {
+    photos.iter().map(|(file, _)| file.clone()).collect()
+}
+
+fn named(photos: &[(Labelled, Vec<u8>)]) -> Vec<Photo> {
+    photos.iter().map(|(label, bytes)| (label.file.clone(), bytes.clone())).collect()
 }
 
 /// The pairs, where every box of either side has a partner but for one in a hundred.
@@ -75,12 +88,7 @@ enum Decoding {
 }
 
 /// What a detector finds in the photos at a low threshold.
-async fn find_at(
-    home: &Home,
-    detector: &str,
-    decoding: Decoding,
-    photos: &[(Labelled, Vec<u8>)],
-) -> (PathBuf, Findings) {
+async fn find_at(home: &Home, detector: &str, decoding: Decoding, photos: &[Photo]) -> (PathBuf, Findings) {
     let exact = [("scale = \"auto\"", "scale = \"exact\""), ("height = 416", "height = 416, filter = \"linear\"")];
     let changes = if decoding == Decoding::Exact { &exact[..] } else { &[] };
     let models = home.models_with_threshold(detector, THRESHOLD, changes);
@@ -92,7 +100,7 @@ async fn find_at(
 }
 
 /// The same, and what the reference finds, which decodes at full size.
-async fn find_and_refer(detector: &str, photos: &[(Labelled, Vec<u8>)]) -> (Home, Findings, Findings) {
+async fn find_and_refer(detector: &str, photos: &[Photo]) -> (Home, Findings, Findings) {
     let home = Home::new();
     let (models, found) = find_at(&home, detector, Decoding::Exact, photos).await;
     let reference = Findings::of_reference(&models, detector, &[], &files(photos), &home.path("reference.json"));
@@ -102,7 +110,7 @@ async fn find_and_refer(detector: &str, photos: &[(Labelled, Vec<u8>)]) -> (Home
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_quantised_detector_finds_people_as_well_as_the_references() {
     let photos = labelled();
-    let (home, found, reference) = find_and_refer("nanodet416-4c-int8", &photos).await;
+    let (home, found, reference) = find_and_refer("nanodet416-4c-int8", &named(&photos)).await;
 
     let truth: BTreeMap<&str, &[[f64; 4]]> =
         photos.iter().map(|(label, _)| (label.file.as_str(), label.person_xyxy.as_slice())).collect();
@@ -126,26 +134,57 @@ async fn the_quantised_detector_finds_people_as_well_as_the_references() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scaled_decode_finds_people_as_well_as_one_at_full_size() {
-    const DETECTOR: &str = "nanodet416-4c-int8";
     let photos = labelled();
-    let (_, auto) = find_at(&Home::new(), DETECTOR, Decoding::Auto, &photos).await;
-    let (_, exact) = find_at(&Home::new(), DETECTOR, Decoding::Exact, &photos).await;
+    let [auto, exact] = find_both(DETECTOR, &named(&photos)).await;
     let truth: BTreeMap<&str, &[[f64; 4]]> =
         photos.iter().map(|(label, _)| (label.file.as_str(), label.person_xyxy.as_slice())).collect();
     let [ap, exact_ap] = [&auto, &exact].map(|found| ap50(&truth, found, "person"));
+    println!("AP50 of person: auto {ap:.4}, exact {exact_ap:.4}");
+    assert!((ap - exact_ap).abs() <= 0.03, "AP50 {ap} scaled, {exact_ap} at full size");
+    sure_boxes_overlap(&auto, &exact, 30);
+}
+
+/// What the detector finds at the scale that the tensor needs, and at full size.
+async fn find_both(detector: &str, photos: &[Photo]) -> [Findings; 2] {
+    let (_, auto) = find_at(&Home::new(), detector, Decoding::Auto, photos).await;
+    let (_, exact) = find_at(&Home::new(), detector, Decoding::Exact, photos).await;
+    [auto, exact]
+}
+
+/// Of the boxes that pass the shipped threshold, at least `pairs_min` have a partner, which overlaps them by 0.95 in the mean.
+fn sure_boxes_overlap(auto: &Findings, exact: &Findings, pairs_min: usize) {
     let sure = |findings: &Findings| {
         let mut findings = findings.clone();
         findings.photos.iter_mut().for_each(|photo| photo.detections.retain(|found| found.score >= 0.35));
         findings
     };
-    let [sure_auto, sure_exact] = [&auto, &exact].map(sure);
-    let pairs = matched(&sure_auto, &sure_exact, 0.5, 1.0).pairs;
-    let overlaps: Vec<f64> = pairs.iter().map(|(_, a, b)| iou(&a.corners, &b.corners)).collect();
+    let [auto, exact] = [auto, exact].map(sure);
+    let matched = matched(&auto, &exact, 0.5, 1.0);
+    let overlaps: Vec<f64> = matched.pairs.iter().map(|(_, a, b)| iou(&a.corners, &b.corners)).collect();
     let mean = overlaps.iter().sum::<f64>() / overlaps.len() as f64;
-    println!("AP50 of person: auto {ap:.4}, exact {exact_ap:.4}; {} pairs overlap by {mean:.4}", overlaps.len());
-    assert!((ap - exact_ap).abs() <= 0.03, "AP50 {ap} scaled, {exact_ap} at full size");
-    assert!(mean >= 0.95 && overlaps.len() >= 30, "{} pairs overlap by {mean}", overlaps.len());
+    println!("{} pairs overlap by {mean:.4}; {} boxes are alone", overlaps.len(), matched.alone.len());
+    assert!(mean >= 0.95 && overlaps.len() >= pairs_min, "{} pairs overlap by {mean}", overlaps.len());
     assert_ne!(overlaps, vec![1.0; overlaps.len()], "no photo was scaled");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scaled_decode_finds_in_video_what_one_at_full_size_does() {
+    const VIDEO: &str = "build/sources/opencv-doc/usr/share/doc/opencv-doc/examples/data/vtest.avi";
+    let video = repository().join(VIDEO);
+    assert!(video.exists(), "{} is missing: run scripts/setup --tests", video.display());
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    // 768x576 pixels become 1920x1440, of which half is more than the tensor's 416.
+    run_python("video_frames.py", |command| {
+        command.arg(&video).arg(folder.path()).args(["100", "2.5"]);
+    });
+    let read = |number: usize| {
+        let file = format!("{number:03}.jpg");
+        let bytes = std::fs::read(folder.path().join(&file)).expect("the frame was written");
+        (file, bytes)
+    };
+    let frames: Vec<Photo> = (0..100).map(read).collect();
+    let [auto, exact] = find_both(DETECTOR, &frames).await;
+    sure_boxes_overlap(&auto, &exact, 200);
 }
 
 /// Of the boxes here that the shipped threshold lets pass, at most 1% have no partner there (one below the threshold
@@ -177,7 +216,7 @@ fn sure_boxes_agree(here: &Findings, there: &Findings) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_box_of_the_float_detector_is_the_references() {
-    let (_home, found, reference) = find_and_refer("nanodet416-4c-fp32", &labelled()).await;
+    let (_home, found, reference) = find_and_refer("nanodet416-4c-fp32", &named(&labelled())).await;
     paired(&found, &reference);
 }
 
@@ -185,7 +224,7 @@ async fn each_box_of_the_float_detector_is_the_references() {
 async fn each_face_and_its_attributes_are_the_references() {
     const DETECTOR: &str = "tiny-face-416";
     let home = Home::new();
-    let photos = labelled();
+    let photos = named(&labelled());
     let config = std::fs::read_to_string(repository().join("config/faces.toml")).expect("the example is there");
     let server = Server::start(&home, &config).await;
     let found = find(&server, DETECTOR, &photos).await;
