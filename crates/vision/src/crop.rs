@@ -83,7 +83,7 @@ fn pixel_at(x: f64, y: f64, width: u32, height: u32) -> Rect {
 
 /// Makes one attribute model's tensors of what lies around detections, in one pass. Beyond the frame its edge is repeated.
 ///
-/// Nothing is allocated once the largest frame has been seen.
+/// Nothing is allocated once the largest crop has been seen, and one that is enlarged.
 #[derive(Debug)]
 pub struct Cropper {
     plan: Plan,

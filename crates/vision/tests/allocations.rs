@@ -12,7 +12,9 @@ use std::{
     ffi::c_void,
 };
 
-use framepipe_vision::{DecodeScale, Decoder, Header, Limits, Region, Rows, probe};
+use framepipe_vision::{
+    Cropper, DecodeScale, Decoder, FrameView, Header, InputSpec, Limits, Plan, Preprocessor, Rect, Region, Rows, probe,
+};
 use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 
 thread_local! {
@@ -129,7 +131,59 @@ fn a_frame_of_a_stream_takes_no_memory_of_rusts_and_always_the_same_of_libjpegs(
             println!("{kind}, {step}: {of_libjpeg} of libjpeg's");
         }
     }
-    // What is counted, is counted.
+    what_counts_is_counted();
+}
+
+/// All operators of a frame's graph, with any filter.
+fn plan(operators: &str) -> Plan {
+    let graph: InputSpec = toml::from_str(&format!("tensor = \"images\"\ngraph = [{operators}]")).unwrap();
+    graph.compile().unwrap().plan
+}
+
+#[test]
+fn no_tensor_takes_memory_of_rusts_be_it_of_a_frame_or_of_crops_of_any_size() {
+    let limits = Limits::default();
+    let mut decoder = Decoder::new(limits).unwrap();
+    let frames = [0, 1, 2].map(|seed| jpeg(seed, Subsamp::Sub2x2, false, PixelFormat::RGB));
+    let header = probe(&frames[0], &limits).unwrap();
+    for filter in ["linear", "area"] {
+        let mut preprocessor = Preprocessor::new(plan(&format!(
+            r#"{{ op = "decode" }}, {{ op = "orient" }},
+            {{ op = "resize", fit = "letterbox", width = 96, height = 96, filter = "{filter}" }},
+            {{ op = "normalize", std = 255 }}, {{ op = "layout", order = "nchw" }}"#
+        )))
+        .unwrap();
+        let scale = preprocessor.plan().decode_scale(&header);
+        assert_eq!(scale, DecodeScale::Quarter);
+        let mut tensor = vec![0f32; preprocessor.plan().tensor_len()];
+        let mut run = |bytes: &[u8]| {
+            let mut rows = decoder.rows(bytes, &header, scale).unwrap();
+            preprocessor.run(&mut rows, bytemuck::cast_slice_mut(&mut tensor)).unwrap();
+            rows.finish().unwrap();
+        };
+        run(&frames[0]); // warms up
+        let counts = [1, 2, 0].map(|frame| counted(|| run(&frames[frame])).0);
+        assert_eq!(counts, [0; 3], "{filter}");
+
+        let of_crops = plan(&format!(
+            r#"{{ op = "crop", detection = "box" }},
+            {{ op = "resize", fit = "stretch", width = 64, height = 64, filter = "{filter}" }}"#
+        ));
+        let mut tensor = vec![0u8; of_crops.tensor_bytes()];
+        let mut cropper = Cropper::new(of_crops).unwrap();
+        let mut pixels = vec![0; header.rgb_bytes(DecodeScale::Full)];
+        decoder.decode_rgb(&frames[0], &header, &mut pixels).unwrap();
+        let view = FrameView::rgb(&pixels, header.width, header.height).unwrap();
+        let mut crop = |side: f32| {
+            cropper.run(&view, &Rect { x0: 10.5, y0: 7.0, x1: 10.5 + side, y1: 7.0 + side / 2.0 }, &mut tensor);
+        };
+        [620.0, 20.0].map(&mut crop); // the largest, which shrinks, and one that grows
+        let counts = [300.0, 25.0, 619.0].map(|side| counted(|| crop(side)).0);
+        assert_eq!(counts, [0; 3], "crops, {filter}");
+    }
+}
+
+fn what_counts_is_counted() {
     let (rust, _) = counted(|| drop(std::hint::black_box(vec![0u8; 100])));
     assert_eq!(rust, 1);
 }
