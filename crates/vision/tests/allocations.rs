@@ -177,7 +177,8 @@ fn no_tensor_takes_memory_of_rusts_be_it_of_a_frame_or_of_crops_of_any_size() {
         let mut crop = |side: f32| {
             cropper.run(&view, &Rect { x0: 10.5, y0: 7.0, x1: 10.5 + side, y1: 7.0 + side / 2.0 }, &mut tensor);
         };
-        [620.0, 20.0].map(&mut crop); // the largest, which shrinks, and one that grows
+        crop(620.0); // the largest, which shrinks
+        crop(20.0); // and one that grows
         let counts = [300.0, 25.0, 619.0].map(|side| counted(|| crop(side)).0);
         assert_eq!(counts, [0; 3], "crops, {filter}");
     }
