@@ -54,6 +54,7 @@ def bases(photo: bytes) -> dict[str, list[bytes]]:
             encoded(third.convert("1"), "BMP"),
             encoded(_with_alpha(third), "BMP"),
             _bmp_16(third),
+            _bmp_32(third),
             _bmp_run_lengths(second.quantize(8)),
         ],
     }
@@ -93,6 +94,12 @@ def _bmp_16(image: Image.Image) -> bytes:
     padding = bytes(2 * (image.width % 2))
     pixels = b"".join(row.astype("<u2").tobytes() + padding for row in packed)
     return _bmp(image.size, 16, 3, struct.pack("<III", 0xF800, 0x07E0, 0x001F), pixels)
+
+
+def _bmp_32(image: Image.Image) -> bytes:
+    """Return eight bits a colour, in the order of RGBA, by masks."""
+    pixels = np.asarray(image.convert("RGBA"))[::-1].tobytes()
+    return _bmp(image.size, 32, 3, struct.pack("<III", 0xFF, 0xFF00, 0xFF_0000), pixels)
 
 
 def _bmp_run_lengths(image: Image.Image) -> bytes:
