@@ -60,7 +60,8 @@ def _bad_jpegs(photo: bytes, image: Image.Image) -> Iterator[tuple[str, bytes]]:
     yield "noise.jpg", noise
     yield "noise-behind-header.jpg", photo[:20] + noise
     random = np.random.default_rng(2)
-    for name, first, end, count in (("data-40-bytes.jpg", 700, len(photo) - 2, 40), ("header-20-bytes.jpg", 20, 620, 20)):
+    places = (("data-40-bytes.jpg", 700, len(photo) - 2, 40), ("header-20-bytes.jpg", 20, 620, 20))
+    for name, first, end, count in places:
         bytes_of = bytearray(photo)
         for at in random.integers(first, end, count):
             bytes_of[at] = int(random.integers(0, 256))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from itertools import pairwise
 
 import numpy as np
 from bad_images import encoded, png_chunk, png_of
@@ -20,9 +21,10 @@ def bases(photo: bytes) -> dict[str, list[bytes]]:
     image = Image.open(io.BytesIO(photo)).convert("RGB")
     images = [image.resize(size) for size in SIZES]
     first, second, third = images
+    qualities = [(first, 80), (second, 40), (third, 95)]
     return {
         "jpeg-baseline": [
-            *(encoded(image, "JPEG", quality=quality, subsampling=2) for image, quality in zip(images, (75, 92, 50))),
+            *(encoded(image, "JPEG", quality=quality, subsampling=2) for image, quality in qualities),
             encoded(first, "JPEG", subsampling=2, restart_marker_blocks=4, optimize=True),
         ],
         "jpeg-progressive": [
@@ -39,7 +41,7 @@ def bases(photo: bytes) -> dict[str, list[bytes]]:
             _interlaced(second),
         ],
         "webp-lossy": [
-            *(encoded(image, "WEBP", quality=quality) for image, quality in zip(images, (80, 40, 95))),
+            *(encoded(image, "WEBP", quality=quality) for image, quality in qualities),
             encoded(_with_alpha(second), "WEBP", quality=70),
         ],
         "webp-lossless": [
@@ -109,7 +111,7 @@ def _bmp_run_lengths(image: Image.Image) -> bytes:
     pixels = bytearray()
     for row in np.asarray(image)[::-1]:
         edges = [0, *(np.flatnonzero(np.diff(row)) + 1), len(row)]
-        for left, right in zip(edges, edges[1:]):
+        for left, right in pairwise(edges):
             pixels += bytes([right - left, row[left]])
         pixels += b"\0\0"
     return _bmp(image.size, 8, 1, tables, bytes(pixels) + b"\0\1")

@@ -1,4 +1,4 @@
-"""Ways to corrupt a file: what a disk, a network or an attacker does to it. Each case is drawn from a seed of its own."""
+"""Ways to corrupt a file: what a disk, a network or an attacker does to it. Each case has a seed of its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 import struct
 import zlib
 from collections.abc import Callable
+from itertools import pairwise
 
 from bad_images import PNG_MAGIC, png_chunk
 
@@ -144,7 +145,7 @@ def _mended(data: bytes) -> bytes:
     """Make a PNG's checksums, a WebP's length and a BMP's size those of the bytes."""
     if data.startswith(PNG_MAGIC):
         edges = _edges(data)
-        whole = [png_chunk(data[at + 4 : at + 8], data[at + 8 : end - 4]) for at, end in zip(edges, edges[1:])]
+        whole = [png_chunk(data[at + 4 : at + 8], data[at + 8 : end - 4]) for at, end in pairwise(edges)]
         return PNG_MAGIC + b"".join(whole) + data[edges[-1] :]
     if data.startswith(b"RIFF") and len(data) >= 20:
         data = data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
@@ -158,7 +159,7 @@ def _mended(data: bytes) -> bytes:
 def _png_pixels(base: bytes, draw: random.Random) -> bytes:
     """Corrupt a PNG's filters and pixels, and pack them again as if nothing had happened."""
     edges = _edges(base)
-    chunks = [(base[at + 4 : at + 8], base[at + 8 : end - 4]) for at, end in zip(edges, edges[1:])]
+    chunks = [(base[at + 4 : at + 8], base[at + 8 : end - 4]) for at, end in pairwise(edges)]
     rows = bytearray(zlib.decompress(b"".join(data for kind, data in chunks if kind == b"IDAT")))
     for _ in range(draw.choice((1, 5, 200))):
         # The first byte of a row is its filter.

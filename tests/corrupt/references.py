@@ -1,7 +1,7 @@
 """What other libraries make of an image's bytes: RGB8, the right way up, or nothing.
 
-OpenCV decodes JPEG by libjpeg-turbo (of the version that framepipe builds), PNG by libpng, WebP by libwebp, BMP by itself;
-Pillow by a newer libjpeg-turbo and libwebp, PNG and BMP by itself. Neither blends alpha here.
+OpenCV decodes JPEG by libjpeg-turbo (of framepipe's version), PNG by libpng, WebP by libwebp, BMP by itself. Pillow has
+a newer libjpeg-turbo and libwebp, and decodes PNG and BMP by itself. Neither blends alpha here.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def pillow(data: bytes) -> np.ndarray | None:
 
 
 def bmp_masks(data: bytes) -> np.ndarray | None:
-    """Decode a BMP of 32 bits whose masks say which byte is which colour: OpenCV heeds few of them, Pillow reads few."""
+    """Decode a BMP of 32 bits whose masks say which byte is which colour: Pillow reads few, OpenCV heeds few."""
     if data[:2] != b"BM" or len(data) < 66 or data[28] != 32 or data[30] not in (3, 6):
         return None
     offset, width, height = struct.unpack_from("<I4xii", data, 10)
@@ -58,7 +58,8 @@ def bmp_masks(data: bytes) -> np.ndarray | None:
     return rows[:, :, [(mask.bit_length() - 1) // 8 for mask in masks]]
 
 
-REFERENCES: dict[str, Callable[[bytes], np.ndarray | None]] = {"OpenCV": opencv, "Pillow": pillow, "the masks": bmp_masks}
+Decode = Callable[[bytes], np.ndarray | None]
+REFERENCES: dict[str, Decode] = {"OpenCV": opencv, "Pillow": pillow, "the masks": bmp_masks}
 
 
 @contextlib.contextmanager
