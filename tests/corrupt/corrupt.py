@@ -37,7 +37,8 @@ def main() -> int:
     named = bad_images(photo)
     run.cases("bad images", named, [photo])
     for name, files in bases(photo).items():
-        run.cases(name, whole(files), files)
+        run.cases(name, numbered(iter(files)), files)
+        run.check_all_decoded(name)
         run.cases(f"{name}, cut", numbered(cut for base in files for cut in truncations(base)), files)
         seeds = (f"{arguments.seed}/{name}/{number}" for number in range(arguments.count))
         run.cases(f"{name}, random", numbered(corrupted(name, files, seed) for seed in seeds), files)
@@ -49,11 +50,6 @@ def main() -> int:
 def numbered(cases: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
     """Give cases their numbers for names."""
     return ((str(number), case) for number, case in enumerate(cases))
-
-
-def whole(files: list[bytes]) -> Iterator[tuple[str, bytes]]:
-    """Give the files as they are."""
-    return numbered(iter(files))
 
 
 class Run:
@@ -106,6 +102,14 @@ class Run:
         after = self.decoder.decode(neighbours[number]).pixels
         if after is None or not np.array_equal(after, before[number]):
             raise DecoderFailedError(f"after it, whole image {number} of the format has other pixels")
+
+    def check_all_decoded(self, kind: str) -> None:
+        """See that no case of a kind was an error."""
+        counts = self.counts[kind]
+        errors = counts["cases"] - sum(count for column, count in counts.items() if column.startswith("pixels"))
+        if errors:
+            self.faults += 1
+            print(f"corrupt: {kind}: {errors} whole files are errors", file=sys.stderr)
 
     def report(self) -> None:
         """Print the counts as a table."""

@@ -1,4 +1,4 @@
-"""Bad and odd images in one batch: each gets its typed error or its result, and its neighbours keep their detections."""
+"""Bad and odd images in one batch: each gets its typed error or its result, and its neighbours theirs."""
 
 import pathlib
 
@@ -34,7 +34,7 @@ def test_each_bad_image_has_its_error_and_its_neighbours_their_detections(server
     assert set(results) == {name for name, _ in batch}
     for number, (name, _) in enumerate(bad):
         error = results[name].error
-        assert (error.code.name if error else None) == ERRORS.get(name), f"{name}: {error}"
+        assert (error.code if error else None) == ERRORS.get(name), f"{name}: {error}"
         neighbour = results[f"good-{number}"]
         assert neighbour.error is None, f"{name}: {neighbour.error}"
         assert neighbour.detections == alone.detections, name
