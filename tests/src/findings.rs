@@ -130,8 +130,13 @@ impl Said {
 
 /// Runs a program of tests/reference and returns what it printed.
 pub fn run_python(program: &str, arguments: impl FnOnce(&mut Command)) -> String {
-    let python = repository().join("build/venv/bin/python");
-    assert!(python.exists(), "{} is missing: run scripts/setup", python.display());
+    run_python_of("build/venv", program, arguments)
+}
+
+/// The same, in another environment than the reference's.
+pub fn run_python_of(environment: &str, program: &str, arguments: impl FnOnce(&mut Command)) -> String {
+    let python = repository().join(environment).join("bin/python");
+    assert!(python.exists(), "{} is missing: run scripts/setup --tests", python.display());
     let mut command = Command::new(&python);
     command.arg(repository().join("tests/reference").join(program)).stderr(Stdio::inherit());
     arguments(&mut command);

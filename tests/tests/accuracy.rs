@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use framepipe_client::{PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_tests::{
     Home, Server,
-    findings::{Findings, Found, Matched, Said, ap50, iou, matched, run_python},
+    findings::{Findings, Found, Matched, Said, ap50, iou, matched, run_python, run_python_of},
     images::{Labelled, labelled, labels_path},
     repository,
 };
@@ -174,7 +174,7 @@ async fn a_scaled_decode_finds_in_video_what_one_at_full_size_does() {
     assert!(video.exists(), "{} is missing: run scripts/setup --tests", video.display());
     let folder = tempfile::tempdir().expect("a folder can be made");
     // 768x576 pixels become 1920x1440, of which half is more than the tensor's 416.
-    run_python("video_frames.py", |command| {
+    run_python_of("build/venv-opencv", "video_frames.py", |command| {
         command.arg(&video).arg(folder.path()).args(["100", "2.5"]);
     });
     let read = |number: usize| {

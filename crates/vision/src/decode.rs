@@ -4,11 +4,14 @@
 //! Promises: what a client's camera or disk cut short is an error, never a half-grey image; every limit is
 //! checked; memory is kept from frame to frame, and the JPEG path of an upright image takes none at all here.
 
+mod bmp;
 mod budget;
 mod jpeg;
 pub(crate) mod orient;
 mod others;
+mod png;
 mod scale;
+mod webp;
 
 use framepipe_frame::{ErrorCode, FrameError};
 
@@ -23,7 +26,7 @@ use crate::{Format, Header, Limits, Region};
 pub struct Decoder {
     limits: Limits,
     jpeg: jpeg::Jpeg,
-    /// A format's own pixels (alpha, 16 bits, grey), before they are RGB8.
+    /// A format's own pixels (alpha, grey), before they are RGB8.
     native: Vec<u8>,
     /// RGB8 as stored, before it is the right way up.
     stored: Vec<u8>,
@@ -151,9 +154,9 @@ impl Decoder {
                 let words = format!("{:?} is decoded at full size only", header.format);
                 Err(FrameError::new(ErrorCode::Internal, words))
             }
-            Format::Png | Format::WebP | Format::Bmp => {
-                others::decode(bytes, header, &self.limits, &mut self.native, out)
-            }
+            Format::Png => png::decode(bytes, header, &self.limits, &mut self.native, out),
+            Format::WebP => webp::decode(bytes, header, &self.limits, &mut self.native, out),
+            Format::Bmp => bmp::decode(bytes, header, &self.limits, &mut self.native, out),
         }
     }
 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Most pixels, width times height. Decoding takes 3 bytes a pixel, for progressive JPEG 6 more, for 16-bit
-    /// PNG 8 more.
+    /// Most pixels, width times height. Decoding takes 3 bytes a pixel, for progressive JPEG 6 more, for PNG
+    /// with alpha and lossless WebP 4 more.
     pub pixels_max: u64,
     /// Longest side in pixels.
     pub side_max: u32,
@@ -20,8 +20,8 @@ pub struct Limits {
     /// a PNG beyond it is refused.
     pub metadata_bytes_max: u32,
     /// Most milliseconds of CPU time that one image may take to decode; 0 is no limit. Of a JPEG that is read row by
-    /// row, what is done with the rows counts too. A WebP may do much between two reads of its bytes, a lossy one all
-    /// of it: there its pixels alone are the bound.
+    /// row, what is done with the rows counts too. Of a WebP the clock is read 16 times at most, and
+    /// not at all in 64 KiB: there its pixels are the bound.
     pub cpu_ms_max: u32,
 }
 

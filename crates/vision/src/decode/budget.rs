@@ -1,9 +1,9 @@
 //! A bound on the CPU time that one image takes, for decoders that know none: they read their bytes through
 //! [`Metered`], which looks at the thread's clock and fails when the time is spent.
 //!
-//! So a decoder is stopped where it reads, and only there. In between, 4 KiB of a PNG unfold to at most 4 MiB. A
-//! lossless WebP may draw its whole picture from a few bytes, and of a lossy one all bytes are read first: these are
-//! bounded by `pixels_max` alone.
+//! So a decoder is stopped where it reads, and only there. In between, 4 KiB of a PNG unfold to at most 4 MiB. libwebp
+//! is given a file in parts, and the clock is looked at between them; a WebP that draws its whole picture from a few
+//! bytes is bounded by `pixels_max` alone, and so is an animated one that is lossy.
 
 use std::{
     cell::Cell,
@@ -36,7 +36,7 @@ impl Budget {
         self.spent.get().then(|| out_of_time(format, self.cpu_ms_max))
     }
 
-    fn look(&self) -> io::Result<()> {
+    pub(super) fn look(&self) -> io::Result<()> {
         if self.end.is_some_and(|end| thread_cpu() > end) {
             self.spent.set(true);
             return Err(io::Error::other("out of CPU time"));

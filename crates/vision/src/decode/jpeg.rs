@@ -6,7 +6,7 @@
 use framepipe_frame::{ErrorCode, FrameError};
 use framepipe_jpeg::{Decompressor, JpegError, Options, Pixels, Rows};
 
-use super::{DecodeScale, budget, check_same_size};
+use super::{DecodeScale, budget, check_same_size, others::first_bytes};
 use crate::{Format, Header, JpegColor, Limits, PixelOrder, Region};
 
 const RGB_BYTES: usize = 3;
@@ -187,12 +187,6 @@ impl crate::Rows for JpegRows<'_> {
         }
         Ok(self.row)
     }
-}
-
-/// The first `len` bytes of memory that is kept and only grows.
-fn first_bytes(memory: &mut Vec<u8>, len: usize) -> &mut [u8] {
-    memory.resize(memory.len().max(len), 0);
-    &mut memory[..len]
 }
 
 fn frame_error(error: JpegError) -> FrameError {

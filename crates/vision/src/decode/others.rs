@@ -1,45 +1,13 @@
-//! PNG, WebP and BMP by the `image` crate, with its limits set. Whatever it decodes to becomes RGB8: palettes and
-//! small grey depths are already expanded; of 16 bits the high byte is kept; alpha is dropped, not blended
-//! (both as OpenCV's imread does, by which models are trained).
+//! What the `image` crate decodes (BMP, and the first frame of an animated WebP), with its limits set; and how pixels of
+//! more channels or fewer become RGB8.
 
 use framepipe_frame::{ErrorCode, FrameError};
-use image::codecs::{bmp::BmpDecoder, png::PngDecoder, webp::WebPDecoder};
 use image::{ColorType, ImageDecoder, ImageError};
 
-use super::{
-    budget::{Budget, Metered},
-    check_same_size,
-};
+use super::check_same_size;
 use crate::{Format, Header, Limits};
 
-pub(super) fn decode(
-    bytes: &[u8],
-    header: &Header,
-    limits: &Limits,
-    native: &mut Vec<u8>,
-    out: &mut [u8],
-) -> Result<(), FrameError> {
-    let budget = Budget::new(limits.cpu_ms_max);
-    let reader = Metered::new(bytes, &budget);
-    let result = match header.format {
-        Format::Png => read(PngDecoder::with_limits(reader, image_limits(limits)), header, limits, native, out),
-        Format::WebP => read(WebPDecoder::new(reader), header, limits, native, out),
-        Format::Bmp => read(BmpDecoder::new(reader), header, limits, native, out),
-        Format::Jpeg(_) => Err(FrameError::new(ErrorCode::Internal, "a JPEG is decoded elsewhere")),
-    };
-    result.map_err(|error| budget.error(&format!("{:?}", header.format)).unwrap_or(error))
-}
-
-/// What a decoder may take beside the pixels: metadata, and a few rows of 16-bit RGBA.
-fn image_limits(limits: &Limits) -> image::Limits {
-    let mut image_limits = image::Limits::default();
-    image_limits.max_image_width = Some(limits.side_max);
-    image_limits.max_image_height = Some(limits.side_max);
-    image_limits.max_alloc = Some(u64::from(limits.metadata_bytes_max) + 4 * 8 * u64::from(limits.side_max));
-    image_limits
-}
-
-fn read(
+pub(super) fn read(
     decoder: Result<impl ImageDecoder, ImageError>,
     header: &Header,
     limits: &Limits,
@@ -50,49 +18,49 @@ fn read(
     let decoder = decoder.map_err(failed)?;
     let (width, height) = decoder.dimensions();
     check_same_size(header, width as usize, height as usize)?;
-    let color = decoder.color_type();
-    if color == ColorType::Rgb8 {
-        return decoder.read_image(out).map_err(failed);
-    }
-    let (pixel_bytes, channels) = channel_bytes(color).ok_or_else(|| {
-        FrameError::new(ErrorCode::UnsupportedFormat, format!("{:?}: pixels of {color:?}", header.format))
-    })?;
-    // The pixel count was checked against the limits, so this is at most 8 * pixels_max.
-    debug_assert!(u64::from(width) * u64::from(height) <= limits.pixels_max);
-    let native_bytes = pixel_bytes * width as usize * height as usize;
-    native.resize(native.len().max(native_bytes), 0);
-    let native = &mut native[..native_bytes];
+    let (pixel_bytes, channels) = match decoder.color_type() {
+        ColorType::Rgb8 => return decoder.read_image(out).map_err(failed),
+        ColorType::L8 => (1, [0; 3]),
+        ColorType::Rgba8 => (4, [0, 1, 2]),
+        color => {
+            let words = format!("{:?}: pixels of {color:?}", header.format);
+            return Err(FrameError::new(ErrorCode::UnsupportedFormat, words));
+        }
+    };
+    let native = first_bytes(native, pixel_bytes * width as usize * height as usize);
     decoder.read_image(native).map_err(failed)?;
+    to_rgb(native, pixel_bytes, channels, out);
+    Ok(())
+}
+
+/// What a decoder may take beside the pixels: metadata, and a few rows of 16-bit RGBA.
+pub(super) fn bytes_beside_pixels(limits: &Limits) -> usize {
+    limits.metadata_bytes_max as usize + 4 * 8 * limits.side_max as usize
+}
+
+pub(super) fn too_much_metadata(format: &str, limits: &Limits) -> FrameError {
+    let words = format!("{format}: metadata of more than metadata_bytes_max = {}", limits.metadata_bytes_max);
+    FrameError::new(ErrorCode::ImageTooLarge, words)
+}
+
+/// The first `len` bytes of memory that is kept and only grows.
+pub(super) fn first_bytes(memory: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    memory.resize(memory.len().max(len), 0);
+    &mut memory[..len]
+}
+
+/// `channels`: where in a pixel red, green and blue lie.
+pub(super) fn to_rgb(native: &[u8], pixel_bytes: usize, channels: [usize; 3], out: &mut [u8]) {
     let (to, _) = out.as_chunks_mut::<3>();
     for (pixel, from) in to.iter_mut().zip(native.chunks_exact(pixel_bytes)) {
         *pixel = channels.map(|at| from[at]);
     }
-    Ok(())
-}
-
-/// Bytes of a pixel, and where in it red, green and blue lie (of 16 bits the high byte).
-fn channel_bytes(color: ColorType) -> Option<(usize, [usize; 3])> {
-    let high = usize::from(cfg!(target_endian = "little"));
-    Some(match color {
-        ColorType::L8 => (1, [0; 3]),
-        ColorType::La8 => (2, [0; 3]),
-        ColorType::Rgb8 => (3, [0, 1, 2]),
-        ColorType::Rgba8 => (4, [0, 1, 2]),
-        ColorType::L16 => (2, [high; 3]),
-        ColorType::La16 => (4, [high; 3]),
-        ColorType::Rgb16 => (6, [high, 2 + high, 4 + high]),
-        ColorType::Rgba16 => (8, [high, 2 + high, 4 + high]),
-        _ => return None,
-    })
 }
 
 fn frame_error(format: Format, limits: &Limits, error: &ImageError) -> FrameError {
     match error {
         // The size was checked before; only the memory for metadata is left.
-        ImageError::Limits(_) => FrameError::new(
-            ErrorCode::ImageTooLarge,
-            format!("{format:?}: metadata of more than metadata_bytes_max = {} ({error})", limits.metadata_bytes_max),
-        ),
+        ImageError::Limits(_) => too_much_metadata(&format!("{format:?}"), limits),
         ImageError::Unsupported(_) => FrameError::new(ErrorCode::UnsupportedFormat, format!("{format:?}: {error}")),
         _ => FrameError::new(ErrorCode::CorruptImage, format!("{format:?}: {error}")),
     }

@@ -600,6 +600,85 @@ fn a_wrong_checksum_is_an_error() {
 }
 
 #[test]
+fn a_png_whose_unpacked_bytes_have_another_sum_is_an_error() {
+    let file = png(&noisy(20, 20));
+    let data = position(&file, b"IDAT");
+    let length = u32::from_be_bytes(*file[data - 4..].first_chunk().unwrap()) as usize;
+    let mut wrong = file[data + 4..data + 4 + length].to_vec();
+    *wrong.last_mut().unwrap() ^= 1;
+    let file = [&file[..data - 4], &png_chunk(b"IDAT", &wrong), &file[data + 8 + length..]].concat();
+    assert_eq!(decoded_code(&file), Some(ErrorCode::CorruptImage));
+}
+
+#[test]
+fn a_png_chunk_that_is_named_by_no_letters_is_an_error() {
+    let file = png(&photo(8, 8));
+    assert!(decode(&png_with(&file, &png_chunk(b"teSt", b"x"))).is_ok());
+    assert_eq!(decoded_code(&png_with(&file, &png_chunk(b"te\xffT", b"x"))), Some(ErrorCode::CorruptImage));
+}
+
+#[test]
+fn a_webp_chunk_that_is_longer_than_its_file_is_an_error() {
+    for file in [webp(&photo(40, 30)), LOSSY_WEBP.to_vec()] {
+        assert_eq!(decoded_code(&patched(&file, 18, &[0x7f])), Some(ErrorCode::CorruptImage));
+    }
+}
+
+/// A BMP of 40 bytes' header. `tables`: colours of 4 bytes, or masks.
+fn bmp_of((width, height): (u32, u32), bits: u16, compression: u32, tables: &[u8], pixels: &[u8]) -> Vec<u8> {
+    let colors = if bits <= 8 { tables.len() as u32 / 4 } else { 0 };
+    let begin = 54 + tables.len() as u32;
+    let mut file = b"BM".to_vec();
+    file.extend([begin + pixels.len() as u32, 0, begin, 40, width, height].map(u32::to_le_bytes).concat());
+    file.extend([1u16.to_le_bytes(), bits.to_le_bytes()].concat());
+    file.extend([compression, pixels.len() as u32, 0, 0, colors, 0].map(u32::to_le_bytes).concat());
+    [&file, tables, pixels].concat()
+}
+
+#[test]
+fn run_lengths_of_a_bmp_fill_every_row_or_are_an_error() {
+    let colors = [0, 0, 0, 0, 3, 2, 1, 0, 6, 5, 4, 0];
+    let decoded = |compression: u32, runs: &[u8]| {
+        decode(&bmp_of((5, 2), if compression == 1 { 8 } else { 4 }, compression, &colors, runs))
+    };
+    // Runs, and pixels one by one with their padding; the first row is the lower one.
+    let of_8_bits = decoded(1, &[2, 1, 0, 3, 2, 1, 2, 0, 0, 0, 5, 2, 0, 0, 0, 1]).unwrap();
+    let of_4_bits = decoded(2, &[2, 0x11, 0, 3, 0x21, 0x20, 0, 0, 5, 0x22, 0, 1]).unwrap();
+    assert_eq!(of_8_bits, of_4_bits);
+    assert_eq!(of_8_bits.pixels().map(|pixel| pixel[0] / 3).collect::<Vec<_>>(), [1, 1, 1, 1, 1, 0, 0, 1, 0, 1]);
+    let broken: [&[u8]; 8] = [
+        &[5, 1, 0, 0, 5, 2],                   // no end
+        &[5, 1, 0, 0, 0, 1],                   // a row is missing
+        &[5, 1, 0, 0, 4, 2, 0, 1],             // a pixel is
+        &[4, 1, 0, 0, 5, 2, 0, 1],             // of the first row
+        &[6, 1, 0, 0, 5, 2, 0, 1],             // a run is too long
+        &[5, 1, 0, 0, 5, 2, 0, 0, 5, 2, 0, 1], // a row too many
+        &[5, 1, 0, 0, 0, 2, 5, 0, 0, 1],       // pixels are stepped over
+        &[5, 1, 0, 0, 0, 5, 1, 1],             // cut
+    ];
+    for runs in broken {
+        assert_eq!(decoded(1, runs).unwrap_err().code, ErrorCode::CorruptImage, "{runs:?}");
+    }
+}
+
+#[test]
+fn masks_of_a_bmp_are_those_that_everybody_reads() {
+    let decoded = |bits: u16, masks: [u32; 3], pixel: u32| {
+        decode(&bmp_of((1, 1), bits, 3, &masks.map(u32::to_le_bytes).concat(), &pixel.to_le_bytes()))
+            .map(|image| image.get_pixel(0, 0).0)
+            .map_err(|error| error.code)
+    };
+    assert_eq!(decoded(16, [0xf800, 0x07e0, 0x001f], 0xffe0), Ok([255, 255, 0]));
+    assert_eq!(decoded(16, [0x7c00, 0x03e0, 0x001f], 0x7c1f), Ok([255, 0, 255]));
+    assert_eq!(decoded(32, [0xff, 0xff00, 0x00ff_0000], 0x0003_0201), Ok([1, 2, 3]));
+    assert_eq!(decoded(32, [0xff00_0000, 0x00ff_0000, 0xff00], 0x0102_0300), Ok([1, 2, 3]));
+    for masks in [[0x7800, 0x07e0, 0x001f], [0xf800, 0xffff, 0x001f], [0xff, 0xff, 0x00ff_0000], [0; 3]] {
+        assert_eq!(decoded(16, masks, 0), Err(ErrorCode::UnsupportedFormat), "{masks:x?}");
+        assert_eq!(decoded(32, masks, 0), Err(ErrorCode::UnsupportedFormat), "{masks:x?}");
+    }
+}
+
+#[test]
 fn a_png_may_not_hold_more_metadata_than_the_limit() {
     let text = png_chunk(b"tEXt", &[&b"Comment\0"[..], &[b'x'; 300_000]].concat());
     let file = png_with(&png(&photo(8, 8)), &text);

@@ -21,6 +21,9 @@ pub(super) fn header(bytes: &[u8]) -> Result<Found<'_>, FrameError> {
     loop {
         let length = u32::from_be_bytes(array(bytes, at, "PNG")?) as usize;
         let kind: [u8; 4] = array(bytes, at + 4, "PNG")?;
+        if !kind.iter().all(u8::is_ascii_alphabetic) {
+            return Err(corrupt(format!("PNG: {} at {at} is no type of a chunk", kind.escape_ascii())));
+        }
         // The 4 bytes behind the data are its CRC, which the decoder checks.
         let data = bytes.get(at + 8..at + 8 + length).filter(|_| bytes.len() >= at + 12 + length).ok_or_else(|| {
             let kind = kind.escape_ascii();
