@@ -15,7 +15,7 @@ impl fmt::Display for Report {
             image.path, image.format, image.bytes, image.width, image.height, image.orientation, self.pipeline
         )?;
         write!(f, "{}", self.detector)?;
-        writeln!(f, "\n{} detections", self.detections.len())?;
+        writeln!(f, "\ndetections: {}", self.detections.len())?;
         let row = |(number, one): (usize, &crate::report::DetectionRow)| {
             [number.to_string(), one.to_string(), words_of(one.corners)]
         };
@@ -85,7 +85,7 @@ impl fmt::Display for Shape {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at most {:.3} grey levels from the operators' result, {:.3} on average", self.max, self.mean)
+        write!(f, "at most {:.4} grey levels from the operators' result, {:.4} on average", self.max, self.mean)
     }
 }
 
