@@ -151,7 +151,7 @@ fn a_run_folder_too_deep_for_sockets_is_named() {
 
 #[test]
 fn help_says_what_there_is_and_wrong_usage_is_status_2() {
-    for verb in ["up", "status", "demo"] {
+    for verb in ["up", "status", "demo", "inspect"] {
         let output = framepipe(&[verb, "--help"]);
         let said = String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(0), "{verb}");

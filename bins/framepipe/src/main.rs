@@ -31,6 +31,7 @@ mod supervisor;
 mod up;
 
 use std::{
+    ffi::OsString,
     io::{ErrorKind, Write as _},
     os::unix::process::CommandExt as _,
     path::PathBuf,
@@ -51,7 +52,8 @@ use crate::quarantine::QuarantineVerb;
     after_help = "Examples:
   framepipe up --config config/street.toml --detect 2
   framepipe status --config config/street.toml
-  framepipe demo --config config/faces.toml photos/*.jpg"
+  framepipe demo --config config/faces.toml photos/*.jpg
+  framepipe inspect photos/zidane.jpg --config config/faces.toml"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -88,7 +90,14 @@ Exit status: 0 done; 1 not done, as the message says; 3 the frame killed its sta
     Demo {
         /// See `framepipe demo --help`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
+        arguments: Vec<OsString>,
+    },
+    /// Show what a pipeline's preprocess graphs make of an image, operator by operator, with pictures.
+    #[command(disable_help_flag = true)]
+    Inspect {
+        /// See `framepipe inspect --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
 }
 
@@ -184,7 +193,8 @@ fn main() -> ExitCode {
         Verb::Up(arguments) => up(arguments),
         Verb::Status(arguments) => status(arguments),
         Verb::Quarantine(arguments) => quarantine(arguments),
-        Verb::Demo { arguments } => Err(demo(&arguments)),
+        Verb::Demo { arguments } => Err(become_sibling("framepipe-demo", &arguments)),
+        Verb::Inspect { arguments } => Err(become_sibling("framepipe-inspect", &arguments)),
     };
     let ended = done.unwrap_or_else(|error| {
         log::say!("framepipe: {error:#}");
@@ -219,9 +229,10 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The demo is a client, with a client's dependencies: a program of its own.
-fn demo(arguments: &[String]) -> anyhow::Error {
-    let program = match child::sibling("framepipe-demo") {
+/// The demo is a client, with a client's dependencies, and inspect has those of stages: programs of their own. Returns why it
+/// could not.
+fn become_sibling(binary: &str, arguments: &[OsString]) -> anyhow::Error {
+    let program = match child::sibling(binary) {
         Ok(program) => program,
         Err(error) => return error,
     };

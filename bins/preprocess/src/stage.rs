@@ -66,12 +66,11 @@ impl Preprocess {
     pub fn open(process: &Process) -> Result<Self> {
         let config = &process.order.config;
         let plan = Plan::of(config)?;
-        let image_slot_bytes = process.segment().geometry().pools[Pool::Image as usize].slot_bytes_max() as usize;
         Ok(Self {
             limits: config.limits,
             decoder: Decoder::new(config.limits)?,
+            kept_bytes_max: plan.kept_bytes_max(),
             preprocessor: Preprocessor::new(plan.detector.input.plan)?,
-            kept_bytes_max: if plan.attributes.is_empty() { 0 } else { image_slot_bytes },
             scratch: Vec::new(),
         })
     }

@@ -13,7 +13,7 @@ use std::fmt::Debug;
 use framepipe_frame::detections::Detection;
 use framepipe_frame::raw::{OUTPUT_COUNT_MAX, Output};
 use framepipe_frame::{ErrorCode, FrameError, TensorMap};
-use framepipe_vision::Plan;
+use framepipe_vision::{Plan, clamp_to, nms};
 use serde::Deserialize;
 
 pub use nanodet::NanodetSpec;
@@ -129,7 +129,7 @@ pub struct Detector {
     head: Box<dyn Head>,
     names: Vec<String>,
     shapes: Vec<Vec<usize>>,
-    score_threshold: f32,
+    spec: DetectorSpec,
 }
 
 impl Detector {
@@ -162,7 +162,7 @@ impl Detector {
         let head = spec.head.build(&Context { check, plan: &manifest.input.plan, label_count: spec.labels.len() })?;
         let names = head.outputs();
         check.require_names("detector.head", names.iter().map(String::as_str), 1, OUTPUT_COUNT_MAX)?;
-        Ok(Self { shapes: head.raw_shapes(), names, head, score_threshold: spec.score_threshold })
+        Ok(Self { shapes: head.raw_shapes(), names, head, spec: spec.clone() })
     }
 
     /// Tensor names, in the order in which [`Detector::decode`] wants them.
@@ -187,8 +187,29 @@ impl Detector {
         found: &mut Vec<Detection>,
     ) -> Result<(), FrameError> {
         self.check_outputs(outputs)?;
-        self.head.decode(outputs, &mut Candidates { score_threshold: self.score_threshold, map, found });
+        self.head.decode(outputs, &mut Candidates { score_threshold: self.spec.score_threshold, map, found });
         Ok(())
+    }
+
+    /// Puts the boxes worth keeping into `found`, in pixels of a source of `size` and within it, highest score first:
+    /// [`Detector::decode`] and NMS. Returns how many `detections_max` left out.
+    ///
+    /// # Errors
+    /// As [`Detector::decode`].
+    pub fn find(
+        &self,
+        outputs: &[Output<'_>],
+        map: &TensorMap,
+        (width, height): (u32, u32),
+        found: &mut Vec<Detection>,
+    ) -> Result<usize, FrameError> {
+        found.clear();
+        self.decode(outputs, map, found)?;
+        let DetectorSpec { iou_threshold, candidates_max, detections_max, .. } = self.spec;
+        let dropped = nms(found, iou_threshold, candidates_max, detections_max);
+        found.iter_mut().for_each(|detection| clamp_to(detection, width, height));
+        found.retain(|one| one.x1 > one.x0 && one.y1 > one.y0); // what lay outside the image has no area left
+        Ok(dropped)
     }
 
     fn check_outputs(&self, outputs: &[Output<'_>]) -> Result<(), FrameError> {

@@ -78,6 +78,14 @@ impl Plan {
         Ok(Self { detector, attributes, geometry, result_bytes_max })
     }
 
+    /// Largest decoded frame that is kept for the crops; 0: none is.
+    pub fn kept_bytes_max(&self) -> usize {
+        if self.attributes.is_empty() {
+            return 0;
+        }
+        self.geometry.pools[Pool::Image as usize].slot_bytes_max() as usize
+    }
+
     /// Manifests of all models.
     pub fn models(&self) -> impl Iterator<Item = &Manifest> {
         std::iter::once(&self.detector).chain(&self.attributes)

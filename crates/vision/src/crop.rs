@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aim::Window;
 use crate::graph::{GraphError, Plan};
-use crate::sample::Sampler;
+use crate::sample::{Kernel, Sampler};
 use crate::{FrameView, Region};
 
 /// Which rectangle around a box is cropped.
@@ -117,6 +117,11 @@ impl Cropper {
         let (left, right) = span(window.left, window.width, width);
         let (top, bottom) = span(window.top, window.height, height);
         Region { left, top, right, bottom }
+    }
+
+    /// How the latest tensor's pixels were made.
+    pub fn kernel(&self) -> Kernel {
+        self.sampler.kernel()
     }
 
     /// Writes the tensor of `rect`, every number of it. A rectangle without area gives a pixel, as [`crop_rect`].

@@ -10,8 +10,9 @@
 //! | pixels where they lie: decoded or raw | [`FrameView`], [`RawView`], [`Rows`] | preprocess, attribute |
 //! | planar video frames to RGB8 | [`YuvView`] | preprocess, attribute |
 //! | pixels to the detector's tensor | [`Preprocessor`] | preprocess |
-//! | boxes to the boxes worth keeping | [`nms`](nms()), [`iou`], [`clamp_to`] | postprocess |
+//! | boxes to the boxes worth keeping | [`nms`](nms()), [`iou`], [`clamp_to`] | model |
 //! | a box's pixels to an attribute model's tensor | [`Cropper`], [`crop_rect`] | attribute |
+//! | a graph's operators one by one | [`graph::steps`] | inspect |
 //!
 //! Inside, [`Preprocessor`] and [`Cropper`] share one fused kernel (`sample.rs`): both are a rectangle of the
 //! source, sampled into a rectangle of the tensor (`aim.rs`).
@@ -42,4 +43,5 @@ pub use probe::{Format, Header, JpegColor, probe};
 pub use region::Region;
 pub use resize::Preprocessor;
 pub use rows::Rows;
+pub use sample::{Kernel, Sampling};
 pub use yuv::YuvView;

@@ -4,7 +4,7 @@ use framepipe_frame::TensorMap;
 
 use crate::graph::{GraphError, Plan};
 use crate::rows::Rows;
-use crate::sample::Sampler;
+use crate::sample::{Kernel, Sampler};
 
 /// Makes one model's tensors of frames, in one pass.
 ///
@@ -37,6 +37,11 @@ impl Preprocessor {
     /// What it does.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// How the latest tensor's pixels were made.
+    pub fn kernel(&self) -> Kernel {
+        self.sampler.kernel()
     }
 
     /// Writes the tensor of a frame, every number of it, and returns the way back from it to the frame's pixels.

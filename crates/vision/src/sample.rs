@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use area::Area;
 pub(crate) use instructions::Instructions;
+use serde::Serialize;
 use taps::{Axis, Tap};
 
 use crate::PixelOrder;
@@ -125,13 +126,34 @@ const NO_ROW: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Way {
     /// Pixels of the tensor are the source's, from this column and row on.
-    Copy {
-        left: u32,
-        top: u32,
-    },
+    Copy { left: u32, top: u32 },
     #[default]
     Linear,
+    /// The mean of what is covered: of which axes. The other one, if any, is linear.
+    Area { across: bool, down: bool },
+}
+
+/// How the kernel makes pixels along an axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampling {
+    /// They are the source's.
+    Copy,
+    /// Of two source pixels.
+    Linear,
+    /// Of all that they cover.
     Area,
+}
+
+/// What the kernel does for an aim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Kernel {
+    /// Along the columns.
+    pub across: Sampling,
+    /// Along the rows.
+    pub down: Sampling,
+    /// True where it uses AVX2.
+    pub avx2: bool,
 }
 
 /// The kernel's tables and lines, kept from frame to frame.
@@ -181,17 +203,28 @@ impl Sampler {
             Way::Copy { left: aim.window.left as u32, top: aim.window.top as u32 }
         } else if by_area(&columns) || by_area(&down) {
             self.area.aim([(&columns, by_area(&columns)), (&down, by_area(&down))]);
-            Way::Area
+            Way::Area { across: by_area(&columns), down: by_area(&down) }
         } else {
             Way::Linear
         };
-        if self.way != Way::Area {
+        if !matches!(self.way, Way::Area { .. }) {
             columns.set_linear(&mut self.columns, rows.first_column());
             down.set_linear(&mut self.rows, 0);
         }
         for line in &mut self.lines {
             line.resize(line.len().max(3 * aim.place.width), 0.0);
         }
+    }
+
+    /// What was found best for the latest aim.
+    pub(crate) fn kernel(&self) -> Kernel {
+        let by = |is_area| if is_area { Sampling::Area } else { Sampling::Linear };
+        let (across, down) = match self.way {
+            Way::Copy { .. } => (Sampling::Copy, Sampling::Copy),
+            Way::Linear => (Sampling::Linear, Sampling::Linear),
+            Way::Area { across, down } => (by(across), by(down)),
+        };
+        Kernel { across, down, avx2: self.instructions.has_avx2() }
     }
 
     /// Writes the whole tensor: the samples that [`Self::aim`] set, and padding around them.
@@ -217,7 +250,7 @@ impl Sampler {
                 self.copy(rows, tensor, (left, top), out)
             }
             Way::Copy { .. } | Way::Linear => self.run_linear(rows, tensor, out),
-            Way::Area => self.run_area(rows, tensor, out),
+            Way::Area { .. } => self.run_area(rows, tensor, out),
         }
     }
 

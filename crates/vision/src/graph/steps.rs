@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::plan::converted;
+use super::plan::{Tensor, converted};
 use super::{Color, DataType, DecodedColor, Filter, Fit, Layout, Operator, Plan};
 use crate::aim::{Aim, Window};
 use crate::{DecodeScale, FrameView, PixelOrder, Rect};
@@ -63,7 +63,36 @@ impl Picture {
         }]
     }
 
-    /// A frame's pixels as RGB, in which every graph begins.
+    /// The tensor that a plan's one pass made.
+    ///
+    /// # Panics
+    /// Where `tensor` is not [`Plan::tensor_bytes`] long, or not aligned for its numbers.
+    pub fn of_tensor(plan: &Plan, tensor: &[u8]) -> Self {
+        let Tensor { width, height, color, layout, dtype, .. } = plan.tensor;
+        let numbers: Vec<f32> = match dtype {
+            DataType::F32 => bytemuck::cast_slice(tensor).to_vec(),
+            DataType::U8 => tensor.iter().map(|byte| f32::from(*byte)).collect(),
+        };
+        assert_eq!(numbers.len(), plan.tensor_len(), "numbers in the tensor");
+        Self { layout, dtype, ..Self::made(width, height, color, numbers) }
+    }
+
+    /// Of a plan's tensor the grey levels that its numbers were made of: pixels in rows.
+    pub fn to_levels(&self, plan: &Plan) -> Self {
+        self.drawn(self.width, self.height, |x, y| {
+            let (numbers, normals) = (self.levels(x, y), plan.tensor.normals);
+            std::array::from_fn(|channel| (numbers[channel] - normals[channel].offset) / normals[channel].scale)
+        })
+    }
+
+    /// Grey levels as red, green and blue, a byte each; what lies beyond 0 to 255 becomes the nearest of them.
+    pub fn to_rgb8(&self) -> Vec<u8> {
+        let rgb = self.drawn_in(Color::Rgb);
+        rgb.numbers.iter().map(|level| level.round() as u8).collect() // such a cast saturates
+    }
+
+    /// A frame's pixels as RGB, in which every graph begins. Of a frame that was decoded at a fraction of its size, the last
+    /// pixels may show less than the others.
     fn of_view(view: &FrameView<'_>) -> Self {
         let bytes = (0..view.height()).flat_map(|y| view.row(y));
         let numbers = bytes.map(|byte| f32::from(*byte)).collect();
@@ -72,7 +101,17 @@ impl Picture {
             PixelOrder::Bgr => Color::Bgr,
             PixelOrder::Grey => Color::Grey,
         };
-        recolored(&Self::made(view.width() as usize, view.height() as usize, color, numbers), Color::Rgb)
+        let side = f64::from(view.scale().divisor());
+        let (width, height) = view.source_size();
+        let window = Window { left: 0.0, top: 0.0, width: f64::from(width) / side, height: f64::from(height) / side };
+        let pixels = Self::made(view.width() as usize, view.height() as usize, color, numbers);
+        Self { window, ..pixels.drawn_in(Color::Rgb) }
+    }
+
+    fn of_pixels(width: usize, height: usize, color: Color, pixel: impl Fn(usize, usize) -> [f32; 3]) -> Self {
+        let numbers = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+        let numbers = numbers.flat_map(|(x, y)| pixel(x, y).into_iter().take(color.channels())).collect();
+        Self::made(width, height, color, numbers)
     }
 
     /// Pixels in rows, of grey levels.
@@ -87,10 +126,13 @@ impl Picture {
 
     /// A picture of another size, each pixel by itself.
     fn drawn(&self, width: usize, height: usize, pixel: impl Fn(usize, usize) -> [f32; 3]) -> Self {
-        let channels = self.color.channels();
-        let numbers = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
-        let numbers = numbers.flat_map(|(x, y)| pixel(x, y).into_iter().take(channels)).collect();
-        Self::made(width, height, self.color, numbers)
+        Self::of_pixels(width, height, self.color, pixel)
+    }
+
+    /// The same in other channels.
+    fn drawn_in(&self, color: Color) -> Self {
+        let pixel = |x, y| converted(self.levels(x, y), self.color, color, color == Color::Grey);
+        Self { window: self.window, ..Self::of_pixels(self.width, self.height, color, pixel) }
     }
 
     fn part(&self, window: &Window) -> Self {
@@ -182,7 +224,7 @@ impl Walk<'_> {
     fn step(&mut self, operator: &Operator, picture: &Picture) -> Picture {
         match operator {
             Operator::Decode { color: DecodedColor::Rgb, .. } => picture.clone(),
-            Operator::Decode { color: DecodedColor::Grey, .. } => recolored(picture, Color::Grey),
+            Operator::Decode { color: DecodedColor::Grey, .. } => picture.drawn_in(Color::Grey),
             Operator::Orient {} => oriented(picture, self.orientation),
             Operator::Crop { detection: Some(_), .. } => {
                 let rect = self.rect.expect("an attribute model's graph is given a rectangle");
@@ -203,7 +245,7 @@ impl Walk<'_> {
                 self.is_resized = true;
                 self.resized(picture, pad.of(picture.color.channels()).expect("it was checked"))
             }
-            Operator::Convert { color } => recolored(picture, *color),
+            Operator::Convert { color } => picture.drawn_in(*color),
             Operator::Normalize { .. } => {
                 let channels = picture.color.channels();
                 let normal = |index: usize| self.plan.tensor.normals[index % channels];
@@ -235,13 +277,6 @@ impl Walk<'_> {
         };
         picture.resized(&aim, size, pad)
     }
-}
-
-fn recolored(picture: &Picture, color: Color) -> Picture {
-    let (from, luma) = (picture.color, color == Color::Grey);
-    let target = Picture { color, ..picture.clone() };
-    let drawn = target.drawn(picture.width, picture.height, |x, y| converted(picture.levels(x, y), from, color, luma));
-    Picture { window: picture.window, ..drawn }
 }
 
 /// EXIF 2.32, tag 0x0112: where the first row and the first column lie.

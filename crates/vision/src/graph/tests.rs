@@ -1,9 +1,9 @@
 //! Graphs that cannot be, and that a plan's one pass gives what its operators give one by one.
 
-use super::steps::{Picture, steps};
+use super::steps::{Picture, Step, steps};
 use super::*;
 use crate::sample::tests::{Frame, frames, noise};
-use crate::{Cropper, DecodeScale, Header, JpegColor, Preprocessor, Rect};
+use crate::{Cropper, DecodeScale, FrameView, Header, JpegColor, Preprocessor, Rect};
 use proptest::prelude::*;
 
 /// The plan of a graph as a manifest has it.
@@ -129,6 +129,46 @@ proptest! {
         });
         let steps = steps(&plan, &view, DecodeScale::Full, 1, None);
         assert_same(&found, &steps.last().unwrap().picture, &plan)?;
+    }
+
+    #[test]
+    fn of_a_frame_decoded_at_a_fraction_of_its_size_too(
+        source in (1u32..90, 1u32..90),
+        scale in prop_oneof![Just(DecodeScale::Half), Just(DecodeScale::Quarter), Just(DecodeScale::Eighth)],
+        rest in rest(40, false),
+    ) {
+        let decode = Operator::Decode { scale: Default::default(), color: DecodedColor::Rgb };
+        let plan = Graph { operators: std::iter::once(decode).chain(rest).collect() }.compile().unwrap();
+        let pixels = noise(1, 3 * scale.pixels_of(source.0) as usize * scale.pixels_of(source.1) as usize);
+        let mut view = FrameView::scaled_rgb(&pixels, source, scale).unwrap();
+        let steps = steps(&plan, &view, scale, 1, None);
+        let mut preprocessor = Preprocessor::new(plan.clone()).unwrap();
+        let found = numbers(&plan, |tensor| {
+            let Ok(_) = preprocessor.run(&mut view, tensor);
+        });
+        assert_same(&found, &steps.last().unwrap().picture, &plan)?;
+    }
+
+    #[test]
+    fn a_tensors_levels_are_those_that_its_numbers_were_made_of(frame in frames(40), plan in any_plan(40)) {
+        let mut words = vec![0u32; plan.tensor_bytes().div_ceil(4)];
+        let tensor = &mut bytemuck::cast_slice_mut(&mut words)[..plan.tensor_bytes()];
+        let Ok(_) = Preprocessor::new(plan.clone()).unwrap().run(&mut frame.view(), tensor);
+        let levels = Picture::of_tensor(&plan, tensor).to_levels(&plan);
+        let steps = steps(&plan, &frame.view(), DecodeScale::Full, 1, None);
+        let of_pixels = |step: &&Step| !matches!(step.operator.name(), "normalize" | "layout" | "cast");
+        let expected = &steps.iter().rfind(of_pixels).unwrap().picture;
+        prop_assert_eq!((levels.width, levels.height, levels.color), (expected.width, expected.height, expected.color));
+        let most = if plan.dtype() == DataType::U8 { 0.51 } else { 0.05 };
+        for (at, (found, expected)) in levels.numbers.iter().zip(&expected.numbers).enumerate() {
+            prop_assert!((found - expected).abs() < most, "level {}: {} instead of {}", at, found, expected);
+        }
+        let rgb = levels.to_rgb8();
+        let order = if levels.color == Color::Bgr { [2, 1, 0] } else { [0, 1, 2] };
+        for (at, pixel) in rgb.as_chunks::<3>().0.iter().enumerate() {
+            let of = |k: usize| levels.number(at % levels.width, at / levels.width, order[k].min(levels.color.channels() - 1));
+            prop_assert_eq!(pixel.map(f32::from), std::array::from_fn(|k| of(k).round().clamp(0.0, 255.0)));
+        }
     }
 
     #[test]

@@ -32,6 +32,11 @@ impl Instructions {
         Self { avx2: false }
     }
 
+    /// True where AVX2 is used.
+    pub(crate) fn has_avx2(self) -> bool {
+        self.avx2
+    }
+
     /// See [`interpolate_pixels`].
     pub(super) fn interpolate(self, row: &[u8], columns: &[Tap], planes: [&mut [f32]; 3]) {
         #[cfg(target_arch = "x86_64")]
