@@ -5,7 +5,7 @@
 use std::{cell::LazyCell, fs, os::unix::fs::FileExt, path::PathBuf};
 
 use bytemuck::Zeroable;
-use framepipe_shm::{Access, ClassGeometry, Geometry, PoolGeometry, Segment};
+use framepipe_shm::{Access, Geometry, PoolGeometry, Segment};
 use tempfile::TempDir;
 
 /// In the header, before the geometry.
@@ -25,7 +25,7 @@ fn make() -> Made {
     let parent = tempfile::tempdir_in("/dev/shm").expect("there is room in /dev/shm");
     let folder = parent.path().join("segment");
     let mut pools = Geometry::zeroed().pools;
-    pools[0] = PoolGeometry { classes: [ClassGeometry { slot_bytes: 4096, slots: 2 }; 4] };
+    pools[0] = PoolGeometry::new(&[(4096, 2)]);
     let geometry = Geometry {
         pipeline: 1,
         jobs: 2,
