@@ -85,7 +85,7 @@ impl fmt::Display for Shape {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at most {:.4} grey levels from the operators' result, {:.4} on average", self.max, self.mean)
+        write!(f, "at most {:.5} grey levels from the operators' result, {:.5} on average", self.max, self.mean)
     }
 }
 
