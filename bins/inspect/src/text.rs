@@ -32,7 +32,8 @@ impl fmt::Display for DetectorRow {
         let size = if *scale_divisor == 1 { "full size".into() } else { format!("1/{scale_divisor} of its size") };
         let kept = if *is_kept { ", kept for the crops" } else { "" };
         let PassRow { kernel, ms, difference, picture, .. } = pass;
-        writeln!(f, "  in one pass: decoded at {size}{kept}; {}; {ms:.3} ms; {difference}", words(kernel))?;
+        writeln!(f, "  in one pass, {ms:.3} ms: decoded at {size}{kept}; {}", words(kernel))?;
+        writeln!(f, "    {difference}")?;
         writeln!(f, "  the model sees {} {:?}: {picture}", input.size, input.tensor)?;
         write!(f, "{}", channels(pass))?;
         writeln!(f, "  back to the source: x = (x - {pad_x}) * {scale_x}, y = (y - {pad_y}) * {scale_y}")
