@@ -126,8 +126,11 @@ fn boxes_are_cropped_without_the_inference_engine_and_json_says_the_same() {
         let apart = crop["difference"]["max"].as_f64().expect("a number");
         assert!(apart < 0.05, "{apart} grey levels");
     }
-    // 70 of its 130 columns lie left of the photo, whose edge is repeated.
-    assert_eq!(crops[0]["box"], serde_json::json!([-55.0, -5.0, 75.0, 125.0]));
+    // 55 of its 130 columns lie left of the photo, whose edge is repeated.
+    for (edge, expected) in [-55.0, -5.0, 75.0, 125.0].into_iter().enumerate() {
+        let edge = crops[0]["box"][edge].as_f64().expect("a number");
+        assert!((edge - expected).abs() < 0.001, "{edge} instead of {expected}");
+    }
     let crop = picture(&out, "crop-0-faceres.png");
     assert_eq!(crop.get_pixel(0, 112), crop.get_pixel(80, 112));
     assert_ne!(crop.get_pixel(100, 112), crop.get_pixel(200, 112));

@@ -7,7 +7,7 @@ use framepipe_vision::{Cropper, DecodeScale, FrameView, Rect, graph::steps::step
 use crate::{
     folder::Folder,
     frame::Frame,
-    inspection::Inspection,
+    inspection::{Inspection, OneByOne, OnePass},
     report::{AttributeRow, CropRow, DetectionRow, InputRow, Shape},
 };
 
@@ -68,13 +68,10 @@ fn see(frame: &Frame, model: &Manifest, detection: &Detection) -> anyhow::Result
     let part = FrameView::rgb(&part, region.width(), region.height())?;
     let (left, top) = (region.left as f32, region.top as f32);
     let within = Rect { x0: rect.x0 - left, y0: rect.y0 - top, x1: rect.x1 - left, y1: rect.y1 - top };
-    let inspection = Inspection::of(
-        plan,
-        || Ok(steps(plan, &part, DecodeScale::Full, 1, Some(&within))),
-        |tensor| {
-            cropper.run(&view, &rect, tensor);
-            Ok(cropper.kernel())
-        },
-    )?;
-    Ok((inspection, rect))
+    let one_pass = OnePass::run(plan, |tensor| {
+        cropper.run(&view, &rect, tensor);
+        Ok(cropper.kernel())
+    })?;
+    let one_by_one = OneByOne::run(|| Ok(steps(plan, &part, DecodeScale::Full, 1, Some(&within))))?;
+    Ok((Inspection { one_pass, one_by_one }, rect))
 }

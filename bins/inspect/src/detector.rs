@@ -1,6 +1,5 @@
 //! The detector: its tensor, and what it finds in it.
 
-use anyhow::Context as _;
 use framepipe_frame::{TensorMap, detections::Detection, raw};
 use framepipe_infer::{CpuModel, Options, Runtime, Samples};
 use framepipe_model::{Detector, Manifest};
@@ -10,9 +9,12 @@ use framepipe_vision::{Preprocessor, graph::Operator, graph::steps::steps};
 use crate::{
     folder::Folder,
     frame::Frame,
-    inspection::{Inspection, to_image},
+    inspection::{Inspection, OneByOne, OnePass, to_image},
     report::{DetectorRow, InputRow, MapRow, Shape},
 };
+
+/// The file that shows the source the right way up.
+pub const SOURCE: &str = "source.png";
 
 /// What the detector sees.
 pub struct Seen {
@@ -24,24 +26,19 @@ pub struct Seen {
 pub fn see(frame: &mut Frame, manifest: &Manifest) -> anyhow::Result<Seen> {
     let plan = &manifest.input.plan;
     let mut preprocessor = Preprocessor::new(plan.clone())?;
-    let (mut pixels, mut scratch, mut map) = (Vec::new(), Vec::new(), None);
-    let frame = std::cell::RefCell::new(frame);
-    let inspection = Inspection::of(
-        plan,
-        || {
-            let mut frame = frame.borrow_mut();
-            let decoding = frame.stored(&mut pixels)?;
-            let view = frame.view_stored(&pixels);
-            let mut steps = steps(plan, &view, frame.decoding().0, frame.orientation(), None);
-            steps[0].took = decoding;
-            Ok(steps)
-        },
-        |tensor| {
-            map = Some(frame.borrow_mut().preprocess(&mut preprocessor, &mut scratch, tensor)?);
-            Ok(preprocessor.kernel())
-        },
-    )?;
-    Ok(Seen { inspection, map: map.context("the tensor was not made")? })
+    let (mut pixels, mut map) = (Vec::new(), None);
+    let one_pass = OnePass::run(plan, |tensor| {
+        map = Some(frame.preprocess(&mut preprocessor, &mut pixels, tensor)?);
+        Ok(preprocessor.kernel())
+    })?;
+    let one_by_one = OneByOne::run(|| {
+        let decoding = frame.stored(&mut pixels)?;
+        let view = frame.view_stored(&pixels);
+        let mut steps = steps(plan, &view, frame.decoding().0, frame.orientation(), None);
+        steps[0].took = decoding;
+        Ok(steps)
+    })?;
+    Ok(Seen { inspection: Inspection { one_pass, one_by_one }, map: map.expect("the tensor was made") })
 }
 
 /// Runs the detector once. Detections are in pixels of a source of `size`, highest score first.
@@ -53,7 +50,7 @@ pub fn find(config: &Config, manifest: &Manifest, seen: &Seen, size: (u32, u32))
     let options = Options { threads: stage.threads as usize, batch_max: 1 };
     let input = &manifest.input;
     let mut model = CpuModel::open(&runtime, &manifest.model_path(), input, &head.outputs(), options)?;
-    let outputs = model.run(1, Samples::of(input.plan.dtype(), seen.inspection.tensor.bytes()))?;
+    let outputs = model.run(1, Samples::of(input.plan.dtype(), seen.inspection.one_pass.tensor.bytes()))?;
     let tensor = |output| {
         let (shape, numbers) = outputs.sample(output, 0);
         raw::Output { shape: shape.to_vec(), numbers }
@@ -69,13 +66,16 @@ pub fn write(seen: &Seen, frame: &Frame, manifest: &Manifest, folder: &mut Folde
     let Seen { inspection, map } = seen;
     let plan = &manifest.input.plan;
     let mut operators = inspection.operators(None);
-    let (mut shown, mut name) = (frame.picture(), "source.png".to_owned());
-    for (at, (row, step)) in operators.iter_mut().zip(&inspection.steps).enumerate() {
+    let source = frame.picture();
+    let (mut shown, mut name) = (source.clone(), SOURCE.to_owned());
+    for (at, (row, step)) in operators.iter_mut().zip(inspection.steps()).enumerate() {
         if matches!(step.operator, Operator::Normalize { .. } | Operator::Layout { .. } | Operator::Cast { .. }) {
             break; // from here on they are numbers of a tensor
         }
         let picture = to_image(&step.picture);
-        if picture != shown {
+        if picture == source {
+            (shown, name) = (picture, SOURCE.to_owned());
+        } else if picture != shown {
             (shown, name) = (picture, format!("{}-{}.png", at + 1, row.name));
             folder.write_picture(&name, &shown)?;
         }

@@ -18,16 +18,10 @@ const RUNS: usize = 3;
 
 /// What was seen of one tensor.
 pub struct Inspection {
-    /// The operators' work.
-    pub steps: Vec<Step>,
-    /// How long each took.
-    pub step_times: Vec<Duration>,
-    /// The one pass's tensor.
-    pub tensor: Tensor,
-    /// How its pixels were made.
-    pub kernel: Kernel,
-    /// How long the pass took.
-    pub took: Duration,
+    /// The one pass.
+    pub one_pass: OnePass,
+    /// The operators.
+    pub one_by_one: OneByOne,
 }
 
 /// A tensor's bytes, aligned for its numbers.
@@ -51,13 +45,36 @@ impl Tensor {
     }
 }
 
-impl Inspection {
-    /// Does both, several times.
-    pub fn of(
-        plan: &Plan,
-        mut steps: impl FnMut() -> anyhow::Result<Vec<Step>>,
-        mut pass: impl FnMut(&mut [u8]) -> anyhow::Result<Kernel>,
-    ) -> anyhow::Result<Self> {
+/// What each operator made.
+pub struct OneByOne {
+    steps: Vec<Step>,
+    times: Vec<Duration>,
+}
+
+impl OneByOne {
+    /// Does the operators several times.
+    pub fn run(mut steps: impl FnMut() -> anyhow::Result<Vec<Step>>) -> anyhow::Result<Self> {
+        let mut made = Vec::new();
+        let times = median(|| {
+            made.clear(); // before the next: they may be large
+            made = steps()?;
+            Ok(made.iter().map(|step| step.took).collect())
+        })?;
+        Ok(Self { steps: made, times })
+    }
+}
+
+/// What the one pass made.
+pub struct OnePass {
+    /// The tensor.
+    pub tensor: Tensor,
+    kernel: Kernel,
+    took: Duration,
+}
+
+impl OnePass {
+    /// Makes the plan's tensor several times.
+    pub fn run(plan: &Plan, mut pass: impl FnMut(&mut [u8]) -> anyhow::Result<Kernel>) -> anyhow::Result<Self> {
         let mut tensor = Tensor::new(plan.tensor_bytes());
         let mut kernel = None;
         let took = median(|| {
@@ -65,20 +82,20 @@ impl Inspection {
             kernel = Some(pass(tensor.bytes_mut())?);
             Ok(vec![start.elapsed()])
         })?[0];
-        let kernel = kernel.expect("a pass was run");
-        let mut made = Vec::new();
-        let step_times = median(|| {
-            made.clear(); // before the next: they may be large
-            made = steps()?;
-            Ok(made.iter().map(|step| step.took).collect())
-        })?;
-        Ok(Self { steps: made, step_times, tensor, kernel, took })
+        Ok(Self { tensor, kernel: kernel.expect("it was run"), took })
+    }
+}
+
+impl Inspection {
+    /// What each operator made, in order.
+    pub fn steps(&self) -> &[Step] {
+        &self.one_by_one.steps
     }
 
     /// The operators' rows. `first` is what the first of them took; the pictures that show them are added later.
     pub fn operators(&self, first: Option<Shape>) -> Vec<OperatorRow> {
         let mut before = first;
-        let rows = self.steps.iter().zip(&self.step_times).map(|(step, took)| {
+        let rows = self.one_by_one.steps.iter().zip(&self.one_by_one.times).map(|(step, took)| {
             let after = after(step);
             let before = before.replace(after);
             let (name, arguments) = (step.operator.name(), arguments(&step.operator));
@@ -89,15 +106,16 @@ impl Inspection {
 
     /// The tensor that the model sees, as a picture.
     pub fn picture(&self, plan: &Plan) -> RgbImage {
-        to_image(&Picture::of_tensor(plan, self.tensor.bytes()).to_levels(plan))
+        to_image(&Picture::of_tensor(plan, self.one_pass.tensor.bytes()).to_levels(plan))
     }
 
     /// The one pass's row; its picture is `picture`.
     pub fn row(&self, plan: &Plan, picture: String) -> PassRow {
-        let tensor = Picture::of_tensor(plan, self.tensor.bytes());
-        let expected = &self.steps.last().expect("a graph has operators").picture;
+        let tensor = Picture::of_tensor(plan, self.one_pass.tensor.bytes());
+        let expected = &self.steps().last().expect("a graph has operators").picture;
         let difference = difference(&tensor.to_levels(plan), &expected.to_levels(plan));
-        PassRow { kernel: self.kernel, ms: ms(self.took), channels: channels(&tensor), difference, picture }
+        let OnePass { kernel, took, .. } = self.one_pass;
+        PassRow { kernel, ms: ms(took), channels: channels(&tensor), difference, picture }
     }
 }
 

@@ -43,15 +43,17 @@ use crate::{
 #[derive(Parser)]
 #[command(
     name = "framepipe inspect",
+    bin_name = "framepipe inspect",
     version,
     after_help = "Examples:
   framepipe inspect photos/zidane.jpg --config config/faces.toml
-  framepipe inspect photos/zidane.jpg --config config/faces.toml --box 430,130,590,330 --out /tmp/zidane
+  framepipe inspect photos/zidane.jpg --config config/faces.toml --box 480,200,670,460
   framepipe inspect photos/bus.jpg --json | jq '.detector.operators[] | {name, after, ms}'
 
-Each operator is done by itself, in the plainest way, which is slow; then all of them in one pass, as the stages do it. Both
-must give the same, and how far they differ is said. Times are wall-clock milliseconds, the median of 3 runs; that of decode
-is the decoder's. Takes some 60 bytes of memory for each decoded pixel. No pipeline need run.
+Each operator is done by itself, in the plainest way, which is slow; and all of them in one
+pass, as the stages do it. Both must give the same, and how far they differ is said. Times are
+wall-clock milliseconds, the median of 3 runs; that of decode is the decoder's. It takes some
+60 bytes of memory for each decoded pixel. No pipeline need run.
 
 Exit status: 0 done; 1 not done, as the message says; 2 wrong usage."
 )]
@@ -102,7 +104,7 @@ fn inspect(cli: &Cli) -> anyhow::Result<()> {
     let rows: Vec<DetectionRow> = found.iter().map(|one| DetectionRow::new(one, label(one))).collect();
 
     let mut folder = Folder::open(&cli.out.clone().unwrap_or_else(|| folder::default_of(&cli.image)))?;
-    folder.write_picture("source.png", &frame.picture())?;
+    folder.write_picture(detector::SOURCE, &frame.picture())?;
     folder.write_picture("detections.png", &drawn(&frame, &rows))?;
     let row = detector::write(&seen, &frame, &plan.detector, &mut folder)?;
     let crops_max = if cli.boxes.is_empty() { cli.crops } else { found.len() };

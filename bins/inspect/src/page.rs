@@ -1,6 +1,9 @@
 //! The report as a page that shows the pictures.
 
-use crate::report::{InputRow, Report};
+use crate::{
+    detector::SOURCE,
+    report::{InputRow, Report},
+};
 
 const STYLE: &str = "body{font:15px sans-serif;margin:2em}img{max-width:420px;max-height:420px;background:#ccc}\
 td,th{padding:.3em 1em;text-align:left;vertical-align:top}pre{overflow:auto}figure{display:inline-block;margin:.5em}";
@@ -21,7 +24,7 @@ pub fn html(report: &Report) -> String {
     format!(
         "<!doctype html>\n<meta charset=\"utf-8\">\n<title>{name}</title>\n<style>{STYLE}</style>\n<h1>{name}</h1>\n{}{}\
          <h2>{}</h2>\n{}{}\n{crops}<h2>In numbers</h2>\n<pre>{}</pre>\n",
-        figure("source.png", "source"),
+        figure(SOURCE, "source"),
         figure("detections.png", "detections"),
         escaped(&report.detector.input.model),
         operators(&report.detector.input),
@@ -33,7 +36,7 @@ pub fn html(report: &Report) -> String {
 fn operators(input: &InputRow) -> String {
     let row = |(at, row): (usize, &crate::report::OperatorRow)| {
         // A picture that an earlier operator shows already is not shown again.
-        let earlier = at.checked_sub(1).and_then(|at| input.operators[at].picture.as_deref()).unwrap_or("source.png");
+        let earlier = at.checked_sub(1).and_then(|at| input.operators[at].picture.as_deref()).unwrap_or(SOURCE);
         let picture = row.picture.as_deref().filter(|picture| *picture != earlier);
         let picture = picture.map_or(String::new(), |picture| format!("<img src=\"{}\">", escaped(picture)));
         let (name, arguments) = (row.name, escaped(&row.arguments));

@@ -32,7 +32,8 @@ impl fmt::Display for DetectorRow {
         let size = if *scale_divisor == 1 { "full size".into() } else { format!("1/{scale_divisor} of its size") };
         let kept = if *is_kept { ", kept for the crops" } else { "" };
         let PassRow { kernel, ms, difference, picture, .. } = pass;
-        writeln!(f, "  in one pass: decoded at {size}{kept}; {}; {ms:.3} ms; {difference}", words(kernel))?;
+        writeln!(f, "  in one pass, {ms:.3} ms: decoded at {size}{kept}; {}", words(kernel))?;
+        writeln!(f, "    {difference}")?;
         writeln!(f, "  the model sees {} {:?}: {picture}", input.size, input.tensor)?;
         write!(f, "{}", channels(pass))?;
         writeln!(f, "  back to the source: x = (x - {pad_x}) * {scale_x}, y = (y - {pad_y}) * {scale_y}")
@@ -85,7 +86,7 @@ impl fmt::Display for Shape {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at most {:.4} grey levels from the operators' result, {:.4} on average", self.max, self.mean)
+        write!(f, "at most {:.5} grey levels from the operators' result, {:.5} on average", self.max, self.mean)
     }
 }
 
