@@ -75,7 +75,7 @@ impl AnchorGrid {
         candidates: &mut Candidates<'_>,
     ) {
         let (class, class_score) = self.best_class(|class| channel(BOX_CHANNELS + class));
-        let score = self.share(channel(OBJECTNESS)) * class_score;
+        let score = capped(self.share(channel(OBJECTNESS)), 1.0) * class_score;
         if score <= candidates.score_threshold {
             return;
         }
@@ -90,7 +90,7 @@ impl AnchorGrid {
         let (class, best) = highest((0..self.classes).map(&logit));
         let score = match self.class_score {
             ClassScore::Objectness => 1.0,
-            ClassScore::Sigmoid => self.share(best),
+            ClassScore::Sigmoid => capped(self.share(best), 1.0),
             ClassScore::Softmax => 1.0 / (0..self.classes).map(|class| (logit(class) - best).exp()).sum::<f32>(),
         };
         (class, score)
@@ -102,6 +102,6 @@ impl AnchorGrid {
 }
 
 /// `f32::min` would turn NaN into the cap.
-fn capped(number: f32, cap: f32) -> f32 {
+pub(super) fn capped(number: f32, cap: f32) -> f32 {
     if number > cap { cap } else { number }
 }

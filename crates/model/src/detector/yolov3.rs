@@ -9,7 +9,7 @@
 use framepipe_frame::raw::Output;
 use serde::Deserialize;
 
-use super::anchor_grid::{AnchorGrid, ClassScore};
+use super::anchor_grid::{AnchorGrid, ClassScore, capped};
 use super::{Candidates, Context, Head, edges, highest};
 use crate::ManifestError;
 
@@ -132,10 +132,11 @@ impl Exported {
     fn decode(&self, numbers: &[f32], candidates: &mut Candidates<'_>) {
         for row in numbers.chunks_exact(BOX_NUMBERS + self.classes) {
             let [x, y, width, height, objectness] = [0, 1, 2, 3, 4].map(|index| row[index]);
-            // A class score is at most 1.
+            // A class score is at most 1, and so is objectness.
             if objectness > candidates.score_threshold {
                 let (class, class_score) = highest(row[BOX_NUMBERS..].iter().copied());
-                candidates.push(class, objectness * class_score, edges([x, y, width, height]));
+                let score = capped(objectness, 1.0) * capped(class_score, 1.0);
+                candidates.push(class, score, edges([x, y, width, height]));
             }
         }
     }
