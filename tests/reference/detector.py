@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from heads import HEADS
+from heads import HEADS, is_end_to_end
 from images import frame_tensor
 from manifest import load_manifest
 from session import open_session
@@ -38,6 +38,32 @@ def suppress(boxes: np.ndarray, classes: np.ndarray, iou_max: float) -> list[int
     return kept
 
 
+def best_classes(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each box's best class and its score, rounded to float32; NaN is never the best, infinity no score."""
+    real = np.where(np.isnan(scores), -np.inf, scores)
+    classes = real.argmax(1)
+    best = real[np.arange(len(real)), classes].astype(np.float32)
+    return classes, np.where(np.isinf(best), -np.inf, np.minimum(best, np.float32(1)))
+
+
+def keep(boxes: np.ndarray, scores: np.ndarray, spec: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return boxes, classes and scores of what stays of a head's boxes, best first, detections_max or more.
+
+    Boxes that are not finite in float32, or have no area, are none. Equal scores go by class, then by place.
+    """
+    classes, best = best_classes(scores)
+    corners = boxes.astype(np.float32)
+    real = np.isfinite(best) & np.isfinite(corners).all(1) & (corners[:, :2] < corners[:, 2:]).all(1)
+    order = np.lexsort((*boxes.T[::-1], classes, -best))
+    order = order[(real & (best > spec["score_threshold"]))[order]][: spec["candidates_max"]]
+    boxes, classes, best = boxes[order], classes[order], best[order]
+    ((family, head),) = spec["head"].items()
+    if not is_end_to_end(family, head):
+        kept = suppress(boxes, classes, spec["iou_threshold"])
+        boxes, classes, best = boxes[kept], classes[kept], best[kept]
+    return boxes, classes, best
+
+
 class Detector:
     """A detector as its manifest describes it."""
 
@@ -64,14 +90,9 @@ class Detector:
         size = tensor_spec["width"], tensor_spec["height"]
         boxes, scores = HEADS[family](head, len(spec["labels"]), outputs, *size)
 
-        # One candidate a box: its best class.
-        classes, best = scores.argmax(1), scores.max(1)
-        order = np.argsort(-best, kind="stable")
-        order = order[best[order] > spec["score_threshold"]][: spec["candidates_max"]]
-        kept = order[suppress(boxes[order], classes[order], spec["iou_threshold"])]
-        kept = kept[: spec["detections_max"]]
-        in_frame = placement.to_frame(boxes[kept], frame)
+        boxes, classes, scores = (part[: spec["detections_max"]] for part in keep(boxes, scores, spec))
+        in_frame = placement.to_frame(boxes, frame)
         return [
             Detection(tuple(map(float, box)), int(c), spec["labels"][c], float(score))
-            for box, c, score in zip(in_frame, classes[kept], best[kept], strict=True)
+            for box, c, score in zip(in_frame, classes, scores, strict=True)
         ]

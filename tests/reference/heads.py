@@ -1,8 +1,11 @@
 """Detector heads: from a graph's outputs to candidate boxes.
 
 Every head returns (boxes, scores): boxes n x 4 (x1, y1, x2, y2, in tensor pixels), scores n x
-classes. `outputs` maps the names of output tensors to arrays without their batch dimension.
+classes. `outputs` maps the names of output tensors to arrays without their batch dimension. A number
+that is none makes none of what depends on it.
 """
+
+from itertools import product
 
 import numpy as np
 
@@ -33,16 +36,20 @@ def nanodet(head: dict, labels: int, outputs: dict, width: int, height: int):
     return np.concatenate(boxes), np.concatenate(scores)
 
 
-def _anchor_boxes(grid: np.ndarray, anchors: np.ndarray, stride: int) -> np.ndarray:
+def _corners(x: np.ndarray, y: np.ndarray, width: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """Return boxes by their corners, n x 4, of boxes by their centres."""
+    corners = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+    return np.stack([corner.reshape(-1) for corner in corners], 1)
+
+
+def _anchor_boxes(grid: np.ndarray, anchors: np.ndarray, stride: int, log_max: float, squash=sigmoid) -> np.ndarray:
     """Decode x, y, w, h of anchors x channels x rows x columns; `anchors` are in pixels."""
     _, _, rows, columns = grid.shape
     row, column = np.mgrid[:rows, :columns]
-    x = (sigmoid(grid[:, 0]) + column) * stride
-    y = (sigmoid(grid[:, 1]) + row) * stride
-    sizes = np.exp(np.minimum(grid[:, 2:4].astype(np.float64), LOG_SIZE_MAX))
-    half_width, half_height = np.moveaxis(sizes * anchors[:, :, None, None] / 2, 1, 0)
-    corners = [x - half_width, y - half_height, x + half_width, y + half_height]
-    return np.stack(corners, -1).reshape(-1, 4)
+    x = (squash(grid[:, 0]) + column) * stride
+    y = (squash(grid[:, 1]) + row) * stride
+    sizes = np.exp(np.minimum(grid[:, 2:4].astype(np.float64), log_max)) * anchors[:, :, None, None]
+    return _corners(x, y, sizes[:, 0], sizes[:, 1])
 
 
 def yolov2(head: dict, labels: int, outputs: dict, width: int, height: int):
@@ -54,7 +61,7 @@ def yolov2(head: dict, labels: int, outputs: dict, width: int, height: int):
     scores = sigmoid(grid[:, 4])[..., None]
     if labels > 1:
         scores = scores * softmax(np.moveaxis(grid[:, 5:], 1, -1))
-    return _anchor_boxes(grid, anchors, head["cell"]), scores.reshape(-1, labels)
+    return _anchor_boxes(grid, anchors, head["cell"], np.inf), scores.reshape(-1, labels)
 
 
 def resnet_anchor(head: dict, labels: int, outputs: dict, width: int, height: int):
@@ -63,10 +70,127 @@ def resnet_anchor(head: dict, labels: int, outputs: dict, width: int, height: in
     rows = zip(head["outputs"], head["strides"], head["anchors"], strict=True)
     for output, stride, anchors in rows:
         grid = outputs[output].reshape(len(anchors), 5 + labels, *outputs[output].shape[-2:])
-        boxes.append(_anchor_boxes(grid, np.array(anchors), stride))
+        boxes.append(_anchor_boxes(grid, np.array(anchors), stride, LOG_SIZE_MAX))
         classes = sigmoid(np.moveaxis(grid[:, 5:], 1, -1))
         scores.append((sigmoid(grid[:, 4])[..., None] * classes).reshape(-1, labels))
     return np.concatenate(boxes), np.concatenate(scores)
 
 
-HEADS = {"nanodet": nanodet, "yolov2": yolov2, "resnet_anchor": resnet_anchor}
+def _shares(numbers: np.ndarray) -> np.ndarray:
+    """Return factors of a score, none of which is more than 1 or less than 0, whatever the graph puts out."""
+    return np.clip(numbers, 0, 1)
+
+
+def yolov3(head: dict, labels: int, outputs: dict, width: int, height: int):
+    """YOLOv3: as the anchors of a ResNet, of any size; or boxes x (box, objectness, classes), decoded by the graph."""
+    ((form, options),) = head.items()
+    if form == "exported":
+        rows = outputs[options["output"]].astype(np.float64)
+        return _corners(*rows[:, :4].T), _shares(rows[:, 4:5]) * _shares(rows[:, 5:])
+
+    def squash(x: np.ndarray) -> np.ndarray:
+        return x.astype(np.float64) if options["sigmoid_done"] else sigmoid(x)
+
+    boxes, scores = [], []
+    for output, stride, anchors in zip(options["outputs"], options["strides"], options["anchors"], strict=True):
+        grid = outputs[output].reshape(len(anchors), 5 + labels, height // stride, width // stride)
+        boxes.append(_anchor_boxes(grid, np.array(anchors), stride, np.inf, squash))
+        shares = _shares(squash(np.moveaxis(grid[:, 4:], 1, -1)))
+        scores.append((shares[..., :1] * shares[..., 1:]).reshape(-1, labels))
+    return np.concatenate(boxes), np.concatenate(scores)
+
+
+def yolov8(head: dict, labels: int, outputs: dict, width: int, height: int):
+    """YOLOv8: (box, scores) x cells, decoded by the graph; or distances over bins and class logits, by stride."""
+    ((form, options),) = head.items()
+    if form == "exported":
+        numbers = outputs[options["output"]].astype(np.float64)
+        return _corners(*numbers[:4]), numbers[4:].T
+    boxes, scores = [], []
+    bins = options["bins"]
+    for output, stride in zip(options["outputs"], options["strides"], strict=True):
+        cells = outputs[output].astype(np.float64).reshape(4 * bins + labels, -1)
+        y, x = (np.mgrid[: height // stride, : width // stride].reshape(2, -1) + 0.5) * stride
+        shares = softmax(cells[: 4 * bins].reshape(4, bins, -1).transpose(0, 2, 1))
+        left, top, right, bottom = shares @ np.arange(bins) * stride
+        boxes.append(np.stack([x - left, y - top, x + right, y + bottom], 1))
+        scores.append(sigmoid(cells[4 * bins :].T))
+    return np.concatenate(boxes), np.concatenate(scores)
+
+
+def _activated(activation: str, numbers: np.ndarray) -> np.ndarray:
+    """Return scores of a row's numbers, by the manifest's activation."""
+    functions = {"none": lambda x: x, "sigmoid": sigmoid, "softmax": softmax}
+    return functions[activation](numbers.astype(np.float64))
+
+
+def rtdetr(head: dict, labels: int, outputs: dict, width: int, height: int):
+    """One box a query, as shares of the sides; with softmax, the last class is "no object"."""
+    boxes = outputs[head["boxes"]].astype(np.float64) * [width, height, width, height]
+    return _corners(*boxes.T), _activated(head["activation"], outputs[head["scores"]])[:, :labels]
+
+
+def ssd_priors(options: dict, width: int, height: int) -> np.ndarray:
+    """Return priors (centre x, centre y, width, height, in pixels), as Caffe's PriorBox layers make them."""
+    priors = []
+    for level in options["levels"]:
+        rows, columns = level["grid"]
+        for row, column in product(range(rows), range(columns)):
+            centre = (column + 0.5) * level["step"], (row + 0.5) * level["step"]
+            for index, smallest in enumerate(level["min_sizes"]):
+                priors.append((*centre, smallest, smallest))
+                if level.get("max_sizes"):
+                    side = np.sqrt(smallest * level["max_sizes"][index])
+                    priors.append((*centre, side, side))
+                for ratio in level.get("aspect_ratios", []):
+                    priors.append((*centre, smallest * np.sqrt(ratio), smallest / np.sqrt(ratio)))
+                    priors.append((*centre, smallest / np.sqrt(ratio), smallest * np.sqrt(ratio)))
+    priors = np.array(priors)
+    if options["clip"]:
+        low, high = priors[:, :2] - priors[:, 2:] / 2, priors[:, :2] + priors[:, 2:] / 2
+        low, high = np.clip(low, 0, [width, height]), np.clip(high, 0, [width, height])
+        priors = np.concatenate([(low + high) / 2, high - low], 1)
+    return priors
+
+
+def ssd(head: dict, labels: int, outputs: dict, width: int, height: int):
+    """SSD: offsets from priors, the first class being the background; or the boxes that the graph's NMS left."""
+    ((form, options),) = head.items()
+    boxes = outputs[options["boxes"]].astype(np.float64)
+    if form == "priors":
+        priors, offsets = ssd_priors(options, width, height), boxes * options["variances"]
+        centres = priors[:, :2] + offsets[:, :2] * priors[:, 2:]
+        sizes = priors[:, 2:] * np.exp(offsets[:, 2:])
+        scores = _activated(options["activation"], outputs[options["scores"]])
+        return _corners(*centres.T, *sizes.T), scores[:, 1:]
+    if options["order"] == "yxyx":
+        boxes = boxes[:, [1, 0, 3, 2]]
+    if options["normalized"]:
+        boxes = boxes * [width, height, width, height]
+    count = options["count_max"]
+    if "count" in options:
+        number = float(outputs[options["count"]])
+        count = 0 if np.isnan(number) else int(np.clip(round(number), 0, count))
+    classes, given = outputs[options["classes"]], outputs[options["scores"]]
+    scores = np.full((len(boxes), labels), np.nan)
+    for index in range(count):
+        label = np.rint(classes[index]) - options["first_class"]
+        if 0 <= label < labels:
+            scores[index, int(label)] = given[index]
+    return boxes, scores
+
+
+def is_end_to_end(family: str, head: dict) -> bool:
+    """Say whether the graph puts out each object once, so that there is no NMS."""
+    return family == "rtdetr" or (family == "ssd" and "exported" in head)
+
+
+HEADS = {
+    "nanodet": nanodet,
+    "yolov2": yolov2,
+    "yolov3": yolov3,
+    "yolov8": yolov8,
+    "ssd": ssd,
+    "rtdetr": rtdetr,
+    "resnet_anchor": resnet_anchor,
+}

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::detector::{LABEL_COUNT_MAX, highest};
 use crate::manifest::Checker;
-use crate::{Manifest, ManifestError};
+use crate::{Activation, Manifest, ManifestError};
 
 /// The `[attributes]` section of a manifest.
 #[derive(Clone, Debug, Deserialize)]
@@ -61,16 +61,6 @@ pub enum OutputKind {
         /// True: it is divided by its Euclidean length.
         normalize: bool,
     },
-}
-
-/// What makes scores of a class output's numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// They are scores.
-    None,
-    /// They are logits.
-    Softmax,
 }
 
 /// An attribute model's outputs, checked against their manifest.
@@ -201,11 +191,7 @@ fn refusal(spec: &OutputSpec, what: std::fmt::Arguments<'_>) -> FrameError {
 /// Index and score of the highest of finite numbers.
 fn class(activation: Activation, numbers: &[f32]) -> (usize, f32) {
     let (class, best) = highest(numbers.iter().copied());
-    let score = match activation {
-        Activation::None => best.clamp(0.0, 1.0),
-        Activation::Softmax => 1.0 / numbers.iter().map(|number| (number - best).exp()).sum::<f32>(),
-    };
-    (class, score)
+    (class, activation.score(best, numbers).clamp(0.0, 1.0))
 }
 
 /// The length to divide by: 1 for a vector of zeroes, which has no direction.

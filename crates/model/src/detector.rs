@@ -2,11 +2,18 @@
 //! there and a file here is a new one. NMS comes after, and knows no family.
 
 mod anchor_grid;
+mod distance;
 mod nanodet;
+mod planes;
 mod resnet_anchor;
+mod rows;
+mod rtdetr;
+mod ssd;
 #[cfg(test)]
 mod tests;
 mod yolov2;
+mod yolov3;
+mod yolov8;
 
 use std::fmt::Debug;
 
@@ -18,7 +25,11 @@ use serde::Deserialize;
 
 pub use nanodet::NanodetSpec;
 pub use resnet_anchor::ResnetAnchorSpec;
+pub use rtdetr::RtdetrSpec;
+pub use ssd::{EdgeOrder, SsdLevel, SsdSpec};
 pub use yolov2::Yolov2Spec;
+pub use yolov3::Yolov3Spec;
+pub use yolov8::Yolov8Spec;
 
 use crate::manifest::Checker;
 use crate::{Manifest, ManifestError};
@@ -54,6 +65,14 @@ pub enum HeadSpec {
     Nanodet(NanodetSpec),
     /// YOLOv2: anchors in cells, objectness, classes by softmax.
     Yolov2(Yolov2Spec),
+    /// YOLOv3: anchors in pixels at several strides, objectness, classes by sigmoid; or decoded by the graph.
+    Yolov3(Yolov3Spec),
+    /// YOLOv8: no anchors; distances as distributions over bins, or decoded by the graph.
+    Yolov8(Yolov8Spec),
+    /// SSD: offsets from priors, or the boxes of a graph with NMS inside.
+    Ssd(SsdSpec),
+    /// RT-DETR: one box a query, no NMS.
+    Rtdetr(RtdetrSpec),
     /// A ResNet with anchors at several strides, objectness, classes by sigmoid.
     ResnetAnchor(ResnetAnchorSpec),
 }
@@ -63,6 +82,10 @@ impl HeadSpec {
         Ok(match self {
             Self::Nanodet(spec) => Box::new(spec.build(context)?),
             Self::Yolov2(spec) => Box::new(spec.build(context)?),
+            Self::Yolov3(spec) => Box::new(spec.build(context)?),
+            Self::Yolov8(spec) => Box::new(spec.build(context)?),
+            Self::Ssd(spec) => Box::new(spec.build(context)?),
+            Self::Rtdetr(spec) => Box::new(spec.build(context)?),
             Self::ResnetAnchor(spec) => Box::new(spec.build(context)?),
         })
     }
@@ -74,6 +97,10 @@ trait Head: Debug + Send + Sync {
     fn outputs(&self) -> Vec<String>;
     /// Their shapes, the batch dimension left out.
     fn raw_shapes(&self) -> Vec<Vec<usize>>;
+    /// True where the graph puts out each object once: NMS has nothing to do.
+    fn is_end_to_end(&self) -> bool {
+        false
+    }
     /// Gives every candidate box to `candidates`. The tensors have the shapes of `raw_shapes`.
     fn decode(&self, tensors: &[Output<'_>], candidates: &mut Candidates<'_>);
 }
@@ -93,6 +120,25 @@ impl Context<'_> {
         let advice = format_args!("give a number of pixels that divides the input's {width}x{height}");
         self.check.require(fits, key, stride, advice)?;
         Ok((height / stride, width / stride))
+    }
+
+    /// Width and height of the tensor, twice: by what shares of it are multiplied.
+    fn sides(&self) -> [f32; 4] {
+        let (width, height) = (self.plan.width() as f32, self.plan.height() as f32);
+        [width, height, width, height]
+    }
+
+    /// Rows and columns of the grid of each stride.
+    fn grids(&self, key: &str, strides: &[usize]) -> Result<Vec<(usize, usize)>, ManifestError> {
+        let advice = format_args!("give 1 to {OUTPUT_COUNT_MAX}");
+        self.check.require((1..=OUTPUT_COUNT_MAX).contains(&strides.len()), key, strides, advice)?;
+        strides.iter().map(|stride| self.grid(key, *stride)).collect()
+    }
+
+    /// One of `values` for each of `count` strides.
+    fn one_each<T: Debug>(&self, key: &str, what: &str, values: &[T], count: usize) -> Result<(), ManifestError> {
+        let advice = format_args!("give one {what} for each of the {count} strides");
+        self.check.require(values.len() == count, key, values, advice)
     }
 
     /// Widths and heights of anchors that can be multiplied with.
@@ -162,6 +208,9 @@ impl Detector {
         let head = spec.head.build(&Context { check, plan: &manifest.input.plan, label_count: spec.labels.len() })?;
         let names = head.outputs();
         check.require_names("detector.head", names.iter().map(String::as_str), 1, OUTPUT_COUNT_MAX)?;
+        let iou = spec.iou_threshold;
+        let advice = "give 1.0, which drops no box: the head puts out each object once";
+        check.require(!head.is_end_to_end() || iou == 1.0, "detector.iou_threshold", iou, advice)?;
         Ok(Self { shapes: head.raw_shapes(), names, head, spec: spec.clone() })
     }
 
@@ -239,6 +288,12 @@ impl Detector {
         }
         Ok(())
     }
+}
+
+/// Left, top, right and bottom of a box of this centre, width and height.
+fn edges([x, y, width, height]: [f32; 4]) -> [f32; 4] {
+    let (half_width, half_height) = (width / 2.0, height / 2.0);
+    [x - half_width, y - half_height, x + half_width, y + half_height]
 }
 
 /// Index and value of the highest number; NaN is never the highest.

@@ -4,14 +4,17 @@
 //! |---|---|
 //! | `manifest` | `manifest.toml`, read, checked and compared with its model file |
 //! | `detector` | from raw outputs to candidate boxes, one file a head, one table that names them |
+//! | `activation` | from logits to scores |
 //! | `attributes` | from raw outputs to classes, numbers and embeddings |
 //!
 //! A new detector family is one file in `detector/` and one row in [`detector::HeadSpec`].
 
+mod activation;
 mod attributes;
 pub mod detector;
 mod manifest;
 
-pub use attributes::{Activation, AttributeHead, AttributesSpec, OutputKind, OutputSpec};
+pub use activation::Activation;
+pub use attributes::{AttributeHead, AttributesSpec, OutputKind, OutputSpec};
 pub use detector::{Detector, DetectorSpec};
 pub use manifest::{MANIFEST_FILE, Manifest, ManifestError, Task};

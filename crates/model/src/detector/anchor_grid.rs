@@ -7,7 +7,9 @@
 //! score = sigmoid(objectness) * class score
 //! ```
 
-use super::{Candidates, highest};
+use super::{Candidates, edges, highest};
+use crate::Activation;
+use crate::activation::sigmoid;
 
 /// How class logits become scores.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +37,8 @@ pub(super) struct AnchorGrid {
     pub(super) classes: usize,
     /// What they mean.
     pub(super) class_score: ClassScore,
+    /// True: x, y, objectness and class scores come with their sigmoids done.
+    pub(super) sigmoid_done: bool,
     /// Largest logarithm of a size against its anchor's.
     pub(super) log_size_max: f32,
 }
@@ -52,9 +56,9 @@ impl AnchorGrid {
     pub(super) fn decode(&self, numbers: &[f32], candidates: &mut Candidates<'_>) {
         let plane = self.rows * self.columns;
         let channels = BOX_CHANNELS + self.classes;
-        // A class score is at most 1, so that objectness alone decides most cells, and its logit spares their
-        // sigmoids; the slack keeps rounding from dropping a score that is just above.
-        let objectness_min = logit(candidates.score_threshold) - 0.01;
+        // A class score is at most 1, so that objectness alone decides most cells, and its logit spares their sigmoids.
+        let activation = if self.sigmoid_done { Activation::None } else { Activation::Sigmoid };
+        let objectness_min = activation.number_min(candidates.score_threshold);
         for (anchor, numbers) in self.anchors.iter().zip(numbers.chunks_exact(channels * plane)) {
             let objectness = &numbers[OBJECTNESS * plane..][..plane];
             for (cell, _) in objectness.iter().enumerate().filter(|(_, logit)| **logit > objectness_min) {
@@ -71,38 +75,33 @@ impl AnchorGrid {
         candidates: &mut Candidates<'_>,
     ) {
         let (class, class_score) = self.best_class(|class| channel(BOX_CHANNELS + class));
-        let score = sigmoid(channel(OBJECTNESS)) * class_score;
+        let score = capped(self.share(channel(OBJECTNESS)), 1.0) * class_score;
         if score <= candidates.score_threshold {
             return;
         }
         let stride = self.stride as f32;
-        let x = (sigmoid(channel(0)) + (cell % self.columns) as f32) * stride;
-        let y = (sigmoid(channel(1)) + (cell / self.columns) as f32) * stride;
-        let half = |size: f32, log: f32| size * capped(log, self.log_size_max).exp() / 2.0;
-        let (half_width, half_height) = (half(anchor[0], channel(2)), half(anchor[1], channel(3)));
-        candidates.push(class, score, [x - half_width, y - half_height, x + half_width, y + half_height]);
+        let x = (self.share(channel(0)) + (cell % self.columns) as f32) * stride;
+        let y = (self.share(channel(1)) + (cell / self.columns) as f32) * stride;
+        let size = |size: f32, log: f32| size * capped(log, self.log_size_max).exp();
+        candidates.push(class, score, edges([x, y, size(anchor[0], channel(2)), size(anchor[1], channel(3))]));
     }
 
     fn best_class(&self, logit: impl Fn(usize) -> f32) -> (usize, f32) {
         let (class, best) = highest((0..self.classes).map(&logit));
         let score = match self.class_score {
             ClassScore::Objectness => 1.0,
-            ClassScore::Sigmoid => sigmoid(best),
+            ClassScore::Sigmoid => capped(self.share(best), 1.0),
             ClassScore::Softmax => 1.0 / (0..self.classes).map(|class| (logit(class) - best).exp()).sum::<f32>(),
         };
         (class, score)
     }
-}
 
-fn sigmoid(logit: f32) -> f32 {
-    1.0 / (1.0 + (-logit).exp())
-}
-
-fn logit(share: f32) -> f32 {
-    (share / (1.0 - share)).ln()
+    fn share(&self, number: f32) -> f32 {
+        if self.sigmoid_done { number } else { sigmoid(number) }
+    }
 }
 
 /// `f32::min` would turn NaN into the cap.
-fn capped(number: f32, cap: f32) -> f32 {
+pub(super) fn capped(number: f32, cap: f32) -> f32 {
     if number > cap { cap } else { number }
 }

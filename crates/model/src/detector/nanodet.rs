@@ -7,11 +7,9 @@
 use framepipe_frame::raw::Output;
 use serde::Deserialize;
 
+use super::distance::{BIN_COUNT_MAX, expectation};
 use super::{Candidates, Context, Head, highest};
 use crate::ManifestError;
-
-/// Most bins of a distance.
-const BIN_COUNT_MAX: usize = 64;
 
 /// `[detector.head.nanodet]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -46,20 +44,16 @@ impl NanodetSpec {
     pub(super) fn build(&self, context: &Context<'_>) -> Result<Nanodet, ManifestError> {
         const KEY: &str = "detector.head.nanodet";
         let check = context.check;
-        check.require(!self.strides.is_empty(), format_args!("{KEY}.strides"), &self.strides, "give one at least")?;
+        let grids = context.grids(&format!("{KEY}.strides"), &self.strides)?;
         for (key, names) in [("scores", &self.scores), ("boxes", &self.boxes)] {
-            let advice = format_args!("name one tensor for each of the {} strides", self.strides.len());
-            check.require(names.len() == self.strides.len(), format_args!("{KEY}.{key}"), names, advice)?;
+            context.one_each(&format!("{KEY}.{key}"), "tensor", names, self.strides.len())?;
         }
         let advice = format_args!("give 2 to {BIN_COUNT_MAX}");
         check.require((2..=BIN_COUNT_MAX).contains(&self.bins), format_args!("{KEY}.bins"), self.bins, advice)?;
-        let level = |stride: &usize| {
-            let (rows, columns) = context.grid(&format!("{KEY}.strides"), *stride)?;
-            Ok(Level { stride: *stride, rows, columns })
-        };
+        let level = |(stride, (rows, columns)): (&usize, _)| Level { stride: *stride, rows, columns };
         Ok(Nanodet {
             names: self.scores.iter().chain(&self.boxes).cloned().collect(),
-            levels: self.strides.iter().map(level).collect::<Result<_, _>>()?,
+            levels: self.strides.iter().zip(grids).map(level).collect(),
             classes: context.label_count,
             bins: self.bins,
         })
@@ -95,22 +89,10 @@ impl Nanodet {
             }
             let (class, score) = highest(row.iter().copied());
             let sides = &boxes[cell * 4 * self.bins..][..4 * self.bins];
-            let distance = |side: usize| expectation(&sides[side * self.bins..][..self.bins]) * stride;
+            let distance = |side: usize| expectation(sides[side * self.bins..][..self.bins].iter().copied()) * stride;
             let x = ((cell % level.columns) as f32 + 0.5) * stride;
             let y = ((cell / level.columns) as f32 + 0.5) * stride;
             candidates.push(class, score, [x - distance(0), y - distance(1), x + distance(2), y + distance(3)]);
         }
     }
-}
-
-/// Sum of `softmax(logits)[i] * i`; NaN where a logit is NaN or +infinity.
-fn expectation(logits: &[f32]) -> f32 {
-    let peak = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let (mut sum, mut weighted) = (0.0, 0.0);
-    for (index, logit) in logits.iter().enumerate() {
-        let weight = (logit - peak).exp();
-        sum += weight;
-        weighted += weight * index as f32;
-    }
-    weighted / sum
 }

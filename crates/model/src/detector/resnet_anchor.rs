@@ -32,15 +32,11 @@ pub(super) struct ResnetAnchor {
 impl ResnetAnchorSpec {
     pub(super) fn build(&self, context: &Context<'_>) -> Result<ResnetAnchor, ManifestError> {
         const KEY: &str = "detector.head.resnet_anchor";
-        let check = context.check;
         let count = self.strides.len();
-        check.require(count > 0, format_args!("{KEY}.strides"), &self.strides, "give one at least")?;
-        let advice = format_args!("name one tensor for each of the {count} strides");
-        check.require(self.outputs.len() == count, format_args!("{KEY}.outputs"), &self.outputs, advice)?;
-        let advice = format_args!("give one list of anchors for each of the {count} strides");
-        check.require(self.anchors.len() == count, format_args!("{KEY}.anchors"), &self.anchors, advice)?;
-        let grid = |(stride, anchors): (&usize, &Vec<[f32; 2]>)| {
-            let (rows, columns) = context.grid(&format!("{KEY}.strides"), *stride)?;
+        let sizes = context.grids(&format!("{KEY}.strides"), &self.strides)?;
+        context.one_each(&format!("{KEY}.outputs"), "tensor", &self.outputs, count)?;
+        context.one_each(&format!("{KEY}.anchors"), "list of anchors", &self.anchors, count)?;
+        let grid = |((stride, anchors), (rows, columns)): ((&usize, &Vec<[f32; 2]>), _)| {
             context.anchors(&format!("{KEY}.anchors"), anchors)?;
             Ok(AnchorGrid {
                 stride: *stride,
@@ -49,10 +45,11 @@ impl ResnetAnchorSpec {
                 anchors: anchors.clone(),
                 classes: context.label_count,
                 class_score: ClassScore::Sigmoid,
+                sigmoid_done: false,
                 log_size_max: LOG_SIZE_MAX,
             })
         };
-        let grids = self.strides.iter().zip(&self.anchors).map(grid).collect::<Result<_, _>>()?;
+        let grids = self.strides.iter().zip(&self.anchors).zip(sizes).map(grid).collect::<Result<_, _>>()?;
         Ok(ResnetAnchor { outputs: self.outputs.clone(), grids })
     }
 }

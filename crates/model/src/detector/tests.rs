@@ -1,3 +1,4 @@
+mod families;
 mod hand;
 mod twin;
 
@@ -18,7 +19,7 @@ const RESNET: &str = r#"resnet_anchor = { outputs = ["o0", "o1"], strides = [8, 
 fn detector(head: &str, labels: &[&str], score_threshold: f32) -> Detector {
     let start = DETECTOR.find("[detector.head").expect("it is there");
     let text = format!("{}[detector.head]\n{}\n", &DETECTOR[..start], head.replace('\n', ""))
-        .replace("width = 416\nheight = 416", "width = 32\nheight = 48")
+        .replace("width = 416, height = 416", "width = 32, height = 48")
         .replace(r#"["person", "car"]"#, &format!("{labels:?}"))
         .replace("score_threshold = 0.35", &format!("score_threshold = {score_threshold:?}"));
     Detector::new(&load(&text).unwrap()).unwrap()

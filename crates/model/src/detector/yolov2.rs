@@ -42,6 +42,7 @@ impl Yolov2Spec {
             anchors: self.anchors.iter().map(|anchor| anchor.map(|cells| cells * self.cell as f32)).collect(),
             classes,
             class_score,
+            sigmoid_done: false,
             log_size_max: f32::INFINITY,
         };
         Ok(Yolov2 { output: self.output.clone(), grid })

@@ -1,0 +1,84 @@
+//! Every detector family against tests/reference/families.py, which writes the same meaning a second time in numpy: from
+//! the same raw outputs come the same boxes, one by one, in the same order.
+
+use framepipe_frame::{TensorMap, detections::Detection, raw::Output};
+use framepipe_model::{Detector, Manifest};
+use framepipe_tests::findings::{iou, run_python};
+use framepipe_vision::{clamp_to, nms};
+use serde::Deserialize;
+
+/// Least overlap of a box with the reference's.
+const IOU_MIN: f64 = 0.999;
+/// Largest difference of a score from the reference's.
+const SCORE_DIFFERENCE_MAX: f64 = 1e-5;
+
+/// One case of `cases.json`.
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    tensors: Vec<Tensor>,
+    map: [f32; 4],
+    source: [u32; 2],
+    boxes: Vec<(u32, f64, f64, f64, f64, f64)>,
+    dropped: usize,
+}
+
+#[derive(Deserialize)]
+struct Tensor {
+    name: String,
+    shape: Vec<usize>,
+}
+
+/// What the postprocess stage makes of the case's raw outputs, and how many boxes its limit cuts off.
+fn decode(case: &Case, folder: &std::path::Path) -> (Vec<Detection>, usize) {
+    let manifest = Manifest::load(folder).unwrap();
+    let detector = Detector::new(&manifest).unwrap();
+    let spec = manifest.detector().unwrap();
+    let bytes = std::fs::read(folder.join("raw.f32")).unwrap();
+    let numbers: Vec<f32> = bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
+    let mut rest = &numbers[..];
+    let mut tensors = std::collections::BTreeMap::new();
+    for tensor in &case.tensors {
+        let (numbers, tail) = rest.split_at(tensor.shape.iter().product());
+        tensors.insert(tensor.name.as_str(), Output { shape: tensor.shape.clone(), numbers });
+        rest = tail;
+    }
+    assert!(rest.is_empty() && detector.outputs().len() == tensors.len(), "{}: the tensors", case.name);
+    let outputs: Vec<Output<'_>> = detector.outputs().iter().map(|name| tensors[name].clone()).collect();
+
+    let [scale_x, scale_y, pad_x, pad_y] = case.map;
+    let mut found = Vec::new();
+    detector.decode(&outputs, &TensorMap { scale_x, scale_y, pad_x, pad_y }, &mut found).expect(&case.name);
+    let dropped = nms(&mut found, spec.iou_threshold, spec.candidates_max, spec.detections_max);
+    for detection in &mut found {
+        clamp_to(detection, case.source[0], case.source[1]);
+    }
+    found.retain(|one| one.x1 > one.x0 && one.y1 > one.y0);
+    (found, dropped)
+}
+
+#[test]
+fn each_family_finds_the_boxes_of_the_reference() {
+    let home = tempfile::tempdir().unwrap();
+    run_python("families.py", |command| {
+        command.arg("--out").arg(home.path());
+    });
+    let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(home.path().join("cases.json")).unwrap()).unwrap();
+    let (mut boxes, mut least, mut most) = (0, 1.0f64, 0.0f64);
+    for case in &cases {
+        let (found, dropped) = decode(case, &home.path().join(&case.name));
+        assert_eq!((found.len(), dropped), (case.boxes.len(), case.dropped), "{}: boxes, and those cut off", case.name);
+        for (index, (one, other)) in found.iter().zip(&case.boxes).enumerate() {
+            let (class, score, x0, y0, x1, y1) = *other;
+            let overlap = iou(&[one.x0, one.y0, one.x1, one.y1].map(f64::from), &[x0, y0, x1, y1]);
+            let difference = (f64::from(one.score) - score).abs();
+            let is_same = one.class == class && overlap >= IOU_MIN && difference <= SCORE_DIFFERENCE_MAX;
+            assert!(is_same, "{}: box {index} is {one:?}, the reference's {other:?}", case.name);
+            (boxes, least, most) = (boxes + 1, least.min(overlap), most.max(difference));
+        }
+        let is_empty = case.name.ends_with("-empty");
+        assert_eq!(found.is_empty(), is_empty, "{}: a case that says nothing", case.name);
+    }
+    println!("{} cases, {boxes} boxes; least overlap {least:.6}, largest difference of scores {most:.1e}", cases.len());
+    assert!(cases.iter().any(|case| case.dropped > 0), "no case has more boxes than its limit");
+}
