@@ -163,7 +163,7 @@ pub(crate) struct Sampler {
     place: Placement,
     columns: Vec<Tap>,
     rows: Vec<Tap>,
-    /// Interpolated source rows, each in planes of `columns.len()`.
+    /// Source rows, interpolated along their columns or averaged, each in planes of the placement's width.
     lines: [Vec<f32>; 2],
     /// Which source rows the lines are.
     held: [u32; 2],
@@ -202,13 +202,15 @@ impl Sampler {
         self.way = if aim.is_copy() {
             Way::Copy { left: aim.window.left as u32, top: aim.window.top as u32 }
         } else if by_area(&columns) || by_area(&down) {
-            self.area.aim([(&columns, by_area(&columns)), (&down, by_area(&down))]);
+            self.area.aim(&columns, by_area(&columns), by_area(&down).then_some(&down));
             Way::Area { across: by_area(&columns), down: by_area(&down) }
         } else {
             Way::Linear
         };
         if !matches!(self.way, Way::Area { .. }) {
             columns.set_linear(&mut self.columns, rows.first_column());
+        }
+        if !matches!(self.way, Way::Area { down: true, .. }) {
             down.set_linear(&mut self.rows, 0);
         }
         for line in &mut self.lines {
@@ -249,8 +251,8 @@ impl Sampler {
             Way::Copy { left, top } if tensor.layout == Layout::Nchw && !is_luma => {
                 self.copy(rows, tensor, (left, top), out)
             }
-            Way::Copy { .. } | Way::Linear => self.run_linear(rows, tensor, out),
-            Way::Area { .. } => self.run_area(rows, tensor, out),
+            Way::Area { down: true, .. } => self.run_area(rows, tensor, out),
+            Way::Copy { .. } | Way::Linear | Way::Area { .. } => self.run_linear(rows, tensor, out),
         }
     }
 
@@ -278,9 +280,15 @@ impl Sampler {
         for (line, row) in [first, below].into_iter().enumerate() {
             if self.held[line] != row {
                 let line_of = &mut self.lines[line];
-                interpolate(rows.order(), rows.size().0, rows.row(row)?, &self.columns, line_of, self.instructions);
+                let (order, first_column, width) = (rows.order(), rows.first_column(), rows.size().0);
+                let pixels = rows.row(row)?;
+                if let Way::Area { .. } = self.way {
+                    self.area.line(pixels, first_column, order.pixel_bytes(), line_of, self.instructions);
+                } else {
+                    interpolate(order, width, pixels, &self.columns, line_of, self.instructions);
+                }
                 if is_luma {
-                    make_luma(line_of, self.columns.len(), rows.order());
+                    make_luma(line_of, self.place.width, order);
                 }
                 self.held[line] = row;
             }

@@ -130,6 +130,8 @@ struct Draft {
     resize: Option<(Resize, Levels)>,
     /// Channels when `resize` came: `pad` is in their order.
     pad_color: Option<Color>,
+    /// True: all became luma after that, and with them `pad`.
+    pad_luma: bool,
     center: Option<[u32; 2]>,
     color: Option<Color>,
     luma: bool,
@@ -257,6 +259,7 @@ impl Draft {
     fn convert(&mut self, color: Color) -> Result<(), Fault> {
         self.before_tensor()?;
         self.luma |= color == Color::Grey;
+        self.pad_luma |= color == Color::Grey && self.resize.is_some();
         self.color = Some(color);
         Ok(())
     }
@@ -314,7 +317,7 @@ impl Draft {
             color,
             luma: self.luma,
             normals: self.normals.unwrap_or([Normal { scale: 1.0, offset: 0.0 }; 3]),
-            pad: converted(pad, pad_color, color, self.luma),
+            pad: converted(pad, pad_color, color, self.pad_luma),
             layout: self.layout.unwrap_or(Layout::Nhwc),
             dtype,
         };

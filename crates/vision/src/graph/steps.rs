@@ -232,15 +232,12 @@ impl Walk<'_> {
                 let window = Window { left: x0, top: y0, width: x1 - x0, height: y1 - y0 };
                 Picture { window, ..picture.clone() }
             }
-            Operator::Crop { center: Some(center), .. } => {
-                // Before resize it is in the source's own pixels.
-                let side = if self.is_resized { 1 } else { self.scale.divisor() };
-                let [width, height] = center.map(|length| length.div_ceil(side) as usize);
-                let (width, height) = (width.min(picture.width), height.min(picture.height));
+            Operator::Crop { center: Some(center), .. } if self.is_resized => {
+                let [width, height] = center.map(|length| length as usize);
                 let (left, top) = ((picture.width - width) / 2, (picture.height - height) / 2);
                 picture.drawn(width, height, |x, y| picture.levels(left + x, top + y))
             }
-            Operator::Crop { .. } => picture.part(&self.plan.aim((picture.width as u32, picture.height as u32)).bounds),
+            Operator::Crop { .. } => self.cut(picture),
             Operator::Resize { pad, .. } => {
                 self.is_resized = true;
                 self.resized(picture, pad.of(picture.color.channels()).expect("it was checked"))
@@ -266,6 +263,21 @@ impl Walk<'_> {
                 Picture { dtype: *dtype, numbers: picture.numbers.iter().map(cast).collect(), ..picture.clone() }
             }
         }
+    }
+
+    /// The cut is at whole pixels of the source, of which a decoded one may be a part.
+    fn cut(&self, picture: &Picture) -> Picture {
+        let side = f64::from(self.scale.divisor());
+        let source = [picture.window.width, picture.window.height].map(|length| (length * side).round() as u32);
+        let aim = self.plan.aim(source.into());
+        let (cut, pixels) = (aim.bounds, aim.at_scale(self.scale).bounds);
+        let window = Window {
+            left: cut.left / side - pixels.left,
+            top: cut.top / side - pixels.top,
+            width: cut.width / side,
+            height: cut.height / side,
+        };
+        Picture { window, ..picture.part(&pixels) }
     }
 
     fn resized(&self, picture: &Picture, pad: [f32; 3]) -> Picture {

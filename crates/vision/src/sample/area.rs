@@ -15,10 +15,12 @@ pub(super) struct Area {
 }
 
 impl Area {
-    /// Sets the tables of columns and rows; of an axis that is not sampled by area, two taps.
-    pub(super) fn aim(&mut self, [columns, rows]: [(&Axis, bool); 2]) {
-        columns.0.set_spans(&mut self.columns, columns.1);
-        rows.0.set_spans(&mut self.rows, rows.1);
+    /// Sets the tables of columns, by two taps where they are not `across`, and of rows, which none are by area without.
+    pub(super) fn aim(&mut self, columns: &Axis, across: bool, rows: Option<&Axis>) {
+        columns.set_spans(&mut self.columns, across);
+        if let Some(rows) = rows {
+            rows.set_spans(&mut self.rows, true);
+        }
     }
 
     /// Writes row `y` of the placement into planes of `line`, one for each of the source's channels.
@@ -29,17 +31,47 @@ impl Area {
         line: &mut [f32],
         instructions: Instructions,
     ) -> Result<(), R::Error> {
-        let pixel_bytes = rows.order().pixel_bytes();
-        let reach = self.columns.reach();
-        let skipped = (reach.start - rows.first_column()) as usize * pixel_bytes;
-        let length = reach.len() * pixel_bytes;
-        self.sum.resize(self.sum.len().max(length), 0.0);
-        let sum = &mut self.sum[..length];
-        sum.fill(0.0);
+        let (pixel_bytes, first_column) = (rows.order().pixel_bytes(), rows.first_column());
+        self.clear(pixel_bytes);
         let (first, weights) = self.rows.get(y);
         for (row, weight) in (first..).zip(weights) {
-            instructions.accumulate(sum, &rows.row(row)?[skipped..][..length], *weight);
+            let row = Self::reached(&self.columns, rows.row(row)?, first_column, pixel_bytes);
+            instructions.accumulate(&mut self.sum[..row.len()], row, *weight);
         }
+        self.gather(pixel_bytes, line);
+        Ok(())
+    }
+
+    /// Writes one source row, which begins at `first_column`, into planes of `line`.
+    pub(super) fn line(
+        &mut self,
+        row: &[u8],
+        first_column: u32,
+        pixel_bytes: usize,
+        line: &mut [f32],
+        instructions: Instructions,
+    ) {
+        self.clear(pixel_bytes);
+        let row = Self::reached(&self.columns, row, first_column, pixel_bytes);
+        instructions.accumulate(&mut self.sum[..row.len()], row, 1.0);
+        self.gather(pixel_bytes, line);
+    }
+
+    /// The pixels of a row that some column reads.
+    fn reached<'r>(columns: &Spans, row: &'r [u8], first_column: u32, pixel_bytes: usize) -> &'r [u8] {
+        let reach = columns.reach();
+        &row[(reach.start - first_column) as usize * pixel_bytes..][..reach.len() * pixel_bytes]
+    }
+
+    fn clear(&mut self, pixel_bytes: usize) {
+        let length = self.columns.reach().len() * pixel_bytes;
+        self.sum.resize(self.sum.len().max(length), 0.0);
+        self.sum[..length].fill(0.0);
+    }
+
+    /// Writes the sum's columns into planes of `line`.
+    fn gather(&self, pixel_bytes: usize, line: &mut [f32]) {
+        let (sum, reach) = (&self.sum, self.columns.reach());
         let count = self.columns.len();
         for x in 0..count {
             let (first, weights) = self.columns.get(x);
@@ -58,7 +90,6 @@ impl Area {
                 line[channel * count + x] = level;
             }
         }
-        Ok(())
     }
 }
 
