@@ -9,6 +9,7 @@ use framepipe_tests::{
     findings::{Findings, matched},
     images::photo,
 };
+use framepipe_vision::{DecodeScale, Decoder, Limits, probe};
 
 /// Several faces, in more pixels than 1 MiB holds.
 const FACES: &str = "sample4.jpg";
@@ -40,6 +41,9 @@ async fn find(config: &str) -> Findings {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn crops_are_those_of_the_kept_frame_where_only_a_part_is_decoded_again() {
+    let header = probe(&photo(FACES), &Limits::default()).expect("the photo is an image");
+    assert!(header.rgb_bytes(DecodeScale::Full) > 1 << 20, "{header:?} fits the slot");
+    assert!(Decoder::has_rows(&header), "{header:?} is decoded whole");
     let kept = find(PIPELINE).await;
     let again = find(&format!("{PIPELINE}{SMALL_SLOT}")).await;
     let matched = matched(&kept, &again, 0.999, 0.0);
