@@ -39,6 +39,8 @@ def bases(photo: bytes) -> dict[str, list[bytes]]:
             encoded(second.convert("L"), "PNG"),
             _png_16(third),
             _interlaced(second),
+            _turned(first, b"IDAT"),
+            _turned(third, b"IEND"),
         ],
         "webp-lossy": [
             *(encoded(image, "WEBP", quality=quality) for image, quality in qualities),
@@ -79,6 +81,14 @@ def _interlaced(image: Image.Image) -> bytes:
     parts = [pixels[top::down, left::across] for left, top, across, down in PASSES]
     rows = b"".join(b"\0" + row.tobytes() for part in parts if part.size for row in part)
     return png_of((*image.size, 8, 2, 0, 0, 1), rows)
+
+
+def _turned(image: Image.Image, chunk: bytes) -> bytes:
+    """Return a PNG that says, before `chunk`, that its top is at the right."""
+    exif = struct.pack(">2sHIHHHIHxxI", b"MM", 42, 8, 1, 0x112, 3, 1, 6, 0)
+    png = encoded(image, "PNG")
+    at = png.index(chunk) - 4
+    return png[:at] + png_chunk(b"eXIf", exif) + png[at:]
 
 
 def _bmp(size: tuple[int, int], depth: int, compression: int, tables: bytes, pixels: bytes) -> bytes:

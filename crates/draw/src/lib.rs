@@ -8,6 +8,8 @@ const COLOURS: [[u8; 3]; 6] =
     [[230, 60, 60], [50, 140, 230], [40, 170, 80], [240, 150, 30], [150, 80, 210], [0, 170, 170]];
 /// Side of a character before it is scaled.
 const GLYPH: u32 = 8;
+/// Farthest from the first pixel that an edge is taken to be: beyond any image.
+const FAR: f32 = 1e9;
 
 /// A box, and what is written at it.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +34,7 @@ pub fn draw(image: &mut RgbImage, boxes: &[Captioned]) {
 
 fn draw_one(image: &mut RgbImage, one: &Captioned, scale: u32) {
     let colour = Rgb(COLOURS[one.class % COLOURS.len()]);
-    let [x0, y0, x1, y1] = one.corners.map(|edge| edge.round() as i64);
+    let [x0, y0, x1, y1] = one.corners.map(|edge| edge.round().clamp(-FAR, FAR) as i64);
     let thick = i64::from(scale) * 2;
     for (left, top, right, bottom) in
         [(x0, y0, x1, y0 + thick), (x0, y1 - thick, x1, y1), (x0, y0, x0 + thick, y1), (x1 - thick, y0, x1, y1)]
@@ -90,5 +92,14 @@ mod tests {
         draw(&mut image, &[one]);
         assert_eq!(image.get_pixel(32, 19), &Rgb(COLOURS[0]), "the lower edge");
         assert_eq!(image.get_pixel(32, 40), &Rgb([0; 3]), "outside the box");
+    }
+
+    #[test]
+    fn a_box_as_far_as_numbers_go_is_drawn_too() {
+        let corners = [-1e30, f32::MIN, 20.0, f32::MAX];
+        let one = Captioned { corners, class: 0, title: "box".into(), lines: vec!["a line".into()] };
+        let mut image = RgbImage::new(64, 48);
+        draw(&mut image, &[one]);
+        assert_eq!(image.get_pixel(19, 24), &Rgb(COLOURS[0]), "the right edge");
     }
 }

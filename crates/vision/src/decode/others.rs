@@ -1,5 +1,5 @@
-//! What the `image` crate decodes (BMP, and the first frame of an animated WebP), with its limits set; and how pixels of
-//! more channels or fewer become RGB8.
+//! What the `image` crate decodes (BMP, and the first frame of an animated WebP); and how pixels of more channels or fewer
+//! become RGB8. Its decoders of these heed no limit of memory: the size was checked before, and metadata is not asked for.
 
 use framepipe_frame::{ErrorCode, FrameError};
 use image::{ColorType, ImageDecoder, ImageError};

@@ -1,4 +1,4 @@
-//! PNG, all its checksums included. Whatever it holds becomes RGB8: palettes and small grey depths are expanded; of 16
+//! PNG, with every checksum up to the end of its pixels. Whatever it holds becomes RGB8: palettes and small grey depths are expanded; of 16
 //! bits the high byte is kept; alpha is dropped, not blended (both as OpenCV's imread does, by which models are trained).
 
 use framepipe_frame::{ErrorCode, FrameError};
@@ -33,6 +33,7 @@ fn read(
     let mut options = DecodeOptions::default();
     // The sum of the unpacked bytes: wrong pixels may have right CRCs.
     options.set_ignore_adler32(false);
+    options.set_skip_ancillary_crc_failures(false);
     let mut decoder = png::Decoder::new_with_options(reader, options);
     decoder.set_limits(png::Limits { bytes: others::bytes_beside_pixels(limits) });
     decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);

@@ -24,13 +24,20 @@ pub(super) fn header(bytes: &[u8]) -> Result<Found<'_>, FrameError> {
         if !kind.iter().all(u8::is_ascii_alphabetic) {
             return Err(corrupt(format!("PNG: {} at {at} is no type of a chunk", kind.escape_ascii())));
         }
-        // The 4 bytes behind the data are its CRC, which the decoder checks.
+        // The 4 bytes behind the data are the CRC of type and data.
         let data = bytes.get(at + 8..at + 8 + length).filter(|_| bytes.len() >= at + 12 + length).ok_or_else(|| {
             let kind = kind.escape_ascii();
             corrupt(format!("PNG: {} bytes end inside the chunk {kind} of {length} at {at}", bytes.len()))
         })?;
         match &kind {
-            b"eXIf" => exif = exif.or(Some(data)),
+            // Only here: the decoder reads no chunk behind the pixels.
+            b"eXIf" => {
+                let crc = u32::from_be_bytes(array(bytes, at + 8 + length, "PNG")?);
+                if crc != crc32fast::hash(&bytes[at + 4..at + 8 + length]) {
+                    return Err(corrupt(format!("PNG: the CRC of the chunk eXIf at {at} is wrong")));
+                }
+                exif = exif.or(Some(data));
+            }
             b"IEND" => return Ok(Found { format: Format::Png, width, height, exif }),
             _ => {}
         }

@@ -32,6 +32,30 @@ fn megabytes_of_filling_are_walked_quickly() {
     assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
+#[test]
+fn a_png_is_turned_by_an_exif_chunk_before_or_behind_its_pixels_whose_crc_is_right() {
+    let chunk = |kind: &[u8; 4], data: &[u8]| {
+        let named = [kind, data].concat();
+        [&(data.len() as u32).to_be_bytes()[..], &named, &crc32fast::hash(&named).to_be_bytes()].concat()
+    };
+    let head = chunk(b"IHDR", &[0, 0, 0, 4, 0, 0, 0, 3, 8, 2, 0, 0, 0]);
+    let (pixels, end) = (chunk(b"IDAT", b""), chunk(b"IEND", b""));
+    let right = chunk(b"eXIf", &tiff(true, 0, &[(0x0112, 3, 6)]));
+    let orientation = |chunks: [&[u8]; 4]| {
+        let bytes = [b"\x89PNG\r\n\x1a\n", &chunks.concat()[..]].concat();
+        probe(&bytes, &Limits::default()).map(|header| header.orientation).map_err(|error| error.code)
+    };
+    assert_eq!(orientation([&head, &right, &pixels, &end]), Ok(6));
+    assert_eq!(orientation([&head, &pixels, &right, &end]), Ok(6));
+    for at in [4, 20, right.len() - 1] {
+        let mut wrong = right.clone();
+        wrong[at] ^= 0x20;
+        let expected = if at == 4 { Ok(1) } else { Err(ErrorCode::CorruptImage) };
+        assert_eq!(orientation([&head, &wrong, &pixels, &end]), expected, "byte {at}, before the pixels");
+        assert_eq!(orientation([&head, &pixels, &wrong, &end]), expected, "byte {at}, behind the pixels");
+    }
+}
+
 fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     let padding = &[0][..data.len() % 2];
     [kind, &(data.len() as u32).to_le_bytes()[..], data, padding].concat()
