@@ -59,7 +59,9 @@ fn caption(image: &mut RgbImage, text: &str, x: i64, y: i64, scale: u32, colour:
 
 /// What is known of the object beside its class; vectors say nothing to an eye.
 fn attributes(one: &Detection) -> Vec<String> {
-    let seen = |value: &&framepipe_client::Attribute| !matches!(value.value, Some(Value::Embedding(_)) | None);
+    let seen = |value: &&framepipe_client::Attribute| {
+        !matches!(value.value, Some(Value::Embedding(_) | Value::Keypoints(_)) | None)
+    };
     let attributes = one.attributes.iter().filter(seen);
     let line =
         |attribute: &framepipe_client::Attribute| format!("{} {}", attribute.name, crate::print::words(attribute));
