@@ -1,3 +1,5 @@
+mod kinds;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
