@@ -122,6 +122,8 @@ impl Said {
         match one.value.expect("an attribute has a value") {
             Value::Classification(class) => (said.label, said.score) = (Some(class.label), Some(class.score.into())),
             Value::Number(number) => said.number = Some(number.into()),
+            Value::Text(line) => (said.label, said.score) = (Some(line.text), Some(line.score.into())),
+            other @ (Value::Classifications(_) | Value::Keypoints(_)) => panic!("no model here says {other:?}"),
             Value::Embedding(embedding) => said.vector = Some(embedding.values.into_iter().map(f64::from).collect()),
         }
         said

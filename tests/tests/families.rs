@@ -31,11 +31,11 @@ struct Tensor {
 
 /// What the postprocess stage makes of the case's raw outputs, and how many boxes its limit cuts off.
 fn decode(case: &Case, folder: &std::path::Path) -> (Vec<Detection>, usize) {
-    let manifest = Manifest::load(folder).unwrap();
-    let detector = Detector::new(&manifest).unwrap();
-    let spec = manifest.detector().unwrap();
-    let bytes = std::fs::read(folder.join("raw.f32")).unwrap();
-    let numbers: Vec<f32> = bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
+    let manifest = Manifest::load(folder).expect("the manifest is good");
+    let detector = Detector::new(&manifest).expect("so is its head");
+    let spec = manifest.detector().expect("it is a detector's");
+    let bytes = std::fs::read(folder.join("raw.f32")).expect("the reference wrote it");
+    let numbers: Vec<f32> = bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
     let mut rest = &numbers[..];
     let mut tensors = std::collections::BTreeMap::new();
     for tensor in &case.tensors {

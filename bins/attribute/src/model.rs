@@ -71,7 +71,7 @@ impl AttributeModel {
             self.run(batch);
         }
         let rect = self.cropper.rect(&crop.detection, (view.width(), view.height()));
-        self.cropper.run(view, &rect, self.waiting.add(Origin { item, detection: crop.index, at: crop.at }));
+        self.cropper.run(view, &rect, self.waiting.add(Origin { item, detection: crop.index, at: crop.at, rect }));
     }
 
     /// Runs the crops that wait, and writes their entries or their frames' errors.
@@ -112,7 +112,7 @@ impl EntryDecoder {
             let mut at = origin.at;
             for output in 0..outputs.len() {
                 let (_, numbers) = outputs.sample(output, sample);
-                let entry = self.entry(origin.detection, output, numbers)?;
+                let entry = self.entry(origin, output, numbers)?;
                 at = attributes::append(slot, at, entry, &self.values)?;
             }
             Ok((used, ()))
@@ -120,14 +120,14 @@ impl EntryDecoder {
     }
 
     /// Puts what `numbers` say into `values`, as many as were found at start.
-    fn entry(&mut self, detection: usize, output: usize, numbers: &[f32]) -> Result<Entry, FrameError> {
-        let kind = self.head.decode(output, numbers, &mut self.values)?;
+    fn entry(&mut self, origin: &Origin, output: usize, numbers: &[f32]) -> Result<Entry, FrameError> {
+        let kind = self.head.decode(output, numbers, &origin.rect, &mut self.values)?;
         let (found, expected) = (self.values.len(), self.value_counts[output]);
         if found != expected {
             let message = format!("an attribute of {found} numbers, where the model's first run had {expected}");
             return Err(FrameError::new(ErrorCode::Inference, message));
         }
-        let (detection, model, output) = (detection as u32, self.model as u32, output as u32);
+        let (detection, model, output) = (origin.detection as u32, self.model as u32, output as u32);
         Ok(Entry { detection, model, output, kind: kind as u32, count: found as u32 })
     }
 }

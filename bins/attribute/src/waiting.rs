@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+use framepipe_vision::Rect;
+
 /// Where a crop comes from, and where its entries go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Origin {
     /// The frame's place in the batch of frames.
     pub item: usize,
@@ -11,6 +13,8 @@ pub struct Origin {
     pub detection: usize,
     /// Where in the frame's slot its entries begin.
     pub at: usize,
+    /// What was cropped.
+    pub rect: Rect,
 }
 
 /// One run's crops, in memory that was taken at start.
@@ -66,7 +70,9 @@ mod tests {
     #[test]
     fn crops_of_several_frames_keep_their_order_tensor_and_origin() {
         let mut waiting = Waiting::new(3, 3);
-        let origins = [(0, 0, 0), (0, 4, 28), (2, 1, 0)].map(|(item, detection, at)| Origin { item, detection, at });
+        let rect = Rect { x0: 0.0, y0: 0.0, x1: 1.0, y1: 1.0 };
+        let origins = [(0, 0, 0), (0, 4, 28), (2, 1, 0)];
+        let origins = origins.map(|(item, detection, at)| Origin { item, detection, at, rect });
         for (number, origin) in origins.into_iter().enumerate() {
             assert!(!waiting.is_full());
             waiting.add(origin).fill(number as u8 + 1);

@@ -32,7 +32,7 @@ fn captioned(one: &Detection) -> Captioned {
 
 /// What is known of the object beside its class; vectors say nothing to an eye.
 fn attributes(one: &Detection) -> Vec<String> {
-    let seen = |value: &&Attribute| !matches!(value.value, Some(Value::Embedding(_)) | None);
+    let seen = |value: &&Attribute| !matches!(value.value, Some(Value::Embedding(_) | Value::Keypoints(_)) | None);
     let attributes = one.attributes.iter().filter(seen);
     attributes.map(|attribute| format!("{} {}", attribute.name, crate::print::words(attribute))).collect()
 }

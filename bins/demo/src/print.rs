@@ -38,6 +38,12 @@ pub fn words(attribute: &Attribute) -> String {
         Some(Value::Classification(class)) => format!("{} {:.2}", class.label, class.score),
         Some(Value::Number(number)) => format!("{number:.1}"),
         Some(Value::Embedding(vector)) => format!("vector of {}", vector.values.len()),
+        Some(Value::Classifications(found)) => {
+            let words = found.classes.iter().map(|class| format!("{} {:.2}", class.label, class.score));
+            words.collect::<Vec<_>>().join(", ")
+        }
+        Some(Value::Keypoints(found)) => format!("{} points", found.points.len()),
+        Some(Value::Text(line)) => format!("{:?} {:.2}", line.text, line.score),
         None => "?".into(),
     }
 }

@@ -2,10 +2,10 @@
 
 use framepipe_frame::{
     Descriptor, ErrorCode, FrameError, Request,
-    attributes::{self, Kind},
+    attributes::{self, Kind, NOTHING},
     detections,
 };
-use framepipe_model::{Detector, Manifest, OutputKind, OutputSpec};
+use framepipe_model::{AttributeHead, Detector, Manifest, OutputSpec};
 use framepipe_pipeline::{GATEWAY, Plan, Pool, STAGES};
 use framepipe_proto::v1::{self, attribute::Value, frame_result::Outcome};
 use framepipe_shm::{Work, monotonic_ns};
@@ -19,6 +19,7 @@ pub struct Encoder {
 struct Model {
     name: String,
     outputs: Vec<OutputSpec>,
+    head: AttributeHead,
 }
 
 impl Encoder {
@@ -26,7 +27,8 @@ impl Encoder {
     pub fn new(plan: &Plan) -> anyhow::Result<Self> {
         Detector::new(&plan.detector)?;
         let model = |manifest: &Manifest| {
-            anyhow::Ok(Model { name: manifest.name.clone(), outputs: manifest.attributes()?.outputs.clone() })
+            let outputs = manifest.attributes()?.outputs.clone();
+            anyhow::Ok(Model { name: manifest.name.clone(), outputs, head: AttributeHead::new(manifest)? })
         };
         Ok(Self {
             labels: plan.detector.detector()?.labels.clone(),
@@ -84,15 +86,34 @@ impl Encoder {
         }
     }
 
-    /// `None` where the entry names no model, output or label of the pipeline.
+    /// `None` where the entry names no model, output, label, point or character of the pipeline.
     fn attribute(&self, entry: &attributes::Entry, numbers: Vec<f32>) -> Option<v1::Attribute> {
         let model = self.models.get(entry.model as usize)?;
         let output = model.outputs.get(entry.output as usize)?;
+        let names = model.head.names(entry.output as usize);
         let value = match (Kind::from_number(entry.kind)?, numbers.as_slice()) {
-            (Kind::Class, [class, score]) => {
-                let class_index = *class as u32;
-                let label = labels(&output.kind)?.get(class_index as usize)?.clone();
-                Value::Classification(v1::Classification { label, score: *score, class_index })
+            (Kind::Class, [class, score]) => Value::Classification(classification(names, *class, *score)?),
+            (Kind::Classes, numbers) => {
+                let pairs = numbers.chunks_exact(2).take_while(|pair| pair[0] != NOTHING);
+                let classes = pairs.map(|pair| classification(names, pair[0], pair[1])).collect::<Option<_>>()?;
+                Value::Classifications(v1::Classifications { classes })
+            }
+            (Kind::Keypoints, numbers) if numbers.len() == 3 * names.len() => {
+                let point = |(name, point): (&String, &[f32])| v1::Keypoint {
+                    name: name.clone(),
+                    x: point[0],
+                    y: point[1],
+                    score: point[2],
+                };
+                Value::Keypoints(v1::Keypoints {
+                    points: names.iter().zip(numbers.chunks_exact(3)).map(point).collect(),
+                })
+            }
+            (Kind::Text, [score, indices @ ..]) => {
+                let indices = indices.iter().take_while(|index| **index != NOTHING);
+                let text =
+                    indices.map(|index| names.get(*index as usize).map(String::as_str)).collect::<Option<_>>()?;
+                Value::Text(v1::Text { text, score: *score })
             }
             (Kind::Number, [number]) => Value::Number(*number),
             (Kind::Vector, _) => Value::Embedding(v1::Embedding { values: numbers }),
@@ -102,11 +123,9 @@ impl Encoder {
     }
 }
 
-fn labels(kind: &OutputKind) -> Option<&Vec<String>> {
-    match kind {
-        OutputKind::Class { labels, .. } | OutputKind::Binary { labels } => Some(labels),
-        _ => None,
-    }
+fn classification(labels: &[String], class: f32, score: f32) -> Option<v1::Classification> {
+    let class_index = class as u32;
+    Some(v1::Classification { label: labels.get(class_index as usize)?.clone(), score, class_index })
 }
 
 fn failure(error: &FrameError) -> Outcome {

@@ -27,11 +27,12 @@ from .errors import (
     Unavailable,
 )
 from .reader import Results
-from .records import Attribute, Detection, FrameError, FrameResult, StageTime
+from .records import Attribute, Classification, Detection, FrameError, FrameResult, Keypoint, StageTime
 
 __all__ = [
     "Attribute",
     "Batch",
+    "Classification",
     "Client",
     "Detection",
     "FrameError",
@@ -39,6 +40,7 @@ __all__ = [
     "FramepipeError",
     "InboxError",
     "InvalidRequest",
+    "Keypoint",
     "NotFound",
     "Overloaded",
     "PermissionDenied",

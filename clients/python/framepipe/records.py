@@ -11,14 +11,33 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
+class Classification:
+    """One of several classes that hold."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Keypoint:
+    """A point of an object, in pixels of the source image; it may lie beyond the image."""
+
+    name: str
+    x: float
+    y: float
+    score: float
+
+
+@dataclass(frozen=True)
 class Attribute:
     """What an attribute model says of one detection.
 
-    `value` is a label (str), a quantity (float), or a vector (tuple of floats); `score` is the confidence of a
-    label, and None for the others.
+    `value` is a label or a text (str), a quantity (float), a vector (tuple of floats), the classes that hold, best
+    first (tuple of Classification), or points (tuple of Keypoint); `score` is the confidence of a label or a text,
+    and None for the others.
     """
 
-    value: str | float | tuple[float, ...]
+    value: str | float | tuple[float, ...] | tuple[Classification, ...] | tuple[Keypoint, ...]
     score: float | None
     model: str
 
@@ -124,6 +143,14 @@ def _attribute(message: pb.Attribute) -> Attribute:
         return Attribute(message.number, None, message.model)
     if kind == "embedding":
         return Attribute(tuple(message.embedding.values), None, message.model)
+    if kind == "classifications":
+        classes = message.classifications.classes
+        return Attribute(tuple(Classification(c.label, c.score) for c in classes), None, message.model)
+    if kind == "keypoints":
+        points = message.keypoints.points
+        return Attribute(tuple(Keypoint(p.name, p.x, p.y, p.score) for p in points), None, message.model)
+    if kind == "text":
+        return Attribute(message.text.text, message.text.score, message.model)
     return Attribute(message.classification.label, message.classification.score, message.model)
 
 

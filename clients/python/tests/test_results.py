@@ -323,6 +323,11 @@ def test_a_result_carries_everything_that_the_server_says(client, server):
         name="mood", model="small", classification=pb.Classification(label="glad", score=0.75, class_index=1)
     )
     face.attributes.add(name="id", model="arc", embedding=pb.Embedding(values=[1, 2]))
+    wears = [pb.Classification(label="hat", score=0.75), pb.Classification(label="scarf", score=0.5, class_index=2)]
+    face.attributes.add(name="wears", model="small", classifications=pb.Classifications(classes=wears))
+    eye = pb.Keypoint(name="left eye", x=1.5, y=2.5, score=0.5)
+    face.attributes.add(name="points", model="small", keypoints=pb.Keypoints(points=[eye]))
+    face.attributes.add(name="badge", model="ocr", text=pb.Text(text="№ 7", score=0.25))
     server.journal[1].error.code, server.journal[1].error.message = pb.ERROR_CODE_SOURCE_GONE, "it is gone"
     good, bad = client.results(until_drained=True)
     assert good.times == (framepipe.StageTime("detect", 5, 7),)
@@ -338,6 +343,11 @@ def test_a_result_carries_everything_that_the_server_says(client, server):
                 "age@large": framepipe.Attribute(33.0, None, "large"),
                 "mood": framepipe.Attribute("glad", 0.75, "small"),
                 "id": framepipe.Attribute((1.0, 2.0), None, "arc"),
+                "wears": framepipe.Attribute(
+                    (framepipe.Classification("hat", 0.75), framepipe.Classification("scarf", 0.5)), None, "small"
+                ),
+                "points": framepipe.Attribute((framepipe.Keypoint("left eye", 1.5, 2.5, 0.5),), None, "small"),
+                "badge": framepipe.Attribute("№ 7", 0.25, "ocr"),
             },
         ),
     )

@@ -31,8 +31,9 @@ pub use batches::Batch;
 pub use client::Client;
 pub use error::Error;
 pub use framepipe_proto::v1::{
-    Attribute, Box as BoundingBox, Detection, Detections, ErrorCode, FrameError, FrameResult, Gap, PixelFormat,
-    RawFrameFormat, StageTime, attribute::Value, frame_result::Outcome,
+    Attribute, Box as BoundingBox, Classification, Classifications, Detection, Detections, Embedding, ErrorCode,
+    FrameError, FrameResult, Gap, Keypoint, Keypoints, PixelFormat, RawFrameFormat, StageTime, Text, attribute::Value,
+    frame_result::Outcome,
 };
 pub use push::PushRequest;
 pub use results::{Results, ResultsOptions};

@@ -14,14 +14,24 @@ pub enum Kind {
     Number = 2,
     /// Any count of numbers: an embedding.
     Vector = 3,
+    /// Pairs of numbers, best first: an index into the output's labels, [`NOTHING`] where there are no more, and its score.
+    Classes = 4,
+    /// Triples of numbers: x and y in source pixels, and a score, 0 to 1.
+    Keypoints = 5,
+    /// A score, 0 to 1, then an index into the output's charset each, [`NOTHING`] where there are no more.
+    Text = 6,
 }
 
 impl Kind {
     /// The kind of this number.
     pub fn from_number(number: u32) -> Option<Self> {
-        [Self::Class, Self::Number, Self::Vector].into_iter().find(|kind| *kind as u32 == number)
+        let all = [Self::Class, Self::Number, Self::Vector, Self::Classes, Self::Keypoints, Self::Text];
+        all.into_iter().find(|kind| *kind as u32 == number)
     }
 }
+
+/// What fills an entry up: the count of an output's numbers is always the same.
+pub const NOTHING: f32 = -1.0;
 
 /// Head of one attribute of one detection.
 #[repr(C)]

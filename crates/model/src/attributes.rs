@@ -1,13 +1,37 @@
-//! From an attribute model's raw outputs to the numbers of an attribute entry: classes, quantities, embeddings.
+//! From an attribute model's raw outputs to the numbers of an attribute entry. [`OutputKind`] is the table of kinds: a row
+//! there and a file here is a new one.
 
-use framepipe_frame::attributes::Kind;
+mod binary;
+mod class;
+mod classes;
+mod ctc_text;
+mod expectation;
+mod keypoints;
+mod number;
+#[cfg(test)]
+mod tests;
+mod vector;
+
+use std::fmt::Debug;
+
+use framepipe_frame::attributes::{Kind, NOTHING};
 use framepipe_frame::raw::OUTPUT_COUNT_MAX;
 use framepipe_frame::{ErrorCode, FrameError};
+use framepipe_vision::Rect;
 use serde::Deserialize;
 
-use crate::detector::{LABEL_COUNT_MAX, highest};
+pub use binary::BinarySpec;
+pub use class::ClassSpec;
+pub use classes::ClassesSpec;
+pub use ctc_text::CtcTextSpec;
+pub use expectation::ExpectationSpec;
+pub use keypoints::KeypointsSpec;
+pub use number::NumberSpec;
+pub use vector::VectorSpec;
+
+use crate::detector::LABEL_COUNT_MAX;
 use crate::manifest::Checker;
-use crate::{Activation, Manifest, ManifestError};
+use crate::{Manifest, ManifestError};
 
 /// The `[attributes]` section of a manifest.
 #[derive(Clone, Debug, Deserialize)]
@@ -31,49 +55,96 @@ pub struct OutputSpec {
     pub kind: OutputKind,
 }
 
-/// What an output's numbers mean, and what they become.
+/// The table of kinds: what an output's numbers mean, and what they become.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum OutputKind {
     /// One number a label: the highest is the class.
-    Class {
-        /// What makes scores of the numbers.
-        activation: Activation,
-        /// Names of the classes, in the model's order.
-        labels: Vec<String>,
-    },
-    /// One number p after a sigmoid: the second label where p > 0.5, with the score max(p, 1 - p).
-    Binary {
-        /// Two names.
-        labels: Vec<String>,
-    },
-    /// One number as it is.
-    Number {},
-    /// Probabilities of bins: their sum, each times `first + index * step`.
-    Expectation {
-        /// Value of the first bin.
-        first: f32,
-        /// From one bin to the next.
-        step: f32,
-    },
+    Class(ClassSpec),
+    /// One number a label: those whose score is above a threshold.
+    Classes(ClassesSpec),
+    /// One number after a sigmoid: the second of two labels, or the first.
+    Binary(BinarySpec),
+    /// One number: a quantity.
+    Number(NumberSpec),
+    /// Shares of bins: the quantity that they come to.
+    Expectation(ExpectationSpec),
     /// An embedding.
-    Vector {
-        /// True: it is divided by its Euclidean length.
-        normalize: bool,
-    },
+    Vector(VectorSpec),
+    /// Points of the object.
+    Keypoints(KeypointsSpec),
+    /// A line of text, by CTC.
+    CtcText(CtcTextSpec),
+}
+
+impl OutputKind {
+    fn build(&self, context: &Context<'_>) -> Result<Box<dyn Decode>, ManifestError> {
+        Ok(match self {
+            Self::Class(spec) => Box::new(spec.build(context)?),
+            Self::Classes(spec) => Box::new(spec.build(context)?),
+            Self::Binary(spec) => Box::new(spec.build(context)?),
+            Self::Number(spec) => Box::new(spec.build(context)?),
+            Self::Expectation(spec) => Box::new(spec.build(context)?),
+            Self::Vector(spec) => Box::new(spec.clone()),
+            Self::Keypoints(spec) => Box::new(spec.build(context)?),
+            Self::CtcText(spec) => Box::new(spec.build(context)?),
+        })
+    }
+}
+
+/// A kind, ready to decode.
+trait Decode: Debug + Send + Sync {
+    /// What indices among the values name: classes, points or characters.
+    fn names(&self) -> &[String] {
+        &[]
+    }
+    /// How many values come of `length` numbers; `Err` says how many numbers it takes.
+    fn value_count(&self, length: usize) -> Result<usize, String>;
+    /// Appends at most so many values. The numbers are finite, and as many as [`Decode::value_count`] takes.
+    fn decode(&self, numbers: &[f32], rect: &Rect, values: &mut Vec<f32>) -> Kind;
+}
+
+/// The count of values where a kind takes `expected` numbers.
+fn exactly(expected: usize, length: usize, count: usize) -> Result<usize, String> {
+    if length == expected { Ok(count) } else { Err(expected.to_string()) }
+}
+
+/// The count of values where a kind takes any numbers.
+fn some(length: usize, count: usize) -> Result<usize, String> {
+    if length > 0 { Ok(count) } else { Err("1 or more".into()) }
+}
+
+/// What a kind is built for.
+struct Context<'a> {
+    check: Checker<'a>,
+    manifest: &'a Manifest,
+    /// The key of the output's kind.
+    key: &'a str,
+}
+
+impl Context<'_> {
+    /// `Ok` where the value of the kind's key `field` `holds`.
+    fn require(&self, holds: bool, field: &str, value: impl Debug, advice: &str) -> Result<(), ManifestError> {
+        self.check.require(holds, format_args!("{}.{field}", self.key), value, advice)
+    }
+
+    /// Names that results bear.
+    fn require_names(&self, field: &str, names: &[String], min: usize, max: usize) -> Result<(), ManifestError> {
+        self.check.require_names(format_args!("{}.{field}", self.key), names.iter().map(String::as_str), min, max)
+    }
 }
 
 /// An attribute model's outputs, checked against their manifest.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct AttributeHead {
-    outputs: Vec<OutputSpec>,
+    outputs: Vec<(OutputSpec, Box<dyn Decode>)>,
 }
 
 impl AttributeHead {
     /// The outputs that `manifest` describes.
     ///
     /// # Errors
-    /// When the model is a detector, or a value cannot be right.
+    /// When the model is a detector, a value cannot be right, or a charset cannot be read.
     pub fn new(manifest: &Manifest) -> Result<Self, ManifestError> {
         let spec = manifest.attributes()?;
         let path = manifest.path();
@@ -84,15 +155,24 @@ impl AttributeHead {
         check.require_names("attributes.outputs.tensor", tensors, 1, OUTPUT_COUNT_MAX)?;
         let names = spec.outputs.iter().map(|output| output.name.as_str());
         check.require_names("attributes.outputs.name", names, 1, OUTPUT_COUNT_MAX)?;
-        for (index, output) in spec.outputs.iter().enumerate() {
-            output.kind.check(check, &format!("attributes.outputs[{index}].kind"))?;
-        }
-        Ok(Self { outputs: spec.outputs.clone() })
+        let build = |(index, output): (usize, &OutputSpec)| {
+            let key = format!("attributes.outputs[{index}].kind");
+            Ok((output.clone(), output.kind.build(&Context { check, manifest, key: &key })?))
+        };
+        Ok(Self { outputs: spec.outputs.iter().enumerate().map(build).collect::<Result<_, _>>()? })
     }
 
     /// Tensor names, in the order of the manifest.
     pub fn outputs(&self) -> Vec<&str> {
-        self.outputs.iter().map(|output| output.tensor.as_str()).collect()
+        self.outputs.iter().map(|(spec, _)| spec.tensor.as_str()).collect()
+    }
+
+    /// What the indices of the output `output` name: classes, points or characters.
+    ///
+    /// # Panics
+    /// When `output` is no index into [`AttributeHead::outputs`].
+    pub fn names(&self, output: usize) -> &[String] {
+        self.outputs[output].1.names()
     }
 
     /// How many numbers [`AttributeHead::decode`] makes of `length` numbers of the tensor `output`, an index into
@@ -101,85 +181,37 @@ impl AttributeHead {
     /// # Errors
     /// `Inference` when the tensor cannot have this length.
     pub fn value_count(&self, output: usize, length: usize) -> Result<usize, FrameError> {
-        let spec = &self.outputs[output];
-        let (expected, count) = match &spec.kind {
-            OutputKind::Class { labels, .. } => (labels.len()..=labels.len(), 2),
-            OutputKind::Binary { .. } => (1..=1, 2),
-            OutputKind::Number {} => (1..=1, 1),
-            OutputKind::Expectation { .. } => (1..=usize::MAX, 1),
-            OutputKind::Vector { .. } => (1..=usize::MAX, length),
-        };
-        if expected.contains(&length) {
-            return Ok(count);
-        }
-        Err(refusal(
-            spec,
-            format_args!(
-                "has {length} numbers, its kind needs {}: correct the kind or its labels in the manifest",
-                expected.start()
-            ),
-        ))
+        let (spec, kind) = &self.outputs[output];
+        kind.value_count(length).map_err(|expected| {
+            let advice = "correct the kind, its labels, names or charset in the manifest";
+            refusal(spec, format_args!("has {length} numbers, its kind needs {expected}: {advice}"))
+        })
     }
 
-    /// Puts what one sample's `numbers` of the tensor `output` say into `values`, which is emptied first.
+    /// Puts what one sample's `numbers` of the tensor `output` say into `values`, which is emptied first. `rect` is what was
+    /// cropped: points come out in source pixels.
     ///
     /// # Errors
     /// `Inference` when the tensor has the wrong length or a number that is not finite.
     ///
     /// # Panics
     /// When `output` is no index into [`AttributeHead::outputs`].
-    pub fn decode(&self, output: usize, numbers: &[f32], values: &mut Vec<f32>) -> Result<Kind, FrameError> {
+    pub fn decode(
+        &self,
+        output: usize,
+        numbers: &[f32],
+        rect: &Rect,
+        values: &mut Vec<f32>,
+    ) -> Result<Kind, FrameError> {
         values.clear();
-        let spec = &self.outputs[output];
-        self.value_count(output, numbers.len())?;
+        let count = self.value_count(output, numbers.len())?;
+        let (spec, kind) = &self.outputs[output];
         if let Some(number) = numbers.iter().find(|number| !number.is_finite()) {
             return Err(refusal(spec, format_args!("holds {number}: the model cannot judge this crop")));
         }
-        match &spec.kind {
-            OutputKind::Class { activation, .. } => {
-                let (class, score) = class(*activation, numbers);
-                values.extend([class as f32, score]);
-                Ok(Kind::Class)
-            }
-            OutputKind::Binary { .. } => {
-                let second = numbers[0].clamp(0.0, 1.0);
-                values.extend([f32::from(u8::from(second > 0.5)), second.max(1.0 - second)]);
-                Ok(Kind::Class)
-            }
-            OutputKind::Number {} => {
-                values.push(numbers[0]);
-                Ok(Kind::Number)
-            }
-            OutputKind::Expectation { first, step } => {
-                values.push(numbers.iter().enumerate().map(|(bin, share)| share * (first + bin as f32 * step)).sum());
-                Ok(Kind::Number)
-            }
-            OutputKind::Vector { normalize } => {
-                let length = if *normalize { euclidean_length(numbers) } else { 1.0 };
-                values.extend(numbers.iter().map(|number| (f64::from(*number) / length) as f32));
-                Ok(Kind::Vector)
-            }
-        }
-    }
-}
-
-impl OutputKind {
-    fn check(&self, check: Checker<'_>, key: &str) -> Result<(), ManifestError> {
-        match self {
-            Self::Class { labels, .. } => {
-                let labels = labels.iter().map(String::as_str);
-                check.require_names(format_args!("{key}.class.labels"), labels, 2, LABEL_COUNT_MAX)
-            }
-            Self::Binary { labels } => {
-                check.require_names(format_args!("{key}.binary.labels"), labels.iter().map(String::as_str), 2, 2)
-            }
-            Self::Expectation { first, step } => {
-                let is_scale = first.is_finite() && step.is_finite() && *step != 0.0;
-                let advice = "give finite numbers, and a step other than 0";
-                check.require(is_scale, format_args!("{key}.expectation"), (first, step), advice)
-            }
-            Self::Number {} | Self::Vector { .. } => Ok(()),
-        }
+        let decoded = kind.decode(numbers, rect, values);
+        values.resize(count, NOTHING);
+        Ok(decoded)
     }
 }
 
@@ -187,18 +219,3 @@ fn refusal(spec: &OutputSpec, what: std::fmt::Arguments<'_>) -> FrameError {
     let OutputSpec { tensor, name, .. } = spec;
     FrameError::new(ErrorCode::Inference, format!("attribute {name:?}: the output tensor {tensor:?} {what}"))
 }
-
-/// Index and score of the highest of finite numbers.
-fn class(activation: Activation, numbers: &[f32]) -> (usize, f32) {
-    let (class, best) = highest(numbers.iter().copied());
-    (class, activation.score(best, numbers).clamp(0.0, 1.0))
-}
-
-/// The length to divide by: 1 for a vector of zeroes, which has no direction.
-fn euclidean_length(numbers: &[f32]) -> f64 {
-    let length = numbers.iter().map(|number| f64::from(*number).powi(2)).sum::<f64>().sqrt();
-    if length > 0.0 { length } else { 1.0 }
-}
-
-#[cfg(test)]
-mod tests;

@@ -5,12 +5,13 @@
 //! | `manifest` | `manifest.toml`, read, checked and compared with its model file |
 //! | `detector` | from raw outputs to candidate boxes, one file a head, one table that names them |
 //! | `activation` | from logits to scores |
-//! | `attributes` | from raw outputs to classes, numbers and embeddings |
+//! | `attributes` | from raw outputs to classes, numbers, embeddings, points and text, one file a kind, one table that names them |
 //!
-//! A new detector family is one file in `detector/` and one row in [`detector::HeadSpec`].
+//! A new detector family is one file in `detector/` and one row in [`detector::HeadSpec`]; a new kind of attribute one in
+//! `attributes/` and one in [`OutputKind`].
 
 mod activation;
-mod attributes;
+pub mod attributes;
 pub mod detector;
 mod manifest;
 

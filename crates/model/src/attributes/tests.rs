@@ -1,9 +1,12 @@
+mod kinds;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
 use crate::manifest::tests::{ATTRIBUTES, DETECTOR, load, with_attributes};
 
+const RECT: Rect = Rect { x0: 10.0, y0: 20.0, x1: 110.0, y1: 220.0 };
 const AGE: usize = 0;
 const GENDER: usize = 1;
 const MASK: usize = 2;
@@ -17,7 +20,7 @@ fn head() -> AttributeHead {
 
 fn decode(output: usize, numbers: &[f32]) -> (Kind, Vec<f32>) {
     let mut values = vec![7.0; 9];
-    let kind = head().decode(output, numbers, &mut values).unwrap();
+    let kind = head().decode(output, numbers, &RECT, &mut values).unwrap();
     assert_eq!(values.len(), head().value_count(output, numbers.len()).unwrap());
     (kind, values)
 }
@@ -52,9 +55,9 @@ fn bins_start_and_step_as_the_manifest_says_and_a_vector_may_stay_as_it_is() {
         .replace("normalize = true", "normalize = false");
     let head = AttributeHead::new(&load(&text).unwrap()).unwrap();
     let mut values = Vec::new();
-    assert_eq!(head.decode(AGE, &[0.5, 0.0, 0.5], &mut values), Ok(Kind::Number));
+    assert_eq!(head.decode(AGE, &[0.5, 0.0, 0.5], &RECT, &mut values), Ok(Kind::Number));
     assert_eq!(values, [-87.0]);
-    assert_eq!(head.decode(EMBEDDING, &[3.0, 4.0], &mut values), Ok(Kind::Vector));
+    assert_eq!(head.decode(EMBEDDING, &[3.0, 4.0], &RECT, &mut values), Ok(Kind::Vector));
     assert_eq!(values, [3.0, 4.0]);
 }
 
@@ -63,7 +66,7 @@ fn a_wrong_length_is_an_error_that_says_which_and_how_many() {
     let cases =
         [(GENDER, 3), (GENDER, 0), (MASK, 2), (MASK, 0), (YAW, 0), (YAW, 2), (AGE, 0), (EMBEDDING, 0), (MOOD, 2)];
     for (output, length) in cases {
-        let error = head().decode(output, &vec![0.1; length], &mut Vec::new()).unwrap_err();
+        let error = head().decode(output, &vec![0.1; length], &RECT, &mut Vec::new()).unwrap_err();
         assert_eq!(error.code, ErrorCode::Inference);
         assert!(error.message.contains(head().outputs()[output]), "{}", error.message);
         assert!(error.message.contains(&format!("has {length} numbers")), "{}", error.message);
@@ -80,7 +83,7 @@ fn a_number_that_is_none_is_an_error() {
                 let mut numbers = vec![0.25; length];
                 numbers[index] = bad;
                 let mut values = Vec::new();
-                let error = head().decode(output, &numbers, &mut values).unwrap_err();
+                let error = head().decode(output, &numbers, &RECT, &mut values).unwrap_err();
                 assert_eq!(error.code, ErrorCode::Inference);
                 assert!(error.message.contains(&format!("holds {bad}")), "{}", error.message);
                 assert!(values.is_empty());
@@ -111,7 +114,7 @@ proptest! {
         for (output, length) in [(GENDER, 2), (MASK, 1), (MOOD, 3)] {
             let numbers = &numbers[..length];
             let is_finite = numbers.iter().all(|number| number.is_finite());
-            let decoded = head().decode(output, numbers, &mut values);
+            let decoded = head().decode(output, numbers, &RECT, &mut values);
             prop_assert_eq!(decoded.is_ok(), is_finite);
             if is_finite {
                 prop_assert!(values[0] < 3.0 && (0.0..=1.0).contains(&values[1]), "{:?}", values);

@@ -1,0 +1,96 @@
+//! A line of text (Graves et al., "Connectionist Temporal Classification", 2006), greedily: `[steps, 1 + characters]`, of which
+//! the best of each step counts; repeats are one character, blanks none. The score is the mean of its characters'.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use framepipe_frame::attributes::Kind;
+use framepipe_vision::Rect;
+use serde::Deserialize;
+
+use super::{Context, Decode, class};
+use crate::manifest::is_plain_name;
+use crate::{Activation, ManifestError};
+
+/// Most characters of a charset.
+pub(super) const CHARSET_COUNT_MAX: usize = 65_536;
+/// Most bytes that are read of one.
+const CHARSET_BYTES_MAX: u64 = 1 << 20;
+
+/// `kind = { ctc_text = … }`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CtcTextSpec {
+    /// What makes scores of a step's numbers: none or softmax.
+    pub activation: Activation,
+    /// A file in the manifest's folder, one character a line, in the model's order without the blank.
+    pub charset: String,
+    /// The blank's index.
+    pub blank: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct CtcText {
+    activation: Activation,
+    blank: usize,
+    characters: Vec<String>,
+}
+
+impl CtcTextSpec {
+    pub(super) fn build(&self, context: &Context<'_>) -> Result<CtcText, ManifestError> {
+        let Self { activation, charset, blank } = self;
+        let is_one = *activation != Activation::Sigmoid;
+        context.require(is_one, "ctc_text.activation", activation, r#"give "none" or "softmax""#)?;
+        let advice = "name a file in the manifest's own folder";
+        context.require(is_plain_name(charset), "ctc_text.charset", charset, advice)?;
+        let characters = read_lines(&context.manifest.dir.join(charset))?;
+        let is_charset =
+            (1..=CHARSET_COUNT_MAX).contains(&characters.len()) && !characters.iter().any(String::is_empty);
+        let advice = format!("write 1 to {CHARSET_COUNT_MAX} characters into the file, one a line");
+        context.require(is_charset, "ctc_text.charset", (charset, characters.len()), &advice)?;
+        let advice = format!("give 0 to {}, the number of characters", characters.len());
+        context.require(*blank <= characters.len(), "ctc_text.blank", blank, &advice)?;
+        Ok(CtcText { activation: *activation, blank: *blank, characters })
+    }
+}
+
+fn read_lines(path: &Path) -> Result<Vec<String>, ManifestError> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(CHARSET_BYTES_MAX).read_to_string(&mut text));
+    read.map_err(|source| ManifestError::Read { path: path.to_owned(), source })?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+impl CtcText {
+    /// Numbers of a step.
+    fn width(&self) -> usize {
+        1 + self.characters.len()
+    }
+}
+
+impl Decode for CtcText {
+    fn names(&self) -> &[String] {
+        &self.characters
+    }
+
+    fn value_count(&self, length: usize) -> Result<usize, String> {
+        let is_whole = length > 0 && length.is_multiple_of(self.width());
+        if is_whole { Ok(1 + length / self.width()) } else { Err(format!("a multiple of {}", self.width())) }
+    }
+
+    fn decode(&self, numbers: &[f32], _: &Rect, values: &mut Vec<f32>) -> Kind {
+        let (mut sum, mut before) = (0.0, self.blank);
+        values.push(0.0);
+        for step in numbers.chunks_exact(self.width()) {
+            let (class, score) = class::best(self.activation, step);
+            if class != self.blank && class != before {
+                sum += score;
+                values.push((if class > self.blank { class - 1 } else { class }) as f32);
+            }
+            before = class;
+        }
+        values[0] = sum / (values.len() - 1).max(1) as f32;
+        Kind::Text
+    }
+}
