@@ -139,8 +139,9 @@ fn cascade_cpu(crops: u32, rounds: &[(System, Bare)], figures: &mut Figures) {
     let engine = median(&rounds.iter().map(|(_, engine)| engine.cpu_s * 1e3).collect::<Vec<_>>());
     figures.set(format!("cascade_cpu_s_per_1000_frames_total_{crops}"), total);
     figures.set(format!("cascade_cpu_s_per_1000_frames_engine_{crops}"), engine);
+    figures.set(format!("cascade_cpu_ratio_to_engine_{crops}"), engine / total);
     let groups: Vec<String> = groups.iter().map(|(group, ms)| format!("{group} {ms:.2}")).collect();
-    println!("CPU ms a frame: {total:.2} (bare engine {engine:.2}): {}", groups.join(", "));
+    println!("CPU ms a frame: {total:.2}, bare engine {engine:.2}, ratio {:.3}: {}", engine / total, groups.join(", "));
 }
 
 fn row(name: &str, cells: impl Iterator<Item = String>) {
