@@ -183,7 +183,7 @@ pub struct Bare {
 /// Runs bare engines for a window, beside the idle system.
 pub fn bare(engines: &mut Engines, window: Window, system: &Running) -> anyhow::Result<Bare> {
     let system_cpu_ns = || system.members.iter().map(Member::cpu_ns).sum::<anyhow::Result<u64>>();
-    let (begin, end) = window.from_now()?;
+    let (begin, end) = window.begin_end()?;
     let (from, before, system_before, machine) = (now_ns()?, engines.cpu_ns()?, system_cpu_ns()?, machine_cpu()?);
     let completed = engines.run_until(end)?;
     let machine_s = (now_ns()? - from) as f64 / 1e9 * system.cores as f64;

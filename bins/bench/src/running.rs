@@ -48,7 +48,7 @@ pub struct Window {
 
 impl Window {
     /// Begin and end, from now on.
-    pub fn from_now(self) -> anyhow::Result<(u64, u64)> {
+    pub fn begin_end(self) -> anyhow::Result<(u64, u64)> {
         let begin = now_ns()? + self.warm_up.as_nanos() as u64;
         Ok((begin, begin + self.length.as_nanos() as u64))
     }
@@ -73,7 +73,7 @@ impl Running {
 
     /// Loads it for a window.
     pub fn measure(&mut self, window: Window) -> anyhow::Result<System> {
-        let (begin, end) = window.from_now()?;
+        let (begin, end) = window.begin_end()?;
         let (from, before, others) = (now_ns()?, self.cpu_by_group()?, machine_cpu()?);
         let Self { server, load, runtime, .. } = self;
         let (sample, crop_runs) = thread::scope(|scope| {
