@@ -24,7 +24,7 @@ use crate::{
 /// Crops a frame, one pipeline each.
 pub const CROPS: [u32; 3] = [1, 2, 4];
 /// Before each window, for each inference of a frame that is not batched away: the stages' queues find their lengths.
-const WARM_UP: Duration = Duration::from_secs(1);
+const WARM_UP: Duration = Duration::from_millis(1500);
 
 /// What was measured of one number of crops a frame.
 pub struct Cascade {
@@ -59,7 +59,8 @@ fn measure(plan: &Plan<'_>, crops: u32) -> anyhow::Result<Cascade> {
         Workload {
             size: [manifest.input.plan.width(), manifest.input.plan.height()],
             batch: plan.batch,
-            in_flight_max: plan.in_flight,
+            // Each attribute process finds a further batch waiting when it has done one.
+            in_flight_max: plan.in_flight + (attribute.processes * attribute.batch_max) as usize,
             crops: crops as usize,
             attributes: config.attributes.len(),
         },
