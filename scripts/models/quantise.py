@@ -16,6 +16,7 @@ import argparse
 import logging
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -58,11 +59,12 @@ def head_nodes(path: Path) -> list[str]:
     return sorted(nodes)
 
 
-def quantise(manifest: dict, source: Path, target: Path, keep_head_float: bool) -> None:
+def quantise(manifest: dict, source: Path, target: Path, int8: Int8) -> None:
     """Write the INT8 twin of a float graph, calibrated on real photos."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    reader = CalibrationReader(manifest["input"]["tensor"], tensors(manifest, CALIBRATION_VARIANTS))
-    excluded = head_nodes(source) if keep_head_float else []
+    inputs = islice(tensors(manifest, CALIBRATION_VARIANTS), int8.inputs_max)
+    reader = CalibrationReader(manifest["input"]["tensor"], inputs)
+    excluded = head_nodes(source) if int8.keep_head_float else []
     quantize_static(source, target, reader, nodes_to_exclude=excluded, **INT8_SETTINGS)
 
 
@@ -87,9 +89,9 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
 
 
-def measure(manifest: dict, float_graph: Path, int8_graph: Path) -> float:
+def measure(manifest: dict, float_graph: Path, int8_graph: Path, inputs_max: int | None) -> float:
     """Print how the INT8 graph compares with the float one; return the lowest mean cosine."""
-    inputs = list(tensors(manifest, MEASUREMENT_VARIANTS))
+    inputs = list(islice(tensors(manifest, MEASUREMENT_VARIANTS), inputs_max))
     wanted, float_ms = run(float_graph, inputs)
     found, int8_ms = run(int8_graph, inputs)
     lowest = 1.0
@@ -112,8 +114,8 @@ def make_shipped(name: str, int8: Int8) -> None:
     manifest = read_manifest(name)
     source, target = SHIPPED[name].float_graph(), SHIPPED[name].graph()
     print(f"  {name}", flush=True)
-    quantise(manifest, source, target, int8.keep_head_float)
-    lowest = measure(manifest, source, target)
+    quantise(manifest, source, target, int8)
+    lowest = measure(manifest, source, target, int8.inputs_max)
     if not lowest >= int8.cosine_min:
         target.unlink()
         raise SystemExit(
@@ -131,8 +133,9 @@ def main() -> None:
     if attempt:
         manifest, source = read_manifest(attempt), SHIPPED[attempt].float_graph()
         target = BUILD / "onnx" / "try" / f"{attempt}.onnx"
-        quantise(manifest, source, target, keep_head_float=False)
-        measure(manifest, source, target)
+        whole = Int8(cosine_min=0.0)
+        quantise(manifest, source, target, whole)
+        measure(manifest, source, target, whole.inputs_max)
         return
     INT8_GRAPHS.mkdir(parents=True, exist_ok=True)
     for name, model in SHIPPED.items():

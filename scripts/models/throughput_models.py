@@ -1,8 +1,12 @@
-"""A ResNet18 detector of 4 classes at 416x416 with random weights: right for speed, never for accuracy.
+"""The paper's models with random weights: right for speed, never for accuracy.
 
-No pretrained ResNet18 detector exists in the package registries. This graph has the shape of one
-(6.86 GMAC: a head of a 3x3 and a 1x1 convolution on each of the last two stages), so that its
-throughput is that of a trained one. Its boxes and scores mean nothing.
+No pretrained ResNet18 detector exists in the package registries, and no ResNet of attributes. These
+graphs have the shapes of such, so that their throughput is that of trained ones. Their boxes, scores
+and classes mean nothing.
+
+- A ResNet18 detector of 4 classes at 416 (6.86 GMAC: a head of a 3x3 and a 1x1 convolution on each
+  of the last two stages).
+- ResNet18 and ResNet34 classifiers at 224 (1.81 and 3.66 GMAC: average pooling and one dense layer).
 """
 
 from pathlib import Path
@@ -11,20 +15,23 @@ import numpy as np
 from onnx_graph import GraphBuilder
 
 STAGES = [64, 128, 256, 512]
-BLOCKS_PER_STAGE = 2
+RESNET18 = [2, 2, 2, 2]
+RESNET34 = [3, 4, 6, 3]
 HEAD_CHANNELS = 256
 ANCHORS = 3
 CLASSES = 4
-SEED = 20_240_416
+DETECTOR_SEED = 20_240_416
+ATTRIBUTE_CLASSES = 8
 
 
 class RandomResNet:
-    """ResNet18 layers with random weights, scaled so that activations neither vanish nor explode."""
+    """ResNet layers with random weights, scaled so that activations neither vanish nor explode."""
 
-    def __init__(self):
-        """Start an empty graph with a fixed seed."""
+    def __init__(self, blocks: list[int], seed: int):
+        """Start an empty graph of so many blocks a stage."""
         self.onnx = GraphBuilder()
-        self.random = np.random.default_rng(SEED)
+        self.random = np.random.default_rng(seed)
+        self.blocks = blocks
 
     def convolution(self, x, channels_in, channels_out, kernel, stride=1, gain=1.0) -> str:
         """Add a convolution with He-scaled weights that differ in size from channel to channel.
@@ -57,12 +64,12 @@ class RandomResNet:
         return self.relu(self.onnx.node("Add", [y, x]))
 
     def backbone(self, x: str) -> list[str]:
-        """Add ResNet18; return the output of each stage (strides 4, 8, 16 and 32)."""
+        """Add the trunk; return the output of each stage (strides 4, 8, 16 and 32)."""
         x = self.relu(self.convolution(x, 3, STAGES[0], 7, stride=2))
         x = self.onnx.node("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
         channels_in, outputs = STAGES[0], []
         for stage, channels in enumerate(STAGES):
-            for block in range(BLOCKS_PER_STAGE):
+            for block in range(self.blocks[stage]):
                 stride = 2 if block == 0 and stage > 0 else 1
                 x = self.block(x, channels_in, channels, stride)
                 channels_in = channels
@@ -75,7 +82,7 @@ def random_resnet18_detector(path: Path, side: int) -> None:
 
     Each anchor has channels x, y, w, h, objectness, then one a class.
     """
-    net = RandomResNet()
+    net = RandomResNet(RESNET18, DETECTOR_SEED)
     stages = net.backbone("input")
     channels_out = ANCHORS * (5 + CLASSES)
     outputs = {}
@@ -85,3 +92,15 @@ def random_resnet18_detector(path: Path, side: int) -> None:
         size = side // (16, 32)[number]
         outputs[net.onnx.rename(y, f"out{number}")] = ["N", channels_out, size, size]
     net.onnx.save(path, {"input": ["N", 3, side, side]}, outputs)
+
+
+def random_classifier(path: Path, side: int, blocks: list[int], seed: int) -> None:
+    """Write a classifier: `logits`, one a class."""
+    net = RandomResNet(blocks, seed)
+    *_, stage = net.backbone("input")
+    pooled = net.onnx.node("Flatten", [net.onnx.node("GlobalAveragePool", [stage])])
+    weights = net.random.standard_normal((STAGES[-1], ATTRIBUTE_CLASSES)) / np.sqrt(STAGES[-1])
+    bias = np.zeros(ATTRIBUTE_CLASSES, np.float32)
+    dense = [net.onnx.constant(weights.astype(np.float32)), net.onnx.constant(bias)]
+    logits = net.onnx.rename(net.onnx.node("Gemm", [pooled, *dense]), "logits")
+    net.onnx.save(path, {"input": ["N", 3, side, side]}, {logits: ["N", ATTRIBUTE_CLASSES]})

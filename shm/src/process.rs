@@ -34,6 +34,10 @@ pub enum Counter {
     BytesCopied = 5,
     /// The gateway's: results dropped unread for their age.
     Dropped = 6,
+    /// Attribute's: runs of its models.
+    CropRuns = 7,
+    /// Attribute's: crops in these runs, one a model.
+    Crops = 8,
 }
 
 /// One entry. The launcher writes all of it but the state, heartbeat and counters, which are its process's.
@@ -47,7 +51,7 @@ pub struct ProcessEntry {
     state: AtomicU32,
     restarts: AtomicU32,
     heartbeat_ns: AtomicU64,
-    counters: [AtomicU64; 8],
+    counters: [AtomicU64; 10],
 }
 
 impl ProcessEntry {

@@ -75,6 +75,10 @@ pub struct Process {
     pub restarts: u32,
     /// The gateway's: results dropped unread for their age.
     pub dropped: u64,
+    /// Attribute's: runs of its models.
+    pub crop_runs: u64,
+    /// Attribute's: crops in these runs, one a model.
+    pub crops: u64,
 }
 
 /// One pool.

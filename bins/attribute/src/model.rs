@@ -8,6 +8,7 @@ use framepipe_frame::{
 use framepipe_infer::{CpuModel, InferError, Options, Outputs, Runtime, Samples, run_or_each_alone};
 use framepipe_model::{AttributeHead, Manifest};
 use framepipe_pipeline::{Frame, Item, Pool};
+use framepipe_shm::{Counter, ProcessEntry};
 use framepipe_vision::{Cropper, DataType, FrameView, Region};
 
 use crate::{
@@ -21,6 +22,8 @@ pub struct AttributeModel {
     dtype: DataType,
     cropper: Cropper,
     waiting: Waiting,
+    /// Where runs and crops are counted.
+    entry: &'static ProcessEntry,
     decoder: EntryDecoder,
 }
 
@@ -36,7 +39,13 @@ struct EntryDecoder {
 
 impl AttributeModel {
     /// Opens the pipeline's attribute model number `model`.
-    pub fn open(runtime: &Runtime, manifest: &Manifest, model: usize, options: Options) -> Result<Self> {
+    pub fn open(
+        runtime: &Runtime,
+        manifest: &Manifest,
+        model: usize,
+        options: Options,
+        entry: &'static ProcessEntry,
+    ) -> Result<Self> {
         let head = AttributeHead::new(manifest)?;
         let input = &manifest.input;
         let mut session = CpuModel::open(runtime, &manifest.model_path(), input, &head.outputs(), options)?;
@@ -51,6 +60,7 @@ impl AttributeModel {
             cropper: Cropper::new(input.plan.clone())?,
             waiting: Waiting::new(input.plan.tensor_bytes(), session.batch_max()),
             session,
+            entry,
             decoder: EntryDecoder { model, head, value_counts, values: Vec::new() },
         })
     }
@@ -76,13 +86,15 @@ impl AttributeModel {
 
     /// Runs the crops that wait, and writes their entries or their frames' errors.
     pub fn run(&mut self, batch: &mut [Item<'_, usize>]) {
-        let Self { session, dtype, waiting, decoder, .. } = self;
+        let Self { session, dtype, waiting, entry, decoder, .. } = self;
         let count = waiting.origins().len();
         if count == 0 {
             return;
         }
         let failed = run_or_each_alone(count, |range| {
             let outputs = session.run(range.len(), Samples::of(*dtype, waiting.tensors(range.clone())))?;
+            entry.count(Counter::CropRuns, 1);
+            entry.count(Counter::Crops, range.len() as u64);
             for (sample, origin) in waiting.origins()[range].iter().enumerate() {
                 let item = &mut batch[origin.item];
                 if item.frame.error.is_none() {

@@ -29,7 +29,7 @@ impl Attribute {
         let mut applies_to = Vec::with_capacity(plan.attributes.len());
         for (model, manifest) in plan.attributes.iter().enumerate() {
             let runtime = runtime.as_ref().expect("it was loaded, as there is a model");
-            models.push(AttributeModel::open(runtime, manifest, model, options)?);
+            models.push(AttributeModel::open(runtime, manifest, model, options, process.entry())?);
             applies_to.push(&manifest.attributes()?.applies_to[..]);
         }
         let entries_bytes = models.iter().map(AttributeModel::entries_bytes).collect();

@@ -20,14 +20,28 @@ const STREAM: &str = "bench";
 /// For one result, while frames are in flight.
 const RESULT_WAIT: Duration = Duration::from_secs(60);
 
+/// What a client pushes, and what each result must have.
+#[derive(Clone, Copy)]
+pub struct Workload {
+    /// Width and height of a frame.
+    pub size: [u32; 2],
+    /// Frames in one push.
+    pub batch: usize,
+    /// Most frames in flight.
+    pub in_flight_max: usize,
+    /// Objects of a frame that are described.
+    pub crops: usize,
+    /// Attributes of each.
+    pub attributes: usize,
+}
+
 /// A client with one blob of frames.
 pub struct Load {
     client: Client,
     results: Results,
     blob: NamedTempFile,
     frame_bytes: u64,
-    batch: usize,
-    in_flight_max: usize,
+    workload: Workload,
     raw: RawFrameFormat,
     /// When the frames that are out were pushed.
     in_flight: HashMap<u64, Instant>,
@@ -47,30 +61,25 @@ pub struct Sample {
 }
 
 impl Load {
-    /// A client whose frames of `width` by `height` lie in a file in `inbox`.
-    pub fn new(
-        client: Client,
-        inbox: &Path,
-        [width, height]: [u32; 2],
-        batch: usize,
-        in_flight_max: usize,
-    ) -> anyhow::Result<Self> {
+    /// A client whose frames lie in a file in `inbox`.
+    pub fn new(client: Client, inbox: &Path, workload: Workload) -> anyhow::Result<Self> {
+        let [width, height] = workload.size;
         let raw = RawFrameFormat { format: PixelFormat::Rgb24.into(), width, height, stride: 0 };
         let frame_bytes = 3 * u64::from(width) * u64::from(height);
         let mut blob = tempfile::Builder::new()
             .prefix("framepipe-bench.")
             .tempfile_in(inbox)
             .with_context(|| format!("the inbox {}", inbox.display()))?;
-        blob.write_all(&pixels(frame_bytes as usize * batch))?;
+        blob.write_all(&pixels(frame_bytes as usize * workload.batch))?;
         let results = client.results(STREAM, ResultsOptions::default());
-        Ok(Self { client, results, blob, frame_bytes, batch, in_flight_max, raw, in_flight: HashMap::new() })
+        Ok(Self { client, results, blob, frame_bytes, workload, raw, in_flight: HashMap::new() })
     }
 
     /// Keeps the system busy until `end`, then waits for what is out. Latencies are those of results after `begin`.
     pub async fn run(&mut self, begin: u64, end: u64) -> anyhow::Result<Sample> {
         let mut sample = Sample::default();
         loop {
-            if self.in_flight.len() + self.batch <= self.in_flight_max && now_ns()? < end {
+            if self.in_flight.len() + self.workload.batch <= self.workload.in_flight_max && now_ns()? < end {
                 self.push().await?;
             } else if self.in_flight.is_empty() {
                 return Ok(sample);
@@ -83,9 +92,9 @@ impl Load {
     async fn push(&mut self) -> anyhow::Result<()> {
         let start = Instant::now();
         let location = self.blob.path().to_str().context("the inbox's path is no UTF-8")?;
-        let sizes = std::iter::repeat_n(self.frame_bytes, self.batch);
+        let sizes = std::iter::repeat_n(self.frame_bytes, self.workload.batch);
         let batch = self.client.push(PushRequest::location(location, sizes).raw(self.raw).stream(STREAM)).await?;
-        self.in_flight.extend((batch.first_frame..).take(self.batch).map(|frame| (frame, start)));
+        self.in_flight.extend((batch.first_frame..).take(self.workload.batch).map(|frame| (frame, start)));
         Ok(())
     }
 
@@ -101,14 +110,25 @@ impl Load {
         if window.contains(&now) {
             sample.latencies_ms.push(pushed.elapsed().as_secs_f64() * 1e3);
         }
-        sample.add(&result)
+        sample.add(&result, &self.workload)
     }
 }
 
 impl Sample {
-    fn add(&mut self, result: &FrameResult) -> anyhow::Result<()> {
+    fn add(&mut self, result: &FrameResult, workload: &Workload) -> anyhow::Result<()> {
         match &result.outcome {
-            Some(Outcome::Detections(found)) => self.detections += found.detections.len(),
+            Some(Outcome::Detections(found)) => {
+                self.detections += found.detections.len();
+                let attributes = found.detections.iter().map(|one| one.attributes.len()).filter(|count| *count > 0);
+                let counts: Vec<usize> = attributes.collect();
+                ensure!(
+                    counts == vec![workload.attributes; workload.crops],
+                    "frame {}: objects with {counts:?} attributes, where {} with {} each were to be",
+                    result.frame,
+                    workload.crops,
+                    workload.attributes
+                );
+            }
             Some(Outcome::Error(error)) => bail!("frame {}: {:?}: {}", result.frame, error.code(), error.message),
             Some(Outcome::Gap(gap)) => bail!("results from {} on were dropped for their age", gap.first_sequence),
             None => bail!("frame {}: an outcome that this client does not know", result.frame),

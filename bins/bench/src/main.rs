@@ -3,15 +3,18 @@
 //! | file | what it does |
 //! |---|---|
 //! | `rounds.rs` | the run: system, engine, system, engine, …, and what each round gave |
+//! | `cascade.rs` | the same of detector and attribute models, at several numbers of crops a frame |
+//! | `running.rs` | the system under load, and what it used |
 //! | `server.rs` | the system: brought up, its processes known, taken down |
 //! | `load.rs` | the client: pushes raw frames with a bounded number in flight, and checks every result |
-//! | `engine.rs` | the bare engine: this program again, as a child that runs the model and nothing else |
+//! | `engine.rs` | the bare engine: this program again, as a child that runs the models and nothing else |
 //! | `images.rs` | the other run (`scripts/bench-images`): from an image's bytes to a tensor |
 //! | `int8_limit.rs` | what the cores could do at most |
 //! | `clock.rs` | times, and CPU times of processes |
 //! | `statistics.rs` | rates, medians, percentiles |
 //! | `report.rs` | the table for people, the JSON object for programs |
 
+mod cascade;
 mod clock;
 mod engine;
 mod images;
@@ -19,6 +22,7 @@ mod int8_limit;
 mod load;
 mod report;
 mod rounds;
+mod running;
 mod server;
 mod statistics;
 
@@ -47,7 +51,7 @@ struct Cli {
 enum Role {
     /// The bare engine: runs a model when told on standard input.
     #[command(hide = true)]
-    Engine(engine::Order),
+    Engine(engine::Work),
     /// Images to tensors, when told on standard input: for scripts/bench-images.
     #[command(hide = true)]
     Images,
@@ -58,6 +62,9 @@ struct Measure {
     /// The pipeline's configuration.
     #[arg(long, value_name = "FILE", default_value = "config/bench.toml")]
     config: PathBuf,
+    /// The configuration of the pipeline whose cascade is measured.
+    #[arg(long, value_name = "FILE", default_value = "config/paper.toml")]
+    cascade: PathBuf,
     /// Also write the figures, as one flat JSON object.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -87,7 +94,7 @@ struct Measure {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.role {
-        Some(Role::Engine(order)) => engine::serve(&order),
+        Some(Role::Engine(work)) => engine::serve(&work),
         Some(Role::Images) => images::serve(),
         None => measure(&cli.measure),
     };
@@ -115,6 +122,7 @@ fn measure(arguments: &Measure) -> anyhow::Result<()> {
     );
     let plan = rounds::Plan {
         config: &arguments.config,
+        cascade: &arguments.cascade,
         window: Duration::from_secs_f64(arguments.seconds),
         rounds: arguments.rounds,
         batch: arguments.batch,

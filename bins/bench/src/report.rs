@@ -3,12 +3,19 @@
 use serde_json::{Map, Value};
 
 use crate::{
-    rounds::{Bare, Measured, Round},
+    cascade::Cascade,
+    engine::Bare,
+    rounds::{Measured, Round},
+    running::System,
     statistics::{median, percentile, spread},
 };
 
 /// The aim for the system's share of the bare engine's throughput.
 const RATIO_TARGET: f64 = 0.95;
+/// The same for the cascade.
+const CASCADE_RATIO_TARGET: f64 = 0.96;
+/// The aim for the mean crops of a run, as a share of the most.
+const FILL_TARGET: f64 = 0.9;
 /// Above this share of the machine in the hands of other processes, the figures mean little.
 const OTHERS_MAX: f64 = 0.02;
 
@@ -23,8 +30,14 @@ pub fn report(measured: &Measured) -> Value {
     }
     latencies(rounds, &mut figures);
     stages(rounds, &mut figures);
-    quiet(rounds, &mut figures);
-    verdict(figures.get("detect_ratio_to_engine"));
+    cascades(&measured.cascades, &mut figures);
+    quiet(measured, &mut figures);
+    println!();
+    verdict("detect_ratio_to_engine", RATIO_TARGET, &figures);
+    for cascade in &measured.cascades {
+        verdict(&format!("cascade_ratio_to_engine_{}", cascade.crops), CASCADE_RATIO_TARGET, &figures);
+    }
+    verdict("attribute_batch_fill", FILL_TARGET, &figures);
     Value::Object(figures.0)
 }
 
@@ -83,6 +96,52 @@ fn throughput(measured: &Measured, figures: &mut Figures) {
         figures.set(*name, median(column));
         figures.set(format!("{name}_spread"), spread(column));
     }
+}
+
+/// Each number of crops; the batch fill is the lowest of them.
+fn cascades(cascades: &[Cascade], figures: &mut Figures) {
+    let mut lowest_fill = f64::INFINITY;
+    for Cascade { crops, crop_batch_max, workers, rounds } in cascades {
+        println!(
+            "\nCascade, {crops} crops a frame, four attribute models, at most {crop_batch_max} crops a run; bare engine: \
+             {workers} processes x 1 thread\n"
+        );
+        let columns = ["cascade_fps_system", "cascade_fps_engine", "cascade_ratio_to_engine", "attribute_batch_fill"];
+        let titles = ["system/s", "engine/s", "ratio", "batch fill", "others sys", "others eng"];
+        row("round", titles.iter().map(|title| (*title).to_owned()));
+        let mut values = [const { Vec::new() }; 4];
+        for (number, (system, engine)) in rounds.iter().enumerate() {
+            let fill = system.crop_runs.crops as f64 / (system.crop_runs.runs * u64::from(*crop_batch_max)) as f64;
+            let numbers = [system.fps, engine.fps, system.fps / engine.fps, fill];
+            let others = [system.others, engine.others].map(|share| format!("{:.1}%", 100.0 * share));
+            row(&(number + 1).to_string(), numbers.iter().map(|number| format!("{number:.3}")).chain(others));
+            values.iter_mut().zip(numbers).for_each(|(column, number)| column.push(number));
+        }
+        row("median", values.iter().map(|column| format!("{:.3}", median(column))));
+        row("spread", values.iter().map(|column| format!("{:.1}%", 100.0 * spread(column))));
+        for (name, column) in columns.iter().zip(&values) {
+            figures.set(format!("{name}_{crops}"), median(column));
+            figures.set(format!("{name}_{crops}_spread"), spread(column));
+        }
+        lowest_fill = lowest_fill.min(median(&values[3]));
+        cascade_cpu(*crops, rounds, figures);
+    }
+    figures.set("attribute_batch_fill", lowest_fill);
+}
+
+/// Where the CPU time of a cascade went.
+fn cascade_cpu(crops: u32, rounds: &[(System, Bare)], figures: &mut Figures) {
+    let frames: f64 = rounds.iter().map(|(system, _)| system.sample.completed.len() as f64).sum();
+    let of = |place: usize| rounds.iter().map(|(system, _)| system.cpu_s[place].1).sum::<f64>() / frames * 1e3;
+    let groups = rounds[0].0.cpu_s.iter().enumerate().map(|(place, (group, _))| (group, of(place)));
+    let groups: Vec<(&String, f64)> = groups.collect();
+    let total: f64 = groups.iter().map(|(_, ms)| ms).sum();
+    let engine = median(&rounds.iter().map(|(_, engine)| engine.cpu_s * 1e3).collect::<Vec<_>>());
+    figures.set(format!("cascade_cpu_s_per_1000_frames_total_{crops}"), total);
+    figures.set(format!("cascade_cpu_s_per_1000_frames_engine_{crops}"), engine);
+    figures.set(format!("cascade_cpu_ratio_to_engine_{crops}"), engine / total);
+    let groups: Vec<String> = groups.iter().map(|(group, ms)| format!("{group} {ms:.2}")).collect();
+    println!("CPU ms a frame: {total:.2}, bare engine {engine:.2}, ratio {:.3}: {}", engine / total, groups.join(", "));
 }
 
 fn row(name: &str, cells: impl Iterator<Item = String>) {
@@ -145,7 +204,9 @@ fn times(rounds: &[Round], stage: &str) -> Option<(f64, f64)> {
 }
 
 /// Whether the machine was this benchmark's own.
-fn quiet(rounds: &[Round], figures: &mut Figures) {
+fn quiet(measured: &Measured, figures: &mut Figures) {
+    let rounds = &measured.rounds;
+    let cascades = measured.cascades.iter().flat_map(|cascade| &cascade.rounds);
     let others = |of: OfRound| rounds.iter().map(of).collect::<Vec<_>>();
     let bare: [fn(&Round) -> &Bare; 3] = [|round| &round.engine, |round| &round.int8, |round| &round.float];
     let beside_system = median(&others(|round| round.system.others));
@@ -154,6 +215,7 @@ fn quiet(rounds: &[Round], figures: &mut Figures) {
     let most = rounds
         .iter()
         .flat_map(|round| bare.iter().map(|of| of(round).others).chain([round.system.others]))
+        .chain(cascades.flat_map(|(system, engine)| [system.others, engine.others]))
         .fold(f64::NAN, f64::max);
     figures.set("others_cpu_share_system", beside_system);
     figures.set("others_cpu_share_engine", beside_engine);
@@ -172,7 +234,8 @@ fn quiet(rounds: &[Round], figures: &mut Figures) {
     }
 }
 
-fn verdict(ratio: f64) {
-    let met = if ratio >= RATIO_TARGET { "reached" } else { "NOT REACHED" };
-    println!("\ndetect_ratio_to_engine {ratio:.3}: the target of {RATIO_TARGET} is {met}");
+fn verdict(name: &str, target: f64, figures: &Figures) {
+    let value = figures.get(name);
+    let met = if value >= target { "reached" } else { "NOT REACHED" };
+    println!("{name} {value:.3}: the target of {target} is {met}");
 }

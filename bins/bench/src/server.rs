@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    ops,
     path::{Path, PathBuf},
     process::{Child, Command},
     time::{Duration, Instant},
@@ -39,6 +40,21 @@ pub struct Member {
     pid: u32,
 }
 
+/// Runs of attribute models, and crops in them, one a model.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CropRuns {
+    pub runs: u64,
+    pub crops: u64,
+}
+
+impl ops::Sub for CropRuns {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self { runs: self.runs - before.runs, crops: self.crops - before.crops }
+    }
+}
+
 impl Server {
     /// Starts `framepipe up` with this configuration.
     pub fn start(config: &Path) -> anyhow::Result<Self> {
@@ -73,14 +89,28 @@ impl Server {
         bail!("the pipeline is not ready after {READY_WAIT:?}")
     }
 
-    /// Its processes, the launcher last.
-    pub fn members(&self) -> anyhow::Result<Vec<Member>> {
+    fn status(&self) -> anyhow::Result<Value> {
         let status = Command::new(&self.program)
             .args(["status".as_ref(), "--json".as_ref(), "--config".as_ref(), self.config.as_os_str()])
             .args([OsStr::new("--run-dir"), self.folder.path().join("run").as_os_str()])
             .output()?;
         ensure!(status.status.success(), "framepipe status: {}", String::from_utf8_lossy(&status.stderr));
-        let status: Value = serde_json::from_slice(&status.stdout)?;
+        Ok(serde_json::from_slice(&status.stdout)?)
+    }
+
+    /// How often attribute models have run.
+    pub fn crop_runs(&self) -> anyhow::Result<CropRuns> {
+        let status = self.status()?;
+        let processes = status["processes"].as_array().context("framepipe status names no processes")?;
+        let sum = |key| processes.iter().map(|process| process[key].as_u64()).sum::<Option<u64>>();
+        let counted = sum("crop_runs").zip(sum("crops"));
+        let (runs, crops) = counted.context("framepipe status does not count crops")?;
+        Ok(CropRuns { runs, crops })
+    }
+
+    /// Its processes, the launcher last.
+    pub fn members(&self) -> anyhow::Result<Vec<Member>> {
+        let status = self.status()?;
         let mut members = vec![];
         for process in status["processes"].as_array().context("framepipe status names no processes")? {
             let stage = process["stage"].as_str().context("a process without a stage")?;

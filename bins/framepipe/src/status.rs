@@ -89,6 +89,10 @@ pub struct Process {
     pub bytes_copied: u64,
     /// The gateway's: results dropped unread for their age.
     pub dropped: u64,
+    /// Attribute's: runs of its models.
+    pub crop_runs: u64,
+    /// Attribute's: crops in these runs, one a model.
+    pub crops: u64,
 }
 
 /// One queue.
@@ -185,6 +189,8 @@ impl Answers {
             put_back: entry.counted(Counter::PutBack),
             bytes_copied: entry.counted(Counter::BytesCopied),
             dropped: entry.counted(Counter::Dropped),
+            crop_runs: entry.counted(Counter::CropRuns),
+            crops: entry.counted(Counter::Crops),
         }
     }
 }

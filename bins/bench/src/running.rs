@@ -1,0 +1,140 @@
+//! The system under this client's load, with the CPU time of each of its processes, and how full its crop batches are.
+
+use std::{path::Path, thread, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use framepipe_client::Client;
+use tokio::runtime::Runtime;
+
+use crate::{
+    clock::{self, machine_cpu, now_ns},
+    load::{Load, Sample, Workload},
+    server::{CropRuns, Member, Server},
+    statistics::steady_rate,
+};
+
+/// Between the system's last result and the engine's turn: the last acknowledgement is sent within half a second.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// A system that is up, and its client.
+pub struct Running {
+    server: Server,
+    load: Load,
+    pub members: Vec<Member>,
+    pub cores: usize,
+    /// Nothing of the client runs outside its `block_on`.
+    runtime: Runtime,
+}
+
+/// The system under load.
+pub struct System {
+    /// Frames per second.
+    pub fps: f64,
+    pub sample: Sample,
+    /// CPU seconds by group: each stage, gateway, launcher, client.
+    pub cpu_s: Vec<(String, f64)>,
+    /// Share of the machine that other processes used.
+    pub others: f64,
+    /// Runs of attribute models, and crops in them, within the window.
+    pub crop_runs: CropRuns,
+}
+
+/// A measured window, and the time before it under the same load.
+#[derive(Clone, Copy)]
+pub struct Window {
+    pub warm_up: Duration,
+    pub length: Duration,
+}
+
+impl Window {
+    /// Begin and end, from now on.
+    pub fn begin_end(self) -> anyhow::Result<(u64, u64)> {
+        let begin = now_ns()? + self.warm_up.as_nanos() as u64;
+        Ok((begin, begin + self.length.as_nanos() as u64))
+    }
+}
+
+impl Running {
+    /// Brings the system up; the client stores its frames in `inbox`.
+    pub fn start(config: &Path, inbox: &Path, workload: Workload) -> anyhow::Result<Self> {
+        println!("bringing up the system: {}", config.display());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut server = Server::start(config)?;
+        let client = runtime.block_on(async { Client::connect_lazy(&server.address()) })?;
+        runtime.block_on(server.wait_ready(&client))?;
+        Ok(Self {
+            members: server.members()?,
+            load: Load::new(client, inbox, workload)?,
+            server,
+            cores: thread::available_parallelism()?.get(),
+            runtime,
+        })
+    }
+
+    /// Loads it for a window.
+    pub fn measure(&mut self, window: Window) -> anyhow::Result<System> {
+        let (begin, end) = window.begin_end()?;
+        let (from, before, others) = (now_ns()?, self.cpu_by_group()?, machine_cpu()?);
+        let Self { server, load, runtime, .. } = self;
+        let (sample, crop_runs) = thread::scope(|scope| {
+            let counted = scope.spawn(|| count_crop_runs(server, begin, end));
+            let sample = runtime.block_on(load.run(begin, end));
+            (sample, counted.join().expect("counting does not panic"))
+        });
+        let (sample, crop_runs) = (sample?, crop_runs?);
+        let (to, after, others_after) = (now_ns()?, self.cpu_by_group()?, machine_cpu()?);
+        self.runtime.block_on(async { tokio::time::sleep(SETTLE).await });
+        let used = before.into_iter().zip(after).map(|((group, before), (_, after))| (group, after - before));
+        let cpu_s: Vec<(String, f64)> = used.collect();
+        let own = cpu_s.iter().map(|(_, seconds)| seconds).sum::<f64>();
+        let machine_s = (to - from) as f64 / 1e9 * self.cores as f64;
+        let fps = steady_rate(&sample.completed, begin, end);
+        ensure!(fps > 0.0, "no frame was completed within {:?}: give more --seconds", window.length);
+        let others = ((others_after - others).as_secs_f64() - own) / machine_s;
+        Ok(System { fps, sample, cpu_s, others, crop_runs })
+    }
+
+    /// The nice value at which a stage does run, whatever the configuration says.
+    pub fn nice_of(&self, stage: &str, configured: i32) -> anyhow::Result<i32> {
+        let member = self.members.iter().find(|member| member.stage == stage);
+        let nice = member.with_context(|| format!("the system has no {stage} process"))?.nice()?;
+        if nice != configured {
+            println!("WARNING: {stage} runs at nice {nice}, and the configuration says {configured}");
+        }
+        Ok(nice)
+    }
+
+    /// Takes it down.
+    pub fn stop(self) -> anyhow::Result<()> {
+        let Self { mut server, load, .. } = self;
+        drop(load);
+        server.stop()
+    }
+
+    /// CPU seconds of each stage, gateway, launcher, and this client.
+    fn cpu_by_group(&self) -> anyhow::Result<Vec<(String, f64)>> {
+        let mut groups: Vec<(String, f64)> = vec![];
+        for member in &self.members {
+            let seconds = member.cpu_ns()? as f64 / 1e9;
+            match groups.iter_mut().find(|(stage, _)| *stage == member.stage) {
+                Some((_, sum)) => *sum += seconds,
+                None => groups.push((member.stage.clone(), seconds)),
+            }
+        }
+        groups.push(("client".into(), clock::cpu_ns(std::process::id())? as f64 / 1e9));
+        Ok(groups)
+    }
+}
+
+/// Between `begin` and `end`.
+fn count_crop_runs(server: &Server, begin: u64, end: u64) -> anyhow::Result<CropRuns> {
+    sleep_until(begin)?;
+    let before = server.crop_runs()?;
+    sleep_until(end)?;
+    Ok(server.crop_runs()? - before)
+}
+
+fn sleep_until(time: u64) -> anyhow::Result<()> {
+    thread::sleep(Duration::from_nanos(time.saturating_sub(now_ns()?)));
+    Ok(())
+}
