@@ -34,7 +34,7 @@ pub(super) fn decode(
 ) -> Result<(), FrameError> {
     check_packing(bytes, header)?;
     let budget = Budget::new(limits.cpu_ms_max);
-    others::read(BmpDecoder::new(Metered::new(bytes, &budget)), header, limits, native, out)
+    others::read(BmpDecoder::new(Metered::new(bytes, &budget)), header, native, out)
         .map_err(|error| budget.error("BMP").unwrap_or(error))
 }
 

@@ -5,16 +5,15 @@ use framepipe_frame::{ErrorCode, FrameError};
 use image::{ColorType, ImageDecoder, ImageError};
 
 use super::check_same_size;
-use crate::{Format, Header, Limits};
+use crate::{Format, Header};
 
 pub(super) fn read(
     decoder: Result<impl ImageDecoder, ImageError>,
     header: &Header,
-    limits: &Limits,
     native: &mut Vec<u8>,
     out: &mut [u8],
 ) -> Result<(), FrameError> {
-    let failed = |error| frame_error(header.format, limits, &error);
+    let failed = |error| frame_error(header.format, &error);
     let decoder = decoder.map_err(failed)?;
     let (width, height) = decoder.dimensions();
     check_same_size(header, width as usize, height as usize)?;
@@ -33,16 +32,6 @@ pub(super) fn read(
     Ok(())
 }
 
-/// What a decoder may take beside the pixels: metadata, and a few rows of 16-bit RGBA.
-pub(super) fn bytes_beside_pixels(limits: &Limits) -> usize {
-    limits.metadata_bytes_max as usize + 4 * 8 * limits.side_max as usize
-}
-
-pub(super) fn too_much_metadata(format: &str, limits: &Limits) -> FrameError {
-    let words = format!("{format}: metadata of more than metadata_bytes_max = {}", limits.metadata_bytes_max);
-    FrameError::new(ErrorCode::ImageTooLarge, words)
-}
-
 /// The first `len` bytes of memory that is kept and only grows.
 pub(super) fn first_bytes(memory: &mut Vec<u8>, len: usize) -> &mut [u8] {
     memory.resize(memory.len().max(len), 0);
@@ -57,10 +46,8 @@ pub(super) fn to_rgb(native: &[u8], pixel_bytes: usize, channels: [usize; 3], ou
     }
 }
 
-fn frame_error(format: Format, limits: &Limits, error: &ImageError) -> FrameError {
+fn frame_error(format: Format, error: &ImageError) -> FrameError {
     match error {
-        // The size was checked before; only the memory for metadata is left.
-        ImageError::Limits(_) => too_much_metadata(&format!("{format:?}"), limits),
         ImageError::Unsupported(_) => FrameError::new(ErrorCode::UnsupportedFormat, format!("{format:?}: {error}")),
         _ => FrameError::new(ErrorCode::CorruptImage, format!("{format:?}: {error}")),
     }

@@ -35,7 +35,7 @@ fn read(
     options.set_ignore_adler32(false);
     options.set_skip_ancillary_crc_failures(false);
     let mut decoder = png::Decoder::new_with_options(reader, options);
-    decoder.set_limits(png::Limits { bytes: others::bytes_beside_pixels(limits) });
+    decoder.set_limits(png::Limits { bytes: bytes_beside_pixels(limits) });
     decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
     let mut image = decoder.read_info().map_err(failed)?;
     let (width, height) = image.info().size();
@@ -53,9 +53,18 @@ fn read(
     Ok(())
 }
 
+/// What the decoder may take beside the pixels: metadata, and a few rows of 16-bit RGBA.
+fn bytes_beside_pixels(limits: &Limits) -> usize {
+    limits.metadata_bytes_max as usize + 4 * 8 * limits.side_max as usize
+}
+
 fn frame_error(limits: &Limits, error: &DecodingError) -> FrameError {
     match error {
-        DecodingError::LimitsExceeded => others::too_much_metadata("PNG", limits),
+        // The size was checked before; only the memory for metadata is left.
+        DecodingError::LimitsExceeded => {
+            let words = format!("PNG: metadata of more than metadata_bytes_max = {}", limits.metadata_bytes_max);
+            FrameError::new(ErrorCode::ImageTooLarge, words)
+        }
         _ => FrameError::new(ErrorCode::CorruptImage, format!("PNG: {error}")),
     }
 }

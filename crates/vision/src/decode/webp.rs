@@ -21,7 +21,7 @@ pub(super) fn decode(
     let budget = Budget::new(limits.cpu_ms_max);
     let found = features(bytes).map_err(frame_error)?;
     let result = if found.is_animated {
-        others::read(WebPDecoder::new(Metered::new(bytes, &budget)), header, limits, native, out)
+        others::read(WebPDecoder::new(Metered::new(bytes, &budget)), header, native, out)
     } else {
         check_same_size(header, found.width as usize, found.height as usize)?;
         decode_rgb(bytes, (found.width, found.height), out, || budget.look().is_ok()).map_err(frame_error)
