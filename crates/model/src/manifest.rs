@@ -80,10 +80,9 @@ impl Manifest {
     /// Names the file, the key, the value and what to change.
     pub fn load(dir: &Path) -> Result<Self, ManifestError> {
         let path = dir.join(MANIFEST_FILE);
-        let text =
-            std::fs::read_to_string(&path).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+        let text = std::fs::read_to_string(&path).map_err(|error| ManifestError::Read { path: path.clone(), error })?;
         let written: Written = toml::from_str(&text)
-            .map_err(|source| ManifestError::Toml { path: path.clone(), source: Box::new(source) })?;
+            .map_err(|error| ManifestError::Toml { path: path.clone(), error: Box::new(error) })?;
         let task = match (written.detector, written.attributes) {
             (Some(detector), None) => Task::Detector(detector),
             (None, Some(attributes)) => Task::Attributes(attributes),
@@ -94,7 +93,7 @@ impl Manifest {
             }
         };
         let input = written.input.compile();
-        let input = input.map_err(|source| ManifestError::Input { path: path.clone(), source })?;
+        let input = input.map_err(|error| ManifestError::Input { path: path.clone(), error })?;
         let manifest = Self {
             dir: dir.to_owned(),
             name: written.name,
@@ -143,12 +142,12 @@ impl Manifest {
     /// When the file is missing, unreadable or another one.
     pub fn verify(&self) -> Result<(), ManifestError> {
         let path = self.model_path();
-        let mut file = File::open(&path).map_err(|source| match source.kind() {
+        let mut file = File::open(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => ManifestError::MissingFile { manifest: self.path(), path: path.clone() },
-            _ => ManifestError::Read { path: path.clone(), source },
+            _ => ManifestError::Read { path: path.clone(), error },
         })?;
         let mut sum = Sha256::new();
-        std::io::copy(&mut file, &mut sum).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+        std::io::copy(&mut file, &mut sum).map_err(|error| ManifestError::Read { path: path.clone(), error })?;
         let actual: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         if actual == self.sha256 {
             return Ok(());
@@ -201,7 +200,7 @@ impl Manifest {
             Task::Detector(_) => self.input.plan.check_frame(),
             Task::Attributes(_) => self.input.plan.crop_spec().map(drop),
         };
-        fits.map_err(|source| ManifestError::Input { path: path.clone(), source })?;
+        fits.map_err(|error| ManifestError::Input { path: path.clone(), error })?;
         match &self.task {
             Task::Detector(_) => Detector::new(self).map(drop),
             Task::Attributes(_) => AttributeHead::new(self).map(drop),

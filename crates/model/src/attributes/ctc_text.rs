@@ -58,7 +58,7 @@ impl CtcTextSpec {
 fn read_lines(path: &Path) -> Result<Vec<String>, ManifestError> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(CHARSET_BYTES_MAX).read_to_string(&mut text));
-    read.map_err(|source| ManifestError::Read { path: path.to_owned(), source })?;
+    read.map_err(|error| ManifestError::Read { path: path.to_owned(), error })?;
     Ok(text.lines().map(str::to_owned).collect())
 }
 

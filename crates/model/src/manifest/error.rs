@@ -3,24 +3,24 @@
 use std::fmt::{Debug, Display};
 use std::path::{Path, PathBuf};
 
-/// Why a model cannot be used.
+/// Why a model cannot be used. Each says all there is to say; none has a source, which would be said twice.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// A file that cannot be read.
-    #[error("cannot read {path}: {source}. Check the path and its permissions; run scripts/setup to make the models")]
+    #[error("cannot read {path}: {error}. Check the path and its permissions; run scripts/setup to make the models")]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// A manifest that is no TOML, or has a key too many, too few, or of another type.
-    #[error("{path}: {}", source.to_string().trim_end())]
+    #[error("{path}: {}", error.to_string().trim_end())]
     Toml {
         /// The manifest.
         path: PathBuf,
         /// Line, key and reason.
-        source: Box<toml::de::Error>,
+        error: Box<toml::de::Error>,
     },
     /// A value that cannot be right.
     #[error("{path}: {key} = {value}: {advice}")]
@@ -35,12 +35,12 @@ pub enum ManifestError {
         advice: String,
     },
     /// A preprocess graph that cannot be.
-    #[error("{path}: input.{source}")]
+    #[error("{path}: input.{error}")]
     Input {
         /// The manifest.
         path: PathBuf,
         /// The operator, what is wrong and what to change.
-        source: framepipe_vision::GraphError,
+        error: framepipe_vision::GraphError,
     },
     /// No folder of that name holds a model.
     #[error(

@@ -87,6 +87,7 @@ fn error_of(text: &str, from: &str, to: &str) -> String {
     let error = load(&text.replacen(from, to, 1)).expect_err(&format!("{from:?} as {to:?} was taken"));
     let words = error.to_string();
     assert!(words.contains("manifest.toml"), "{words}");
+    assert!(std::error::Error::source(&error).is_none(), "printed with its sources, it is said twice: {words}");
     words
 }
 
