@@ -56,7 +56,7 @@ impl Jpeg {
         scale: DecodeScale,
     ) -> Result<JpegRows<'d>, FrameError> {
         let (rows, row) = self.start(bytes, header, scale)?;
-        let row = first_bytes(row, RGB_BYTES * rows.rows.width() as usize);
+        let row = cached_row(row, RGB_BYTES * rows.rows.width() as usize);
         Ok(JpegRows { rows, row, held: None, scale })
     }
 
@@ -72,7 +72,7 @@ impl Jpeg {
         let left = region.left.saturating_sub(beside);
         let right = region.right.saturating_add(beside).min(header.width);
         let (left, width) = rows.rows.crop(left, right - left).map_err(frame_error)?;
-        let row = first_bytes(row, RGB_BYTES * width as usize);
+        let row = cached_row(row, RGB_BYTES * width as usize);
         let (from, row_bytes) = (RGB_BYTES * (region.left - left) as usize, RGB_BYTES * region.width() as usize);
         rows.rows.skip(region.top);
         for to in out.chunks_exact_mut(row_bytes) {
@@ -189,6 +189,15 @@ impl crate::Rows for JpegRows<'_> {
     }
 }
 
+/// Memory for a row that is read at once. It does not begin where a vector of AVX2 is aligned: there libjpeg-turbo writes past
+/// the caches (`jdcolext-avx2.asm`, vmovntdq), and reading it back takes many times as long.
+fn cached_row(memory: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    const VECTOR: usize = 32;
+    let room = first_bytes(memory, len + 2 * VECTOR);
+    let at = VECTOR + VECTOR / 2 - room.as_ptr().addr() % VECTOR;
+    &mut room[at..at + len]
+}
+
 fn frame_error(error: JpegError) -> FrameError {
     match error {
         JpegError::Corrupt(words) => FrameError::new(ErrorCode::CorruptImage, format!("JPEG: {words}")),
@@ -208,5 +217,21 @@ fn cmyk_to_rgb(ink: &[u8], out: &mut [u8]) {
     for (rgb, [c, m, y, k]) in out.iter_mut().zip(ink) {
         // + 127: to the nearest.
         *rgb = [c, m, y].map(|left| ((u32::from(*left) * u32::from(*k) + 127) / 255) as u8);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_never_aligned_as_a_vector_is() {
+        let mut memories: [Vec<u8>; 8] = std::array::from_fn(|k| Vec::with_capacity(100 * k));
+        for memory in &mut memories {
+            for len in [5760, 30, 0, 6001] {
+                let row = cached_row(memory, len);
+                assert_eq!((row.len(), row.as_ptr().addr() % 32), (len, 16));
+            }
+        }
     }
 }
