@@ -41,6 +41,8 @@ pub struct Child {
     end: Receiver<()>,
     /// What it said last.
     pub last_words: LastWords,
+    /// The newest generation that it was told of as it started.
+    pub encodes: Option<u64>,
     /// True once it takes frames.
     pub is_ready: bool,
     /// True once it said that it cannot go on.
@@ -86,7 +88,19 @@ impl Child {
             let _ = process.kill().and_then(|()| process.wait()); // unheard, it is of no use
         })?;
         let (order, commands) = (Some(order), None);
-        Ok(Self { pid, process, pidfd, address, order, commands, end, last_words, is_ready: false, has_failed: false })
+        Ok(Self {
+            pid,
+            process,
+            pidfd,
+            address,
+            order,
+            commands,
+            end,
+            last_words,
+            encodes: None,
+            is_ready: false,
+            has_failed: false,
+        })
     }
 
     /// Starts to hear a process, and to watch for its death.

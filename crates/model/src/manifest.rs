@@ -15,7 +15,7 @@ use framepipe_vision::{Input, InputSpec};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::{AttributeHead, AttributesSpec, Detector, DetectorSpec};
+use crate::{AttributeHead, AttributesSpec, Detector, DetectorSpec, ModelRef};
 
 pub(crate) use error::Checker;
 pub use error::ManifestError;
@@ -110,25 +110,29 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Loads the highest version of the model `name` below `models_dir`: `<models_dir>/<name>/<number>/manifest.toml`.
+    /// Loads a model below `models_dir`, its newest version where none is named: `<models_dir>/<name>/<number>/manifest.toml`.
     ///
     /// # Errors
-    /// As [`Manifest::load`]; where there is no such model, the names that there are.
-    pub fn find(models_dir: &Path, name: &str) -> Result<Self, ManifestError> {
-        let newest = if is_plain_name(name) { newest_version(&models_dir.join(name)) } else { None };
-        let Some((version, dir)) = newest else {
-            return Err(ManifestError::MissingModel {
-                name: name.to_owned(),
-                models_dir: models_dir.to_owned(),
-                found: model_names(models_dir),
+    /// As [`Manifest::load`]; where there is no such model, the names that there are, or the versions.
+    pub fn find(models_dir: &Path, model: &ModelRef) -> Result<Self, ManifestError> {
+        let (name, models_dir) = (&model.name, models_dir.to_owned());
+        let versions = versions(&models_dir.join(name));
+        let wanted = versions.iter().rfind(|(version, _)| model.version.is_none_or(|wanted| wanted == *version));
+        let Some((version, dir)) = wanted else {
+            return Err(if versions.is_empty() {
+                let found = model_names(&models_dir);
+                ManifestError::MissingModel { name: name.clone(), models_dir, found }
+            } else {
+                let found = versions.iter().map(|(version, _)| version.to_string()).collect();
+                ManifestError::MissingVersion { model: model.clone(), models_dir, found }
             });
         };
-        let manifest = Self::load(&dir)?;
+        let manifest = Self::load(dir)?;
         let path = manifest.path();
         let check = Checker::new(&path);
-        check.require(manifest.name == name, "name", &manifest.name, "write the name of its folder, or move it")?;
+        check.require(manifest.name == *name, "name", &manifest.name, "write the name of its folder, or move it")?;
         check.require(
-            manifest.version == version,
+            manifest.version == *version,
             "version",
             manifest.version,
             "write the number of its folder, or move it",
@@ -153,6 +157,11 @@ impl Manifest {
             return Ok(());
         }
         Err(ManifestError::Checksum { manifest: self.path(), path, expected: self.sha256.clone(), actual })
+    }
+
+    /// The model and its version.
+    pub fn reference(&self) -> ModelRef {
+        ModelRef { name: self.name.clone(), version: Some(self.version) }
     }
 
     /// The manifest's own path.
@@ -214,19 +223,21 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && name.chars().all(is_plain)
 }
 
-/// The highest numeric folder below `model` that has a manifest.
-fn newest_version(model: &Path) -> Option<(u32, PathBuf)> {
-    let folders = std::fs::read_dir(model).ok()?.flatten();
-    folders
+/// The numeric folders below `model` that have a manifest, in order.
+fn versions(model: &Path) -> Vec<(u32, PathBuf)> {
+    let folders = std::fs::read_dir(model).into_iter().flatten().flatten();
+    let mut versions: Vec<(u32, PathBuf)> = folders
         .filter_map(|folder| Some((folder.file_name().to_str()?.parse().ok()?, folder.path())))
-        .filter(|(_, path)| path.join(MANIFEST_FILE).is_file())
-        .max()
+        .filter(|(_, path): &(u32, PathBuf)| path.join(MANIFEST_FILE).is_file())
+        .collect();
+    versions.sort();
+    versions
 }
 
 fn model_names(models_dir: &Path) -> Vec<String> {
     let folders = std::fs::read_dir(models_dir).into_iter().flatten().flatten();
     let mut names: Vec<String> = folders
-        .filter(|folder| newest_version(&folder.path()).is_some())
+        .filter(|folder| !versions(&folder.path()).is_empty())
         .filter_map(|folder| folder.file_name().into_string().ok())
         .collect();
     names.sort();
