@@ -174,14 +174,13 @@ impl Supervisor<'_> {
             self.give_up(&format!("{title} cannot start: {why}"));
             return Ok(());
         }
-        let place = &mut self.places[death.place];
-        if !place.was_ready && death.status.code() == Some(Exit::Unusable as i32) {
-            anyhow::bail!("{title} cannot start: {why}"); // it never could: starting it again would end the same way
-        }
         if matches!(self.phase, Phase::Stopping { .. }) || !self.is_wanted(&self.places[death.place]) {
             return Ok(());
         }
         let place = &mut self.places[death.place];
+        if !place.was_ready && death.status.code() == Some(Exit::Unusable as i32) {
+            anyhow::bail!("{title} cannot start: {why}"); // it never could: starting it again would end the same way
+        }
         let entry = &self.segment.processes()[place.entry];
         place.forgive(entry.counted(Counter::Frames));
         let wait = place.postpone();
