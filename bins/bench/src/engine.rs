@@ -14,9 +14,9 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use framepipe_infer::{CpuModel, Options, Runtime};
+use framepipe_infer::{CpuModel, ModelFile, Options, Runtime};
 use framepipe_model::{AttributeHead, Detector, Manifest, ModelRef};
-use framepipe_pipeline::{Config, Overrides};
+use framepipe_pipeline::{Config, NO_TELEMETRY, Overrides};
 use framepipe_vision::DataType;
 use rustix::process::setpriority_process;
 
@@ -99,7 +99,13 @@ impl Loaded {
         let input = &manifest.input;
         ensure!(input.plan.dtype() == DataType::F32, "{}: this benchmark feeds models of f32", manifest.name);
         let options = Options { threads: threads as usize, batch_max: batch };
-        let mut model = CpuModel::open(runtime, &manifest.model_path(), input, outputs, options)?;
+        let mut model = CpuModel::open(
+            runtime,
+            ModelFile { path: &manifest.model_path(), sha256: &manifest.sha256 },
+            input,
+            outputs,
+            options,
+        )?;
         ensure!(model.batch_max() == batch, "{}: it is fixed to a batch of {}", manifest.name, model.batch_max());
         model.warm_up(&[])?;
         Ok(Self { model, batch, tensor: tensor(batch * input.plan.tensor_bytes() / DataType::F32.bytes()) })
@@ -243,6 +249,7 @@ impl Engine {
     fn start(work: &Work) -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("engine")
+            .env(NO_TELEMETRY.0, NO_TELEMETRY.1)
             .args(work.arguments())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 use command_fds::{CommandFdExt as _, FdMapping};
 use crossbeam_channel::{Receiver, Sender};
-use framepipe_pipeline::{Command as Order, Report, StartOrder};
+use framepipe_pipeline::{Command as Order, NO_TELEMETRY, Report, StartOrder};
 use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
 use rustix::process::{PidfdFlags, pidfd_open};
 
@@ -76,7 +76,7 @@ impl Child {
         let mut command = Command::new(sibling(binary)?);
         command.arg(&address).arg(std::process::id().to_string());
         command.fd_mappings(inherited.collect::<anyhow::Result<_>>()?)?;
-        command.stderr(Stdio::piped());
+        command.env(NO_TELEMETRY.0, NO_TELEMETRY.1).stderr(Stdio::piped());
         let mut process = command.spawn().with_context(|| format!("cannot start {binary}"))?;
         let pid = process.id();
         let stderr = process.stderr.take().expect("it was piped");

@@ -45,7 +45,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use framepipe_model::ModelRef;
-use framepipe_pipeline::{Config, Overrides};
+use framepipe_pipeline::{Config, NO_TELEMETRY, Overrides};
 
 use crate::{control::Answer, quarantine::QuarantineVerb};
 
@@ -286,6 +286,6 @@ fn become_sibling(binary: &str, arguments: &[OsString]) -> anyhow::Error {
         Ok(program) => program,
         Err(error) => return error,
     };
-    let error = Command::new(&program).args(arguments).exec();
+    let error = Command::new(&program).args(arguments).env(NO_TELEMETRY.0, NO_TELEMETRY.1).exec();
     Err::<(), _>(error).with_context(|| format!("cannot run {}", program.display())).expect_err("it is an error")
 }

@@ -200,6 +200,11 @@ impl Config {
         Ok(config)
     }
 
+    /// Where optimised graphs of models lie.
+    pub fn graphs(&self) -> PathBuf {
+        self.state.join("graphs")
+    }
+
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let check = Check(path);
         check.name("name", &self.name)?;

@@ -38,5 +38,6 @@ pub use plan::{Plan, PlanError};
 pub use process::{Exit, Process, run_stage};
 pub use stage_loop::{Frame, Item, Needs, Stage};
 pub use stages::{
-    GATEWAY, GATEWAY_BINARY, Pool, QUEUES, STAGES, StageRow, gateway_access, queue_before, queues_of, stage_index,
+    GATEWAY, GATEWAY_BINARY, NO_TELEMETRY, Pool, QUEUES, STAGES, StageRow, gateway_access, queue_before, queues_of,
+    stage_index,
 };

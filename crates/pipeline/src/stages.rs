@@ -121,6 +121,9 @@ pub const STAGES: [StageRow; 5] = [
 pub const GATEWAY: usize = STAGES.len();
 /// All queues: before each stage one for generations of even number and one for those of odd number, and the gateway's.
 pub const QUEUES: usize = GATEWAY + 1 + STAGES.len();
+/// What ONNX Runtime must find in its environment: else it stores an id of this machine in the user's cache folder, and sends
+/// what it does to its maker. By the time that a session can be told, it has begun.
+pub const NO_TELEMETRY: (&str, &str) = ("ORT_DISABLE_TELEMETRY", "1");
 /// The gateway's executable.
 pub const GATEWAY_BINARY: &str = "framepipe-gateway";
 
