@@ -20,6 +20,8 @@ use crate::{AttributeHead, AttributesSpec, Detector, DetectorSpec, ModelRef};
 pub(crate) use error::Checker;
 pub use error::ManifestError;
 
+/// What an INT8 model must agree with its float model, to serve.
+pub const AGREEMENT_LEAST: f64 = 0.97;
 /// Name of a manifest in its folder.
 pub const MANIFEST_FILE: &str = "manifest.toml";
 
@@ -42,6 +44,8 @@ pub struct Manifest {
     pub licence: String,
     /// One line about it.
     pub description: String,
+    /// How far it agrees with the float model that it was made of; `None`: it was not quantised by framepipe.
+    pub quantized: Option<Quantized>,
     /// What goes in.
     pub input: Input,
     /// What comes out.
@@ -57,6 +61,24 @@ pub enum Task {
     Attributes(AttributesSpec),
 }
 
+/// What an INT8 model came to at the gate: the tool that quantised it writes it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quantized {
+    /// The lowest of its outputs' agreements with the float model's, 1 where they are the same.
+    pub agreement: f64,
+    /// Measure and output.
+    pub measure: String,
+    /// Inputs that it was measured on.
+    pub inputs: u32,
+    /// Layers that stayed float.
+    pub float_layers: u32,
+    /// Layers with weights.
+    pub layers: u32,
+    /// The model's own name, where it shall serve all the same.
+    pub forced: Option<String>,
+}
+
 /// The file as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,6 +90,7 @@ struct Written {
     source: String,
     licence: String,
     description: String,
+    quantized: Option<Quantized>,
     input: InputSpec,
     detector: Option<DetectorSpec>,
     attributes: Option<AttributesSpec>,
@@ -103,6 +126,7 @@ impl Manifest {
             source: written.source,
             licence: written.licence,
             description: written.description,
+            quantized: written.quantized,
             input,
             task,
         };
@@ -205,6 +229,15 @@ impl Manifest {
         let is_sum = self.sha256.len() == 64 && self.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         check.require(is_sum, "sha256", &self.sha256, "give the 64 lower-case hex digits that sha256sum prints")?;
         check.require_names("input.tensor", [self.input.tensor.as_str()], 1, 1)?;
+        if let Some(quantized) = &self.quantized {
+            let serves = quantized.agreement >= AGREEMENT_LEAST || quantized.forced.as_ref() == Some(&self.name);
+            let advice = format!(
+                "{AGREEMENT_LEAST} is asked of what serves: keep more layers float, or serve it all the same with \
+                 quantized.forced = {:?}",
+                self.name
+            );
+            check.require(serves, "quantized.agreement", quantized.agreement, &advice)?;
+        }
         let fits = match &self.task {
             Task::Detector(_) => self.input.plan.check_frame(),
             Task::Attributes(_) => self.input.plan.crop_spec().map(drop),

@@ -240,6 +240,21 @@ fn the_highest_version_with_a_manifest_is_found() {
 }
 
 #[test]
+fn a_quantised_model_that_agrees_too_little_serves_only_where_it_is_forced_by_its_name() {
+    let quantized = |agreement: &str, forced: &str| {
+        let table = "[quantized]\nmeasure = \"AP50 of boxes\"\ninputs = 200\nfloat_layers = 3\nlayers = 70\n";
+        load(&format!("{DETECTOR}{table}agreement = {agreement}\n{forced}\n"))
+    };
+    assert_eq!(quantized("0.97", "").unwrap().quantized.unwrap().layers, 70);
+    for (agreement, forced) in [("0.9699", ""), ("nan", ""), ("0.5", "forced = \"another\"")] {
+        let words = quantized(agreement, forced).unwrap_err().to_string();
+        let advice = ["quantized.agreement = ", "0.97 is asked", "quantized.forced = \"finder\""];
+        assert!(advice.iter().all(|word| words.contains(word)), "{words}");
+    }
+    assert!(quantized("0.5", "forced = \"finder\"").is_ok());
+}
+
+#[test]
 fn a_missing_model_lists_those_there_are() {
     let dir = tempfile::tempdir().unwrap();
     let words = find(&dir.path().join("none"), "finder").unwrap_err().to_string();
