@@ -89,7 +89,7 @@ impl CpuModel {
         check_option("batch_max", options.batch_max, BATCH_MAX)?;
         let refused = |reason: String| InferError::Open { file: file.to_owned(), reason };
         if !file.is_file() {
-            return Err(refused("there is no such file: run scripts/setup".into()));
+            return Err(InferError::MissingModel { file: file.to_owned() });
         }
         let session = session(runtime, file, sha256, options.threads).map_err(|error| refused(error.to_string()))?;
         let contract = Contract::check(file, &session, input, outputs)?;

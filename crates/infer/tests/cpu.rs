@@ -170,6 +170,13 @@ fn files_that_are_no_model_are_errors() {
     let options = Options { threads: 1, batch_max: 1 };
     let missing = CpuModel::open(&runtime(), nowhere("/nowhere/model.onnx"), &input("f32"), &[], options).unwrap_err();
     assert!(missing.to_string().contains("run scripts/setup"), "{missing}");
+    let image = [BATCH, Fixed(3), Fixed(4), Fixed(4)];
+    let unknown = Graph::default()
+        .input("images", F32, &image)
+        .node("FlashAttention9", &["images"], "sums", &[])
+        .output("sums", F32, &image);
+    let unknown = open(&unknown.file(), &["sums"], 1).unwrap_err().to_string();
+    assert!(unknown.contains("FlashAttention9") && unknown.contains("export it again"), "{unknown}");
 }
 
 #[test]
