@@ -277,8 +277,11 @@ fn take_over(
         Err(error) => return Err(error).context(ways),
     };
     let orphans = end_processes(&segment)?;
-    let (geometry, generations) = expected(config, folder, plan, &segment)?;
-    if segment.geometry() != &geometry {
+    let expected = match expected(config, folder, plan, &segment) {
+        Err(error) if !discard => return Err(error).context(ways),
+        expected => expected.ok().filter(|(geometry, _)| segment.geometry() == geometry),
+    };
+    let Some((_, generations)) = expected else {
         if discard {
             let Discarded { answered, unreadable } = note_discarded(&segment, &config.state)?;
             say!(
@@ -291,7 +294,7 @@ fn take_over(
             return remake(folder, plan);
         }
         bail!("{} was left by a launcher with another configuration: {ways}", folder.display());
-    }
+    };
     let repair = segment.recover(Blame::Nobody);
     say!("took over {} from a launcher that died ({orphans} orphans ended): {repair:?}", folder.display());
     Ok((segment, lock?.ok_or_else(|| belongs_to_another(folder))?, generations))

@@ -11,6 +11,7 @@ use std::{
     os::fd::OwnedFd,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -28,6 +29,9 @@ use crate::{
 
 /// Name of the file, in the state folder, of the models that serve instead of the configuration's.
 const CHOICES: &str = "models.json";
+
+/// For a generation to get warm, and the gateway to be told of it.
+const WARM_UP_MAX: Duration = Duration::from_secs(180);
 
 /// The segment's generations, shared with who answers at the control socket. The launcher's loop alone changes them.
 #[derive(Clone)]
@@ -49,6 +53,8 @@ impl Shared {
 pub struct Order {
     /// The generation that shall serve.
     pub next: Generation,
+    /// When it was wanted.
+    since: Instant,
     said: Sender<Answer>,
 }
 
@@ -75,7 +81,7 @@ impl Swapper {
             Err(error) => return say(Answer::Failed(format!("{error:#}"))),
         };
         let (said, hear) = crossbeam_channel::unbounded();
-        let _ = self.orders.send(Order { next, said });
+        let _ = self.orders.send(Order { next, since: Instant::now(), said });
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
         hear.iter().for_each(say); // until the loop drops the order
     }
@@ -133,6 +139,8 @@ impl Supervisor<'_> {
                     self.stage_places(parity).all(|place| place.child.as_ref().is_some_and(|it| it.is_ready));
                 if are_warm && self.encodes == Some(order.next.number) {
                     self.lead_over()?;
+                } else if order.since.elapsed() > WARM_UP_MAX {
+                    self.give_up(&format!("it was not warm after {} s", WARM_UP_MAX.as_secs()));
                 }
             }
             Swap::Finishing { old, is_told: false, .. } => {
