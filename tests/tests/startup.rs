@@ -70,11 +70,14 @@ fn a_model_that_is_missing_or_another_one_is_named() {
     fails_to_start(&home, &config, &[text(&absent), "paths.onnxruntime", "scripts/setup"]);
 }
 
+/// Of a manifest: what stands there, and what shall.
+type Change = (&'static str, &'static str);
+
 /// What contradicts the model file, or itself, is named with what to change.
 #[test]
 fn a_manifest_that_does_not_fit_its_model_is_named_with_what_to_change() {
     let home = Home::new();
-    let wrong: [(&[(&str, &str)], &[&str]); 6] = [
+    let wrong: [(&[Change], &[&str]); 6] = [
         (
             &[("width = 416, height = 416", "width = 320, height = 416")],
             &["[batch, 3, 416, 320]", "correct the manifest"],
