@@ -29,7 +29,8 @@ impl Detect {
         let runtime = Runtime::load(&config.onnxruntime)?;
         let options = Options { threads: stage.threads as usize, batch_max: stage.batch_max as usize };
         let file = manifest.model_path();
-        let mut model = CpuModel::open(&runtime, &file, &manifest.input, &head.outputs(), options)?;
+        let model = CpuModel::open(&runtime, &file, &manifest.input, &head.outputs(), options)?;
+        let mut model = model.filled_up(head.rows_max());
         model.warm_up(&[])?;
         ensure!(
             model.output_shapes() == head.raw_shapes(),

@@ -97,6 +97,10 @@ trait Head: Debug + Send + Sync {
     fn outputs(&self) -> Vec<String>;
     /// Their shapes, the batch dimension left out.
     fn raw_shapes(&self) -> Vec<Vec<usize>>;
+    /// True where the graph puts out as many rows as it finds objects: `raw_shapes` has their most.
+    fn rows_vary(&self) -> bool {
+        false
+    }
     /// True where the graph puts out each object once: NMS has nothing to do.
     fn is_end_to_end(&self) -> bool {
         false
@@ -222,6 +226,12 @@ impl Detector {
     /// The shapes that these tensors must have, the batch dimension left out.
     pub fn raw_shapes(&self) -> &[Vec<usize>] {
         &self.shapes
+    }
+
+    /// The same shapes where the graph puts out as many rows as it finds objects, up to these; what is missing is filled
+    /// up with zeroes.
+    pub fn rows_max(&self) -> Option<&[Vec<usize>]> {
+        self.head.rows_vary().then_some(self.raw_shapes())
     }
 
     /// Appends every box whose score is above the threshold to `found`, in source pixels, unsorted, the best class

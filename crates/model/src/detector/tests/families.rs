@@ -77,6 +77,15 @@ fn the_shapes_are_those_of_published_models() {
 }
 
 #[test]
+fn rows_vary_where_the_manifest_says_so() {
+    for head in ALL {
+        assert_eq!(build(head).unwrap().rows_max(), None, "{head}");
+    }
+    let varying = build(&SSD_EXPORTED.replace("count_max = 3", "count_max = 3, rows_vary = true")).unwrap();
+    assert_eq!(varying.rows_max(), Some(varying.raw_shapes()));
+}
+
+#[test]
 fn a_value_that_cannot_be_right_is_named_with_its_key() {
     let cases = [
         (YOLOV3_RAW, "[4, 8, 16]", "[]", "detector.head.yolov3.raw.strides = []"),
