@@ -147,6 +147,19 @@ pub fn run_python_of(environment: &str, program: &str, arguments: impl FnOnce(&m
     String::from_utf8(output.stdout).expect("Python prints UTF-8")
 }
 
+/// Pixels that are an object's by one mask's runs and not by the other's; all, where they are of different sizes.
+pub fn differing_pixels(one: &[u32], other: &[u32]) -> u32 {
+    let pixels = |runs: &[u32]| -> Vec<bool> {
+        let runs = runs.iter().enumerate();
+        runs.flat_map(|(index, run)| std::iter::repeat_n(index % 2 == 1, *run as usize)).collect()
+    };
+    let (one, other) = (pixels(one), pixels(other));
+    if one.len() != other.len() {
+        return one.len().max(other.len()) as u32;
+    }
+    one.iter().zip(&other).filter(|(one, other)| one != other).count() as u32
+}
+
 /// Intersection over union of two boxes.
 pub fn iou(a: &[f64; 4], b: &[f64; 4]) -> f64 {
     let area = |of: &[f64; 4]| (of[2] - of[0]) * (of[3] - of[1]);

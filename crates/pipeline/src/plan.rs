@@ -72,8 +72,11 @@ impl Plan {
         }
         let geometry = geometry(config, &detector, &attributes)?;
         geometry.check()?;
+        // A mask's head takes a half more in a result than in its slot, its runs the same.
+        let mask_bytes = Detector::new(&detector)?.mask_bytes_max() as u64 * 3 / 2;
         let attribute_bytes = geometry.pools[Pool::Attributes as usize].slot_bytes_max();
-        let derived = RESULT_BASE_BYTES + spec.detections_max as u64 * RESULT_DETECTION_BYTES + attribute_bytes * 5 / 4;
+        let detection_bytes = spec.detections_max as u64 * RESULT_DETECTION_BYTES;
+        let derived = RESULT_BASE_BYTES + detection_bytes + mask_bytes + attribute_bytes * 5 / 4;
         let result_bytes_max = Some(config.journal.result_bytes_max).filter(|bytes| *bytes > 0).unwrap_or(derived);
         Ok(Self { detector, attributes, geometry, result_bytes_max })
     }
@@ -100,7 +103,7 @@ fn geometry(config: &Config, detector: &Manifest, attributes: &[Manifest]) -> Re
         let needed = match pool {
             Pool::Tensor => detector.input.plan.tensor_bytes(),
             Pool::Raw => raw::slot_bytes(head.raw_shapes()),
-            Pool::Detections => detections::slot_bytes(spec.detections_max),
+            Pool::Detections => detections::slot_bytes(spec.detections_max, head.mask_bytes_max()),
             Pool::Encoded | Pool::Image | Pool::Attributes => 1,
         };
         // No attribute model: no crops, so no frame is kept for them.
