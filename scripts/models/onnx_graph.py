@@ -51,13 +51,16 @@ class GraphBuilder:
         self._nodes.append(helper.make_node("Identity", [name], [wanted], name=f"name_{wanted}"))
         return wanted
 
-    def save(self, path: Path, inputs: dict[str, list], outputs: dict[str, list]) -> None:
-        """Write the model; `inputs` and `outputs` map names to shapes (a string is a free size)."""
+    def save(self, path: Path, inputs: dict[str, list], outputs: dict[str, list], integers: tuple = ()) -> None:
+        """Write the model; `inputs` and `outputs` map names to shapes (a string is a free size).
+
+        All are float32 but those named in `integers`, which are int64.
+        """
         graph = helper.make_graph(
             self._nodes,
             path.stem,
-            [_float_tensor(name, shape) for name, shape in inputs.items()],
-            [_float_tensor(name, shape) for name, shape in outputs.items()],
+            [_tensor(name, shape) for name, shape in inputs.items()],
+            [_tensor(name, shape, is_integer=name in integers) for name, shape in outputs.items()],
             list(self._constants.values()),
         )
         model = helper.make_model(
@@ -71,8 +74,9 @@ class GraphBuilder:
         onnx.save(model, path)
 
 
-def _float_tensor(name: str, shape: list):
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+def _tensor(name: str, shape: list, *, is_integer: bool = False):
+    element = TensorProto.INT64 if is_integer else TensorProto.FLOAT
+    return helper.make_tensor_value_info(name, element, shape)
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from heads import HEADS, is_end_to_end, paste, runs
+from heads import HEADS, is_end_to_end, is_without_batch, paste, runs
 from images import frame_tensor
 from manifest import load_manifest
 from session import open_session
@@ -93,9 +93,12 @@ class Detector:
         tensor_spec, spec = self.manifest["spec"], self.spec
         tensor, placement = frame_tensor(frame, tensor_spec)
         names = [output.name for output in self.session.get_outputs()]
-        results = self.session.run(names, {tensor_spec["tensor"]: tensor})
-        outputs = {name: result[0] for name, result in zip(names, results, strict=True)}
+        has_batch = len(self.session.get_inputs()[0].shape) == 4
+        results = self.session.run(names, {tensor_spec["tensor"]: tensor if has_batch else tensor[0]})
         ((family, head),) = spec["head"].items()
+        outputs = dict(zip(names, results, strict=True))
+        if not is_without_batch(family, head, outputs):
+            outputs = {name: result[0] for name, result in outputs.items()}
         size = tensor_spec["width"], tensor_spec["height"]
         boxes, scores = HEADS[family](head, len(spec["labels"]), outputs, *size)
 

@@ -222,6 +222,12 @@ def is_end_to_end(family: str, head: dict) -> bool:
     return family in ("rtdetr", "maskrcnn") or (family == "ssd" and "exported" in head)
 
 
+def is_without_batch(family: str, head: dict, outputs: dict) -> bool:
+    """Say whether the graph's outputs are those of one image, with no dimension for a batch."""
+    options = head.get("exported", head)
+    return family in ("maskrcnn", "ssd") and outputs[options["boxes"]].ndim == 2
+
+
 HEADS = {
     "nanodet": nanodet,
     "yolov2": yolov2,
