@@ -26,7 +26,7 @@ class GraphBuilder:
 
     def constant(self, values: np.ndarray) -> str:
         """Return the name of a constant tensor with these values."""
-        values = np.ascontiguousarray(values)
+        values = np.require(values, requirements="C")
         key = (values.dtype.str, values.shape, values.tobytes())
         if key not in self._constants:
             self._constants[key] = numpy_helper.from_array(values, self._unique("constant"))

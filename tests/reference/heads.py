@@ -224,8 +224,8 @@ def is_end_to_end(family: str, head: dict) -> bool:
 
 def is_without_batch(family: str, head: dict, outputs: dict) -> bool:
     """Say whether the graph's outputs are those of one image, with no dimension for a batch."""
-    options = head.get("exported", head)
-    return family in ("maskrcnn", "ssd") and outputs[options["boxes"]].ndim == 2
+    boxes = head["boxes"] if family == "maskrcnn" else head.get("exported", {}).get("boxes")
+    return boxes in outputs and outputs[boxes].ndim == 2
 
 
 HEADS = {

@@ -2,9 +2,9 @@
 
     painted.py --out FOLDER
 
-Writes FOLDER/painted.png, a model repository FOLDER/models with a detector of each family (`graphs/`), and
-FOLDER/painted.json: by detector, a list of {"class", "box": [x0, y0, x1, y1], "mask": counts or null}, what the
-detector must find, in pixels of the image. Masks are run lengths in the box.
+Writes FOLDER/painted.png, FOLDER/empty.png without objects, a model repository FOLDER/models with a detector of each
+family (`graphs/`), and FOLDER/painted.json: by detector, a list of {"class", "box": [x0, y0, x1, y1], "mask": counts or
+null}, what the detector must find, in pixels of the image. Masks are run lengths in the box.
 """
 
 import argparse
@@ -12,13 +12,18 @@ import hashlib
 import json
 from pathlib import Path
 
-from graphs import resnet_anchor, scene, yolov3
+from graphs import maskrcnn, resnet_anchor, scene, ssd, yolov3, yolov8
 from graphs.net import LABELS
 from heads import runs
 
 # By name: the module that builds the graph, the head's text, and the strides whose objects it finds.
 DETECTORS = {
     "yolov3-darknet53": (yolov3.build, yolov3.HEAD, [8, 16, 32]),
+    "yolov8-raw": (yolov8.build_raw, yolov8.RAW_HEAD, [8, 16, 32]),
+    "yolov8-exported": (yolov8.build_exported, yolov8.EXPORTED_HEAD, [8, 16, 32]),
+    "ssd-mobilenet": (ssd.build_priors, ssd.PRIORS_HEAD, [16, 32]),
+    "ssd-mobilenet-exported": (ssd.build_exported, ssd.EXPORTED_HEAD, [16, 32]),
+    "maskrcnn-resnet18-fpn": (maskrcnn.build, maskrcnn.HEAD, [8, 16, 32]),
     "resnet18-anchor": (resnet_anchor.build, resnet_anchor.HEAD, [16, 32]),
 }
 END_TO_END = ("rtdetr", "maskrcnn", "ssd.exported")
@@ -76,7 +81,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="an empty folder")
     parser.add_argument("--only", choices=DETECTORS, help="one detector instead of all")
     arguments = parser.parse_args()
-    scene.paint(arguments.out / "painted.png")
+    scene.paint(arguments.out / "painted.png", scene.OBJECTS)
+    scene.paint(arguments.out / "empty.png", [])
     painted = {}
     for name in [arguments.only] if arguments.only else DETECTORS:
         write_model(arguments.out / "models", name)

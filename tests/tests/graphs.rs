@@ -2,14 +2,15 @@
 //! layer, with weights that find painted objects. Each finds every object once and nothing else, and each box is the
 //! reference's, which decodes the outputs of the same graph in numpy.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use framepipe_client::{FrameResult, PushRequest, ResultsOptions, StreamExt as _};
+use framepipe_client::{ErrorCode, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_tests::{
     Home, Server,
     findings::{Findings, Found, differing_pixels, iou, matched, run_python},
 };
 use serde::Deserialize;
+use tempfile::TempDir;
 
 /// Least overlap of a box with the reference's, and largest difference of its score.
 const REFERENCE_IOU_MIN: f64 = 0.999;
@@ -32,18 +33,56 @@ struct Painted {
     mask: Option<Vec<u32>>,
 }
 
-/// What the pipeline answers for the painted image.
-async fn push(home: &Home, models: &Path, detector: &str, image: &[u8]) -> FrameResult {
-    let config = format!("[pipeline]\ndetector = {detector:?}\n[paths]\nmodels = {models:?}\n");
-    let server = Server::start(home, &config).await;
-    let client = server.client();
-    client.push(PushRequest::images([image]).names([IMAGE]).stream("one")).await.expect("the push is good");
-    let options = ResultsOptions { until_drained: true, ..ResultsOptions::default() };
-    let results = client.results("one", options).map(|result| result.expect("it is readable"));
-    let mut results = tokio::time::timeout(LIMIT, results.collect::<Vec<_>>()).await.expect("the result in time");
-    server.stop();
-    assert_eq!(results.len(), 1);
-    results.remove(0)
+/// The graphs, their manifests and the images.
+struct Made {
+    folder: TempDir,
+}
+
+impl Made {
+    fn new(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        run_python("painted.py", |command| {
+            command.arg("--out").arg(folder.path()).args(arguments);
+        });
+        Self { folder }
+    }
+
+    fn models(&self) -> PathBuf {
+        self.folder.path().join("models")
+    }
+
+    fn image(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.folder.path().join(name)).expect("painted.py wrote it")
+    }
+
+    fn painted(&self) -> BTreeMap<String, Vec<Painted>> {
+        serde_json::from_slice(&self.image("painted.json")).expect("it is JSON")
+    }
+
+    /// Changes a detector's manifest.
+    fn change(&self, detector: &str, from: &str, to: &str) {
+        let path = self.models().join(detector).join("1/manifest.toml");
+        let manifest = std::fs::read_to_string(&path).expect("painted.py wrote it");
+        assert!(manifest.contains(from), "{from:?} is not in {manifest}");
+        std::fs::write(&path, manifest.replace(from, to)).expect("it can be written");
+    }
+
+    /// What the pipeline answers for the painted image, and for the empty one.
+    async fn push(&self, home: &Home, detector: &str) -> [FrameResult; 2] {
+        let models = self.models();
+        let config = format!("[pipeline]\ndetector = {detector:?}\n[paths]\nmodels = {models:?}\n");
+        let server = Server::start(home, &config).await;
+        let client = server.client();
+        let images = [IMAGE, "empty.png"].map(|name| self.image(name));
+        let push = PushRequest::images(&images).names([IMAGE, "empty.png"]).stream("one");
+        client.push(push).await.expect("the push is good");
+        let options = ResultsOptions { until_drained: true, ..ResultsOptions::default() };
+        let results = client.results("one", options).map(|result| result.expect("it is readable"));
+        let mut results = tokio::time::timeout(LIMIT, results.collect::<Vec<_>>()).await.expect("the results in time");
+        server.stop();
+        results.sort_by_key(|result| result.frame);
+        results.try_into().expect("a result for each image")
+    }
 }
 
 /// Every object is found once, and nothing else is. Returns the least overlap.
@@ -100,22 +139,37 @@ fn agrees_with_the_reference(found: &Findings, reference: &Findings) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn graphs_of_real_architectures_find_what_was_painted() {
-    let folder = tempfile::tempdir().expect("a folder can be made");
-    run_python("painted.py", |command| {
-        command.arg("--out").arg(folder.path());
-    });
-    let (models, image) = (folder.path().join("models"), std::fs::read(folder.path().join(IMAGE)).expect("painted"));
-    let text = std::fs::read(folder.path().join("painted.json")).expect("painted");
-    let painted: BTreeMap<String, Vec<Painted>> = serde_json::from_slice(&text).expect("it is JSON");
-    for (detector, painted) in &painted {
+    let made = Made::new(&[]);
+    for (detector, painted) in &made.painted() {
         let home = Home::new();
-        let result = push(&home, &models, detector, &image).await;
+        let [result, empty] = made.push(&home, detector).await;
         let found = Findings::of_results(detector, vec![result]);
         let least = finds_what_was_painted(detector, &found.photos[0].detections, painted);
         let photos = [IMAGE.to_owned()];
         let out = home.path("reference.json");
-        let reference = Findings::of_reference_in(folder.path(), &models, detector, &[], &photos, &out);
+        let reference = Findings::of_reference_in(made.folder.path(), &made.models(), detector, &[], &photos, &out);
         agrees_with_the_reference(&found, &reference);
+        let empty = Findings::of_results(detector, vec![empty]);
+        assert!(empty.photos[0].detections.is_empty(), "{detector}: {empty:#?}");
         println!("{detector}: {} objects; least overlap with what was painted {least:.3}", painted.len());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn masks_without_room_are_counted_and_more_rows_than_there_may_be_fail_their_frame_alone() {
+    const DETECTOR: &str = "maskrcnn-resnet18-fpn";
+    let made = Made::new(&["--only", DETECTOR]);
+    made.change(DETECTOR, "mask_bytes_max = 65536", "mask_bytes_max = 1000");
+    let [result, _] = made.push(&Home::new(), DETECTOR).await;
+    let Some(Outcome::Detections(found)) = result.outcome else { panic!("{:?}", result.outcome) };
+    let without = found.detections.iter().filter(|one| one.mask.is_none()).count();
+    assert_eq!((found.detections.len(), found.masks_dropped as usize), (8, without));
+    assert!((1..8).contains(&without), "{without} of 8 objects have no mask");
+
+    made.change(DETECTOR, "count_max = 20", "count_max = 7");
+    let [result, empty] = made.push(&Home::new(), DETECTOR).await;
+    let Some(Outcome::Error(error)) = result.outcome else { panic!("{:?}", result.outcome) };
+    assert_eq!(error.code(), ErrorCode::Inference);
+    assert!(error.message.contains("[8, 4], more rows than those of [7, 4]"), "{}", error.message);
+    assert!(matches!(empty.outcome, Some(Outcome::Detections(_))), "{:?}", empty.outcome);
 }

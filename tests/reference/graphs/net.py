@@ -25,12 +25,13 @@ from onnx_graph import GraphBuilder
 LABELS = ["red", "green"]
 # Side of the objects that a stride finds, in its cells.
 SIZE = 3.5
-# What an object's centre makes of `surround`, and what nothing else reaches.
-CENTRE, EDGE = 0.27, 0.2
+# An object's centre makes more than this of `surround`, and nothing else does.
+CENTRE = 0.235
 # Red, green, and two that the head uses.
 SLOTS = (0, 1, 2, 3)
 
 KEEP = ((0, 0, "keep"), (1, 1, "keep"))
+TWICE = (*KEEP, (2, 0, "keep"), (3, 1, "keep"))
 MEAN = (*KEEP, (2, 0, "mean"), (3, 1, "mean"))
 PASS = (*KEEP, (2, 2, "keep"), (3, 3, "keep"))
 SURROUND = (*KEEP, (2, 2, "surround"), (3, 3, "surround"))
@@ -46,7 +47,8 @@ class Feature:
     slots: tuple = SLOTS
 
 
-def _taps(kind: str, kernel: int, stride: int) -> np.ndarray:
+def taps_of(kind: str, kernel: int, stride: int) -> np.ndarray:
+    """Return a kernel of one channel: the place itself, the mean about it, or the place less that mean."""
     taps = np.zeros((kernel, kernel))
     middle = kernel // 2
     if kind == "mean":
@@ -104,13 +106,13 @@ class Net:
         weights[:, list(x.slots)] /= self.gain
         weights[list(SLOTS)] = 0
         for out, slot, kind in rules:
-            weights[out, x.slots[slot]] = _taps(kind, kernel, stride)
+            weights[out, x.slots[slot]] = taps_of(kind, kernel, stride)
         return weights
 
     def conv(self, x: Feature, channels: int, kernel=1, stride=1, *, rules=KEEP, activation=None, scale=1.0) -> Feature:
         """Add a convolution; `rules` are (slot out, slot in, taps)."""
         weights = self.weights(x, channels, kernel, stride, rules, scale)
-        name = self._conv(x.name, weights, self.noise(channels), kernel, stride)
+        name = self.convolution(x.name, weights, self.noise(channels), kernel, stride)
         return Feature(self.activate(name, activation), channels)
 
     def depthwise(self, x: Feature, kernel=3, stride=1, *, rules=PASS, activation=None) -> Feature:
@@ -122,8 +124,8 @@ class Net:
         for out, slot, kind in rules:
             if out != slot:
                 raise ValueError("a depthwise convolution moves no channel")
-            weights[x.slots[slot], 0] = _taps(kind, kernel, stride)
-        name = self._conv(x.name, weights, bias, kernel, stride, group=x.channels)
+            weights[x.slots[slot], 0] = taps_of(kind, kernel, stride)
+        name = self.convolution(x.name, weights, bias, kernel, stride, group=x.channels)
         return Feature(self.activate(name, activation), x.channels, x.slots)
 
     def noise(self, channels: int) -> np.ndarray:
@@ -132,7 +134,8 @@ class Net:
         bias[list(SLOTS)] = 0
         return bias
 
-    def _conv(self, name: str, weights: np.ndarray, bias: np.ndarray, kernel: int, stride: int, group=1) -> str:
+    def convolution(self, name: str, weights: np.ndarray, bias: np.ndarray, kernel: int, stride: int, group=1) -> str:
+        """Add a convolution of these weights."""
         return self.op(
             "Conv",
             name,
@@ -145,7 +148,7 @@ class Net:
         )
 
     def rows(self, x: Feature, rows: list[tuple[float, dict[int, float]]], kernel=1) -> np.ndarray:
-        """Return weights of a head's last layer: each row reads its slots at the kernel's middle, and a little noise."""
+        """Return weights of a head's last layer: each row reads its slots, and a little noise."""
         weights = self.random.normal(0, 0.005 / np.sqrt(x.channels), (len(rows), x.channels, kernel, kernel))
         weights[:, list(x.slots)] = 0
         for row, (_, slots) in enumerate(rows):
@@ -155,17 +158,18 @@ class Net:
 
     def head(self, x: Feature, rows: list[tuple[float, dict[int, float]]]) -> str:
         """Add a head's last layer, a convolution of 1x1: a (bias, {slot: weight}) a row."""
-        return self._conv(x.name, self.rows(x, rows), np.array([bias for bias, _ in rows]), 1, 1)
+        return self.convolution(x.name, self.rows(x, rows), np.array([bias for bias, _ in rows]), 1, 1)
 
     def add(self, x: Feature, y: Feature) -> Feature:
         """Add a shortcut."""
         return Feature(self.op("Add", x.name, y.name), x.channels, x.slots)
 
-    def concat(self, x: Feature, *others: Feature) -> Feature:
-        """Add a concatenation; the slots are the first's."""
-        names = [x.name, *(other.name for other in others)]
-        channels = x.channels + sum(other.channels for other in others)
-        return Feature(self.op("Concat", *names, axis=1), channels, x.slots)
+    def concat(self, *features: Feature, of=0) -> Feature:
+        """Add a concatenation; the slots are those of the feature number `of`."""
+        before = sum(feature.channels for feature in features[:of])
+        channels = sum(feature.channels for feature in features)
+        name = self.op("Concat", *(feature.name for feature in features), axis=1)
+        return Feature(name, channels, tuple(before + slot for slot in features[of].slots))
 
     def upsample(self, x: Feature) -> Feature:
         """Add a nearest-neighbour upsampling by 2."""
@@ -179,15 +183,27 @@ class Net:
         shape["pads"] = [(kernel - 1) // 2] * 4 if kernel % 2 else [0] * 4
         return Feature(self.op("MaxPool", x.name, **shape), x.channels, x.slots)
 
-    def stem(self, channels: int, kernel: int, stride: int, name: str = "images") -> Feature:
+    def stem(self, channels: int, kernel: int, stride: int) -> Feature:
         """Add the first convolution of an RGB image in 0 to 1."""
-        image = Feature(self.op("Mul", name, self.number(self.gain)), 3, (0, 1))
-        return self.conv(image, channels, kernel, stride)
+        return self.conv(self.image(), channels, kernel, stride)
+
+    def image(self, name: str = "images") -> Feature:
+        """Return the image."""
+        return Feature(self.op("Mul", name, self.number(self.gain)), 3, (0, 1, 2))
+
+    def eroding_stem(self, image: Feature, channels: int) -> Feature:
+        """Add a ResNet's stem. Its pooling widens what is painted, so the convolution narrows it by as much."""
+        weights = self.weights(image, channels, 7, 2, NOTHING, 1.0)
+        weights[0, 0, 2:6, 2:6] = weights[1, 1, 2:6, 2:6] = 2 / 16
+        bias = self.noise(channels)
+        bias[:2] = -self.gain
+        x = Feature(self.activate(self.convolution(image.name, weights, bias, 7, 2), None), channels)
+        return self.max_pool(x, 3, 2)
 
 
 def score_row(slot: int, steepness: float = 90.0, less: float = 0.0) -> tuple[float, dict[int, float]]:
     """Return a row whose logit is above 0 at the centre of objects alone; `slot` says of what class."""
-    return -steepness * (CENTRE + EDGE) / 2 - less, {slot: steepness}
+    return -steepness * CENTRE - less, {slot: steepness}
 
 
 def anchor_rows(anchors: list, side: float, *, classes: int = 2) -> list[tuple[float, dict[int, float]]]:

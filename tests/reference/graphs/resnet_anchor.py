@@ -26,7 +26,7 @@ def _block(net: Net, x: Feature, channels: int, stride: int) -> Feature:
 
 def backbone(net: Net, images: str = "images") -> list[Feature]:
     """Add the trunk; return its stages, of strides 4, 8, 16 and 32."""
-    x = net.max_pool(net.stem(CHANNELS[0], 7, 2, images), 3, 2)
+    x = net.eroding_stem(net.image(images), CHANNELS[0])
     stages = []
     for stage, channels in enumerate(CHANNELS):
         for block in range(2):

@@ -54,10 +54,10 @@ def pixels(painted: Painted) -> np.ndarray:
     return inside & ~((x > x1 - notch) & (y > y1 - notch))
 
 
-def paint(path: Path) -> None:
-    """Write the image."""
+def paint(path: Path, objects: list[Painted]) -> None:
+    """Write an image of these objects on dark noise."""
     image = np.random.default_rng(5).integers(0, NOISE_MAX, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    for painted in OBJECTS:
+    for painted in objects:
         image[pixels(painted), painted.label] = 255
     Image.fromarray(image).save(path)
 

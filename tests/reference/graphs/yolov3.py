@@ -41,7 +41,7 @@ def build(path: Path, side: int) -> None:
     for stride, anchors, stage in reversed(list(stages)):
         x = stage
         if above is not None:
-            x = net.concat(x, net.upsample(net.conv(above, above.channels // 2)))
+            x = net.concat(net.upsample(net.conv(above, above.channels // 2)), x, of=1)
         above = _five(net, x, stage.channels // 2)
         x = net.conv(above, stage.channels, 3, rules=SURROUND)
         name = net.onnx.rename(net.head(x, anchor_rows(anchors, SIZE * stride)), f"out{stride}")
