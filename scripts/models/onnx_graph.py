@@ -14,8 +14,9 @@ IR_VERSION = 8
 class GraphBuilder:
     """Collects nodes and constants; `save` writes a checked model."""
 
-    def __init__(self):
+    def __init__(self, opset: int = OPSET):
         """Start with an empty graph."""
+        self._opset = opset
         self._nodes = []
         self._constants = {}
         self._names = 0
@@ -65,7 +66,7 @@ class GraphBuilder:
         )
         model = helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
+            opset_imports=[helper.make_opsetid("", self._opset)],
             producer_name="framepipe scripts/models",
         )
         model.ir_version = IR_VERSION

@@ -12,7 +12,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from graphs import maskrcnn, resnet_anchor, scene, ssd, yolov3, yolov8
+from graphs import maskrcnn, resnet_anchor, rtdetr, scene, ssd, yolov3, yolov8
 from graphs.net import LABELS
 from heads import runs
 
@@ -23,6 +23,7 @@ DETECTORS = {
     "yolov8-exported": (yolov8.build_exported, yolov8.EXPORTED_HEAD, [8, 16, 32]),
     "ssd-mobilenet": (ssd.build_priors, ssd.PRIORS_HEAD, [16, 32]),
     "ssd-mobilenet-exported": (ssd.build_exported, ssd.EXPORTED_HEAD, [16, 32]),
+    "rtdetr-resnet18": (rtdetr.build, rtdetr.HEAD, [8, 16, 32]),
     "maskrcnn-resnet18-fpn": (maskrcnn.build, maskrcnn.HEAD, [8, 16, 32]),
     "resnet18-anchor": (resnet_anchor.build, resnet_anchor.HEAD, [16, 32]),
 }

@@ -64,9 +64,9 @@ def taps_of(kind: str, kernel: int, stride: int) -> np.ndarray:
 class Net:
     """A graph that grows layer by layer. `gain` is what a fully red place is in its slot."""
 
-    def __init__(self, seed: int, activation: str, gain: float = 1.0):
+    def __init__(self, seed: int, activation: str, gain: float = 1.0, opset: int = 13):
         """Start an empty graph."""
-        self.onnx = GraphBuilder()
+        self.onnx = GraphBuilder(opset)
         self.random = np.random.default_rng(seed)
         self.activation = activation
         self.gain = gain
