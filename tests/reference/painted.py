@@ -12,18 +12,21 @@ import hashlib
 import json
 from pathlib import Path
 
-from graphs import maskrcnn, resnet_anchor, rtdetr, scene, ssd, yolov3, yolov8
+from graphs import maskrcnn, nanodet, resnet_anchor, rtdetr, scene, ssd, yolov2, yolov3, yolov8
 from graphs.net import LABELS
 from heads import runs
 
 # By name: the module that builds the graph, the head's text, and the strides whose objects it finds.
 DETECTORS = {
-    "yolov3-darknet53": (yolov3.build, yolov3.HEAD, [8, 16, 32]),
+    "yolov3-darknet53": (yolov3.build_raw, yolov3.RAW_HEAD, [8, 16, 32]),
+    "yolov3-darknet53-exported": (yolov3.build_exported, yolov3.EXPORTED_HEAD, [8, 16, 32]),
     "yolov8-raw": (yolov8.build_raw, yolov8.RAW_HEAD, [8, 16, 32]),
     "yolov8-exported": (yolov8.build_exported, yolov8.EXPORTED_HEAD, [8, 16, 32]),
     "ssd-mobilenet": (ssd.build_priors, ssd.PRIORS_HEAD, [16, 32]),
     "ssd-mobilenet-exported": (ssd.build_exported, ssd.EXPORTED_HEAD, [16, 32]),
     "rtdetr-resnet18": (rtdetr.build, rtdetr.HEAD, [8, 16, 32]),
+    "nanodet-shufflenet": (nanodet.build, nanodet.HEAD, [16, 32]),
+    "yolov2-darknet19": (yolov2.build, yolov2.HEAD, [32]),
     "maskrcnn-resnet18-fpn": (maskrcnn.build, maskrcnn.HEAD, [8, 16, 32]),
     "resnet18-anchor": (resnet_anchor.build, resnet_anchor.HEAD, [16, 32]),
 }

@@ -18,7 +18,7 @@ const SCORE_DIFFERENCE_MAX: f64 = 1e-4;
 /// Largest share of masks' pixels that are others than the reference's.
 const PIXEL_SHARE_MAX: f64 = 1e-3;
 /// Least overlap of a box with the painted object, and least share of its box's pixels that the mask has right.
-const PAINTED_IOU_MIN: f64 = 0.8;
+const PAINTED_IOU_MIN: f64 = 0.9;
 const PAINTED_PIXELS_MIN: f64 = 0.9;
 const IMAGE: &str = "painted.png";
 const LIMIT: Duration = Duration::from_secs(60);
