@@ -131,7 +131,8 @@ fn geometry(config: &Config, detector: &Manifest, attributes: &[Manifest]) -> Re
 /// What must not change under frames in flight beside their sizes: the models, their files, and where sources lie.
 fn pipeline_hash(config: &Config, detector: &Manifest, attributes: &[Manifest]) -> u64 {
     let models = std::iter::once(detector).chain(attributes);
-    let models = models.flat_map(|model| [model.name.clone(), model.version.to_string(), model.sha256.clone()]);
+    let names = |model: &Manifest| [model.name.clone(), model.version.to_string()];
+    let models = models.flat_map(|model| names(model).into_iter().chain(model.sums().map(str::to_owned)));
     let inbox = config.server.inbox.iter().map(|root| root.display().to_string());
     let words: Vec<String> = models.chain(inbox).collect();
     // FNV-1a over the words, each ended by a byte that none of them holds.
