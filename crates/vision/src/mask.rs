@@ -10,7 +10,7 @@
 //! that is 0.5 at least.
 //!
 //! Down a column the value goes straight from one row of the mask to the next, so that its runs of pixels are found without
-//! looking at each: the time is that of the width times the mask's side, however high the box.
+//! looking at each: the time is that of the width times the mask's side, nearly however high the box.
 
 use framepipe_frame::detections::Detection;
 
@@ -63,6 +63,7 @@ impl Place {
 pub fn paste(mask: &[f32], side: usize, [x0, y0, x1, y1]: [f64; 4], window: &Window, runs: &mut Vec<u32>) {
     runs.clear();
     let rows: Vec<Place> = (window.y..window.y + window.height).map(|y| Place::of(y, y0, y1, side)).collect();
+    let bands: Vec<&[Place]> = rows.chunk_by(|a, b| a.index == b.index).collect();
     let at = |row: usize, column: usize| {
         let is_inside = (1..=side).contains(&row) && (1..=side).contains(&column);
         if is_inside { f64::from(mask[(row - 1) * side + column - 1]) } else { 0.0 }
@@ -81,11 +82,11 @@ pub fn paste(mask: &[f32], side: usize, [x0, y0, x1, y1]: [f64; 4], window: &Win
         for (row, value) in column.iter_mut().enumerate() {
             *value = place.between(at(row, place.index), at(row, place.index + 1));
         }
-        for rows in rows.chunk_by(|a, b| a.index == b.index) {
+        for rows in &bands {
             let (above, below) = (column[rows[0].index], column[rows[0].index + 1]);
             let is_object = |row: &Place| row.between(above, below) >= VALUE_MIN;
-            let first = is_object(&rows[0]);
-            let change = rows.partition_point(|row| is_object(row) == first);
+            let (first, last) = (is_object(&rows[0]), is_object(&rows[rows.len() - 1]));
+            let change = if first == last { rows.len() } else { rows.partition_point(|row| is_object(row) == first) };
             extend(first, change);
             extend(!first, rows.len() - change);
         }
