@@ -37,12 +37,24 @@ CALIBRATION_VARIANTS = [
     Variant(brightness=1.0, mirrored=True, margin=0.3, shift=0.0),
     Variant(brightness=1.3, mirrored=True, margin=0.15, shift=0.08),
 ]
-MEASUREMENT_VARIANTS = [
-    Variant(brightness=0.8, mirrored=True, margin=0.1, shift=0.0),
-    Variant(brightness=1.0, mirrored=False, margin=0.2, shift=0.05),
-    Variant(brightness=1.0, mirrored=True, margin=0.15, shift=0.0),
-    Variant(brightness=1.15, mirrored=False, margin=0.15, shift=-0.06),
-]
+# 8 photos, 25 times each.
+MEASUREMENT_COUNT = 25
+
+
+def _measurement_variants() -> list[Variant]:
+    random = np.random.default_rng(2)
+    return [
+        Variant(
+            brightness=float(random.uniform(0.65, 1.3)),
+            mirrored=bool(random.integers(2)),
+            margin=float(random.uniform(0.05, 0.3)),
+            shift=float(random.uniform(-0.08, 0.08)),
+        )
+        for _ in range(MEASUREMENT_COUNT)
+    ]
+
+
+MEASUREMENT_VARIANTS = _measurement_variants()
 
 
 def read_manifest(name: str) -> dict:

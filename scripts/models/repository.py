@@ -16,8 +16,8 @@ from shipped import SHIPPED
 EMPTY_SHA256 = re.compile(r'^sha256 = ""', re.MULTILINE)
 
 
-def assemble(manifest_path: Path, graph: Path) -> None:
-    """Put one model into the repository."""
+def assemble(manifest_path: Path, graph: Path, gate_note: str) -> None:
+    """Put one model into the repository; `gate_note` ends its manifest."""
     text = manifest_path.read_text()
     manifest = tomllib.loads(text)
     name = manifest["name"]
@@ -32,7 +32,7 @@ def assemble(manifest_path: Path, graph: Path) -> None:
     version = arriving / str(manifest["version"])
     version.mkdir(parents=True)
     shutil.copyfile(graph, version / manifest["file"])
-    (version / "manifest.toml").write_text(filled)
+    (version / "manifest.toml").write_text(filled + gate_note)
     shutil.rmtree(MODELS / name, ignore_errors=True)
     arriving.rename(MODELS / name)
 
@@ -47,8 +47,9 @@ def main() -> None:
         )
     MODELS.mkdir(exist_ok=True)
     for name, path in manifests.items():
-        graph = SHIPPED[name].graph()
-        assemble(path, graph)
+        model = SHIPPED[name]
+        graph = model.graph()
+        assemble(path, graph, model.gate_note().read_text() if model.int8 else "")
         print(f"  {name}: {graph.stat().st_size / 1e6:.1f} MB", flush=True)
 
 

@@ -10,7 +10,7 @@ use crate::{
     job::{Job, JobState, NO_TICKET},
     keys::{Key, KeyEntry, KeyNote},
     segment::Segment,
-    sync::Ordering,
+    sync::{Ordering, fence},
     word::{JobWord, Owner},
     worker::{Lost, Work},
 };
@@ -27,6 +27,7 @@ pub struct Draft<'s> {
     gate: Gate<'s>,
     jobs: Vec<(Job<'s>, JobWord)>,
     first: u64,
+    queue: usize,
 }
 
 impl<'s> Gate<'s> {
@@ -37,21 +38,23 @@ impl<'s> Gate<'s> {
 
     /// Takes `count` free jobs; `None` when there are not as many. One thread drafts at a time.
     pub fn draft(&self, count: usize) -> Option<Draft<'s>> {
-        let mut draft = Draft { gate: *self, jobs: Vec::with_capacity(count), first: self.segment.next_frame() };
+        let (jobs, first, queue) = (Vec::with_capacity(count), self.segment.next_frame(), self.segment.entry_queue());
+        let mut draft = Draft { gate: *self, jobs, first, queue };
         while draft.jobs.len() < count {
-            draft.jobs.push(self.take()?); // on `None` the draft is dropped, which frees what it has
+            draft.jobs.push(self.take(queue)?); // on `None` the draft is dropped, which frees what it has
         }
+        draft.follow();
         Some(draft)
     }
 
-    fn take(&self) -> Option<(Job<'s>, JobWord)> {
+    fn take(&self, queue: usize) -> Option<(Job<'s>, JobWord)> {
         while let Some(hint) = self.segment.free_jobs().pop() {
             if u64::from(hint) >= self.segment.geometry().jobs {
                 continue;
             }
             let job = Job::new(self.segment, hint);
             let seen = job.word();
-            let writing = seen.written_by(self.owner);
+            let writing = seen.written_by(self.owner, queue);
             if seen.state() == JobState::Free && job.swap(seen, writing) {
                 return Some((job, writing));
             }
@@ -77,12 +80,12 @@ impl<'s> Gate<'s> {
         }
         self.segment.accept(draft.first + jobs.len() as u64); // <- acceptance
         for (job, word) in &jobs {
-            if !job.swap(*word, word.ready_at(0, word.bank())) {
+            if !job.swap(*word, word.ready_at(draft.queue, word.bank())) {
                 return Err(Lost { job: job.index });
             }
-            self.segment.queue(0).push(job.index);
+            self.segment.queue(draft.queue).push(job.index);
         }
-        self.segment.queue_event(0).notify(jobs.len() as u32);
+        self.segment.queue_event(draft.queue).notify(jobs.len() as u32);
         Ok(())
     }
 
@@ -132,6 +135,30 @@ impl<'s> Gate<'s> {
 }
 
 impl Draft<'_> {
+    /// Goes where new frames are led, should that have changed since the jobs were taken: whoever led them away may have
+    /// looked for jobs before. A job that recovery took meanwhile is left to it, and found lost when the draft is accepted.
+    fn follow(&mut self) {
+        loop {
+            fence(Ordering::SeqCst); // see `Segment::jobs_at`
+            let queue = self.gate.segment.entry_queue();
+            if queue == self.queue {
+                return;
+            }
+            self.queue = queue;
+            for (job, word) in &mut self.jobs {
+                let moved = word.written_by(self.gate.owner, queue);
+                if job.swap(*word, moved) {
+                    *word = moved;
+                }
+            }
+        }
+    }
+
+    /// The queue that the draft's frames will enter.
+    pub fn queue(&self) -> usize {
+        self.queue
+    }
+
     /// Number of the draft's first frame; the others follow on.
     pub fn first_frame(&self) -> u64 {
         self.first
@@ -155,5 +182,65 @@ impl Drop for Draft<'_> {
                 self.gate.segment.free_jobs().push(job.index);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::PathBuf, sync::atomic::AtomicBool, thread};
+
+    use super::*;
+    use crate::{Geometry, PoolGeometry, Worker};
+
+    /// A launcher that leads frames away from a queue, and then finds no job there, may end that queue's workers.
+    #[test]
+    fn no_frame_comes_to_a_queue_that_was_found_empty_after_frames_were_led_away() {
+        const ROUNDS: usize = 20_000;
+        const LOOKS: usize = 50;
+        let folder = PathBuf::from(format!("/dev/shm/framepipe-test-lead-{}", std::process::id()));
+        let mut pools = [PoolGeometry::default(); POOL_COUNT_MAX];
+        pools[0] = PoolGeometry::new(&[(4096, 1)]);
+        let geometry = Geometry {
+            pipeline: 0,
+            jobs: 4,
+            queues: 2,
+            processes: 1,
+            request_bytes: 8,
+            descriptor_bytes: 8,
+            keys: 0,
+            key_bytes: 0,
+            pools,
+        };
+        let segment = Segment::create(&folder, geometry, 1, 0).expect("a small segment fits");
+        Segment::remove(&folder).expect("the test's own");
+        let waits = |word: JobWord, queue: usize| {
+            matches!(word.state(), JobState::Ready | JobState::Claimed) && word.queue() == queue
+        };
+        let over = AtomicBool::new(false);
+        let late = thread::scope(|scope| {
+            scope.spawn(|| {
+                let gate = Gate::new(&segment, 1);
+                while !over.load(Ordering::Relaxed) {
+                    let mut draft = gate.draft(2).expect("jobs are free");
+                    (0..2).for_each(|place| draft.write(place, &[0; 8], &[0; 8]));
+                    let worker = Worker::new(&segment, 1, draft.queue());
+                    gate.accept(draft, None).expect("the gateway lives");
+                    (0..2).for_each(|_| gate.free(worker.claim().expect("it was accepted")).expect("it lives"));
+                }
+            });
+            let mut late = 0;
+            for round in 0..ROUNDS {
+                let (from, to) = (round % 2, (round + 1) % 2);
+                segment.lead_to(to);
+                while segment.jobs_at(from..from + 1) > 0 {
+                    std::hint::spin_loop();
+                }
+                let words = || (0..4).map(|job| Job::new(&segment, job).word());
+                late += (0..LOOKS).map(|_| words().filter(|word| waits(*word, from)).count()).sum::<usize>();
+            }
+            over.store(true, Ordering::Relaxed);
+            late
+        });
+        assert_eq!(late, 0, "jobs that wait at a queue that had none left");
     }
 }

@@ -96,7 +96,7 @@ impl Segment {
             JobState::Writing => {
                 // Pairs with `Gate::accept`: the ticket was stored before `accepted` was raised.
                 let accepted = job.head().ticket.load(Ordering::Acquire) < self.next_frame();
-                let to = if accepted { word.ready_at(0, word.bank()) } else { word.freed() };
+                let to = if accepted { word.ready_at(word.queue(), word.bank()) } else { word.freed() };
                 if !accepted {
                     job.head().ticket.store(NO_TICKET, Ordering::Release); // or a later life would bear it
                 }

@@ -4,6 +4,7 @@
 use std::{
     fs::{self, File},
     io,
+    ops::Range,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
@@ -12,19 +13,19 @@ use crate::{
     access::Access,
     event::{Event, EventWords},
     geometry::{Geometry, GeometryError, PAGE_BYTES, POOL_COUNT_MAX},
-    job::{Job, NO_TICKET},
+    job::{Job, JobState, NO_TICKET},
     layout::{Layout, RingPlace},
     lock::FileLock,
     memory::Mapping,
     process::ProcessEntry,
     ring::{HintRing, RingEnds},
-    sync::{AtomicU32, AtomicU64, Ordering},
+    sync::{AtomicU32, AtomicU64, Ordering, fence},
     word::{JobWord, Owner},
 };
 
 const MAGIC: u64 = u64::from_le_bytes(*b"framepip");
 /// Changes with every change of what the bytes of a segment mean.
-const ABI: u32 = 2;
+const ABI: u32 = 3;
 const CONTROL_FILE: &str = "control";
 const REQUESTS_FILE: &str = "requests";
 const KEYS_FILE: &str = "keys";
@@ -39,7 +40,8 @@ pub(crate) struct Header {
     hash: AtomicU64,
     run: AtomicU64,
     last_owner: AtomicU32,
-    _reserved: AtomicU32,
+    /// The queue that new frames enter.
+    entry_queue: AtomicU32,
     /// Number of the first frame.
     first_frame: AtomicU64,
     /// Number of the next frame: the store that raises it is what accepts frames.
@@ -309,6 +311,26 @@ impl Segment {
 
     pub(crate) fn accept(&self, accepted: u64) {
         self.header().accepted.store(accepted, Ordering::Release);
+    }
+
+    /// The queue that new frames enter: 0, unless [`Self::lead_to`] said otherwise.
+    pub fn entry_queue(&self) -> usize {
+        self.header().entry_queue.load(Ordering::SeqCst) as usize % self.geometry.queues as usize
+    }
+
+    /// Leads new frames to another queue. Once [`Self::jobs_at`] finds none at a queue that it was led away from, or at those
+    /// behind it, none will ever wait there.
+    pub fn lead_to(&self, queue: usize) {
+        debug_assert!((queue as u64) < self.geometry.queues);
+        self.header().entry_queue.store(queue as u32, Ordering::SeqCst);
+    }
+
+    /// How many jobs are written for these queues, wait in them, or were claimed from them.
+    pub fn jobs_at(&self, queues: Range<usize>) -> usize {
+        // Pairs with the one of `Draft::follow`: either it finds the new entry, or its jobs are found here.
+        fence(Ordering::SeqCst);
+        let jobs = (0..self.geometry.jobs as u32).map(|job| Job::new(self, job).word());
+        jobs.filter(|word| word.state() != JobState::Free && queues.contains(&word.queue())).count()
     }
 
     /// The process table.

@@ -57,7 +57,7 @@ impl JobWord {
         (self.0 >> 5 & 15) as u8
     }
 
-    /// The queue that the job waits in or was claimed from.
+    /// The queue that the job is written for, waits in or was claimed from.
     pub fn queue(self) -> usize {
         (self.0 >> 9 & 31) as usize
     }
@@ -80,9 +80,9 @@ impl JobWord {
         )
     }
 
-    /// FREE → WRITING: the gateway takes the job.
-    pub(crate) fn written_by(self, owner: Owner) -> Self {
-        self.next(1, owner, 0, 0, false, 0)
+    /// FREE → WRITING: the gateway takes the job, for a queue; and WRITING → WRITING for another one.
+    pub(crate) fn written_by(self, owner: Owner, queue: usize) -> Self {
+        self.next(1, owner, queue, 0, false, 0)
     }
 
     /// → FREE.
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_job_word_keeps_its_fields_apart() {
-        let word = JobWord(u64::MAX).written_by(OWNER_MAX).ready_at(31, 1).claimed_by(0xabcd);
+        let word = JobWord(u64::MAX).written_by(OWNER_MAX, 0).ready_at(31, 1).claimed_by(0xabcd);
         assert_eq!((word.state(), word.owner(), word.queue(), word.bank()), (JobState::Claimed, 0xabcd, 31, 1));
         let back = word.back(3, true);
         assert_eq!((back.state(), back.owner(), back.queue(), back.bank()), (JobState::Ready, 0, 31, 1));

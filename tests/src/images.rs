@@ -16,6 +16,11 @@ pub fn png(width: u32, height: u32) -> Vec<u8> {
     bytes.into_inner()
 }
 
+/// The bytes' SHA-256 in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A photo of the repository.
 ///
 /// # Panics
@@ -54,8 +59,7 @@ pub fn labelled() -> Vec<(Labelled, Vec<u8>)> {
     let labels: Vec<Labelled> = serde_json::from_slice(&text).expect("the labels are JSON");
     let with_bytes = |label: Labelled| {
         let bytes = photo(&label.file);
-        let sum: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(sum, label.sha256, "{} is not the labelled photo: run scripts/setup --tests", label.file);
+        assert_eq!(sha256(&bytes), label.sha256, "{} is not the labelled photo: run scripts/setup --tests", label.file);
         (label, bytes)
     };
     labels.into_iter().map(with_bytes).collect()

@@ -10,7 +10,9 @@
 //! | `findings.rs` | what was found in photos, as tests/reference writes it |
 //! | `chaos/`, `bin/chaos.rs` | `scripts/chaos`: kills at random under load, and a ledger at the end |
 //! | `figures.rs` | what is measured: a table for people, one flat JSON object, and what was missed |
-//! | `bin/bench_*` | `scripts/bench-recovery`, `scripts/bench-overload`: what is measured with whole pipelines |
+//! | `bin/bench_*` | `scripts/bench-recovery`, `bench-overload`, `bench-swaps`: what is measured with whole pipelines |
+//! | `swaps.rs` | models that tell their version, and a camera that shows which frames had which |
+//! | `memory.rs` | what a pipeline has of the machine's memory |
 //! | `wait.rs` | waiting for a condition, with a deadline |
 
 pub mod chaos;
@@ -18,11 +20,14 @@ pub mod figures;
 pub mod findings;
 mod home;
 pub mod images;
+mod memory;
 mod server;
 mod status;
+pub mod swaps;
 mod wait;
 
 pub use home::Home;
+pub use memory::Memory;
 pub use server::{Server, program, repository};
 pub use status::{Jobs, PoolUse, Process, Repair, Status};
 pub use wait::{is_alive, wait_for, wait_until};

@@ -1,6 +1,11 @@
 //! What `framepipe status --json` says.
 
-use std::{io::Read as _, os::unix::net::UnixStream, path::Path, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::Path,
+    time::Duration,
+};
 
 use serde::Deserialize;
 
@@ -13,12 +18,30 @@ pub struct Status {
     pub accepted: u64,
     /// Jobs by state.
     pub jobs: Jobs,
+    /// The generations of models that may have frames in flight.
+    pub generations: Vec<Generation>,
     /// Each process.
     pub processes: Vec<Process>,
     /// Each slot pool.
     pub pools: Vec<PoolUse>,
     /// The newest deaths and their repairs.
     pub repairs: Vec<Repair>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    status: Status,
+}
+
+/// A generation of models.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Generation {
+    /// Its number.
+    pub number: u64,
+    /// Its models, the detector first.
+    pub models: Vec<String>,
+    /// True of the one that new frames are accepted for.
+    pub serves: bool,
 }
 
 /// A death, and the repair of what it left.
@@ -95,9 +118,11 @@ impl Status {
     pub fn ask(run: &Path) -> Option<Self> {
         let mut stream = UnixStream::connect(run.join("control.sock")).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        stream.write_all(b"\"status\"\n").ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).ok()?;
-        serde_json::from_slice(&answer).ok()
+        let answer: Answer = serde_json::from_slice(&answer).ok()?;
+        Some(answer.status)
     }
 
     /// The processes of a stage, or of the gateway.

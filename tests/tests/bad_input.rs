@@ -211,6 +211,24 @@ async fn a_frame_that_is_no_image_gets_its_error_and_its_neighbours_their_detect
     server.stop();
 }
 
+/// A model that puts out what is no number finds nothing in any image: that is said, and not "nothing found".
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_detector_that_puts_out_what_is_no_number_says_so() {
+    let home = Home::new();
+    let infinite = [("std = 255.0", "std = 1.0, scale = 1e36")];
+    let models = home.models_with_threshold("tiny-face-416", "0.5", &infinite);
+    let config = format!("[pipeline]\ndetector = \"tiny-face-416\"\n[paths]\nmodels = {models:?}\n");
+    let server = Server::start(&home, &config).await;
+    server
+        .client()
+        .push(PushRequest::images(&[photo(PHOTO)]).names(["one"]).stream("s"))
+        .await
+        .expect("it is accepted");
+    let results = collect(&server, "s").await;
+    check_error(&results["one"], ErrorCode::Inference, "\"output\" of tiny-face-416@1 are none (NaN)");
+    server.stop();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_changes_after_it_was_accepted_is_an_error_of_its_frame_alone() {
     let home = Home::new();

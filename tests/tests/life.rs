@@ -240,3 +240,18 @@ async fn connections_beyond_the_limit_wait_and_those_that_say_nothing_are_closed
     }
     server.stop();
 }
+
+/// ONNX Runtime would store an id of the machine and what it does in a database, to be sent to its maker.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_engine_keeps_no_telemetry() {
+    let home = Home::new();
+    let config = "name = \"silent\"\n[pipeline]\ndetector = \"tiny-face-416\"\nattributes = [\"face-expression\"]\n";
+    let user = home.path("user");
+    let mut server = Server::launch_as(&home, config, |command| {
+        command.env("HOME", &user).env_remove("XDG_CACHE_HOME").env_remove("ORT_DISABLE_TELEMETRY");
+    });
+    server.wait_ready().await;
+    assert!(!user.exists(), "something was stored in the user's folder: {user:?}");
+    server.stop();
+    assert!(!user.exists(), "something was stored in the user's folder: {user:?}");
+}

@@ -70,6 +70,50 @@ fn a_model_that_is_missing_or_another_one_is_named() {
     fails_to_start(&home, &config, &[text(&absent), "paths.onnxruntime", "scripts/setup"]);
 }
 
+/// What contradicts the model file, or itself, is named with what to change.
+#[test]
+fn a_manifest_that_does_not_fit_its_model_is_named_with_what_to_change() {
+    let home = Home::new();
+    let wrong: [(&[(&str, &str)], &[&str]); 6] = [
+        (
+            &[("width = 416, height = 416", "width = 320, height = 416")],
+            &["[batch, 3, 416, 320]", "correct the manifest"],
+        ),
+        (
+            &[("tensor = \"input\"", "tensor = \"pictures\"")],
+            &["no input \"pictures\", but \"input\"", "correct the name"],
+        ),
+        (
+            &[("output = \"output\"", "output = \"boxes\"")],
+            &["no output \"boxes\", but \"output\"", "correct the name"],
+        ),
+        (
+            &[("labels = [\"face\"]", "labels = [\"face\", \"mask\"]")],
+            &["correct its [detector.head], labels or [input]"],
+        ),
+        (&[("cell = 32", "cell = 16")], &["correct its [detector.head], labels or [input]"]),
+        (&[("order = \"nchw\"", "order = \"nhwc\"")], &["[batch, 416, 416, 3]", "correct the manifest"]),
+    ];
+    for (changes, words) in wrong {
+        let models = home.models_with_threshold("tiny-face-416", "0.5", changes);
+        fails_to_start(&home, &format!("{CONFIG}[paths]\nmodels = {models:?}\n"), words);
+        fs::remove_dir_all(models).expect("the test's own");
+    }
+    let models = home.models_with_threshold("tiny-face-416", "0.5", &[]);
+    let folder = models.join("tiny-face-416/1");
+    fs::remove_file(folder.join("model.onnx")).expect("the link is the test's own");
+    fs::write(folder.join("model.onnx"), "no model").expect("the test's own folder");
+    let manifest = fs::read_to_string(folder.join("manifest.toml")).expect("a manifest");
+    let line = manifest.lines().find(|line| line.starts_with("sha256 = ")).expect("it has a sum");
+    let own = format!("sha256 = \"{}\"", framepipe_tests::images::sha256(b"no model"));
+    fs::write(folder.join("manifest.toml"), manifest.replace(line, &own)).expect("the test's own folder");
+    fails_to_start(
+        &home,
+        &format!("{CONFIG}[paths]\nmodels = {models:?}\n"),
+        &["cannot open the model", "export it again"],
+    );
+}
+
 #[test]
 fn a_full_shared_memory_is_named_with_the_size_and_the_flag_to_raise() {
     let home = Home::new();

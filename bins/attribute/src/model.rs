@@ -5,7 +5,7 @@ use framepipe_frame::{
     ErrorCode, FrameError,
     attributes::{self, Entry, entry_bytes},
 };
-use framepipe_infer::{CpuModel, InferError, Options, Outputs, Runtime, Samples, run_or_each_alone};
+use framepipe_infer::{CpuModel, InferError, ModelFile, Options, Outputs, Runtime, Samples, run_or_each_alone};
 use framepipe_model::{AttributeHead, Manifest};
 use framepipe_pipeline::{Frame, Item, Pool};
 use framepipe_shm::{Counter, ProcessEntry};
@@ -48,7 +48,13 @@ impl AttributeModel {
     ) -> Result<Self> {
         let head = AttributeHead::new(manifest)?;
         let input = &manifest.input;
-        let mut session = CpuModel::open(runtime, &manifest.model_path(), input, &head.outputs(), options)?;
+        let mut session = CpuModel::open(
+            runtime,
+            ModelFile { path: &manifest.model_path(), sha256: &manifest.sha256 },
+            input,
+            &head.outputs(),
+            options,
+        )?;
         session.warm_up(&[])?;
         let lengths = session.output_shapes().iter().map(|shape| shape.iter().product());
         let value_counts = lengths.enumerate().map(|(output, length)| head.value_count(output, length));

@@ -24,7 +24,8 @@ impl Attribute {
         let plan = Plan::of(config)?;
         let threads = config.stages[process.order.stage].threads as usize;
         let options = Options { threads, batch_max: config.crop_batch_max as usize };
-        let runtime = if plan.attributes.is_empty() { None } else { Some(Runtime::load(&config.onnxruntime)?) };
+        let load = || Runtime::load(&config.onnxruntime).map(|runtime| runtime.caching_graphs_in(config.graphs()));
+        let runtime = if plan.attributes.is_empty() { None } else { Some(load()?) };
         let mut models = Vec::with_capacity(plan.attributes.len());
         let mut applies_to = Vec::with_capacity(plan.attributes.len());
         for (model, manifest) in plan.attributes.iter().enumerate() {

@@ -14,9 +14,9 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use framepipe_infer::{CpuModel, Options, Runtime};
-use framepipe_model::{AttributeHead, Detector, Manifest};
-use framepipe_pipeline::{Config, Overrides};
+use framepipe_infer::{CpuModel, ModelFile, Options, Runtime};
+use framepipe_model::{AttributeHead, Detector, Manifest, ModelRef};
+use framepipe_pipeline::{Config, NO_TELEMETRY, Overrides};
 use framepipe_vision::DataType;
 use rustix::process::setpriority_process;
 
@@ -37,10 +37,10 @@ pub struct Work {
     pub config: PathBuf,
     /// The detector.
     #[arg(long)]
-    pub model: String,
+    pub model: ModelRef,
     /// The attribute models.
     #[arg(long = "attribute")]
-    pub attributes: Vec<String>,
+    pub attributes: Vec<ModelRef>,
     /// Crops of a frame for each attribute model.
     #[arg(long)]
     pub crops: u32,
@@ -55,15 +55,16 @@ pub struct Work {
 
 impl Work {
     /// A detector alone.
-    pub fn alone(config: &Path, model: &str, threads: u32, nice: i32) -> Self {
+    pub fn alone(config: &Path, model: &ModelRef, threads: u32, nice: i32) -> Self {
         let (config, model) = (config.to_owned(), model.to_owned());
         Self { config, model, attributes: vec![], crops: 0, crop_batch: 1, threads, nice }
     }
 
     fn arguments(&self) -> Vec<OsString> {
         let Self { config, model, attributes, crops, crop_batch, threads, nice } = self;
-        let attributes = attributes.iter().flat_map(|name| ["--attribute".into(), name.into()]);
-        let mut arguments: Vec<OsString> = vec!["--config".into(), config.into(), "--model".into(), model.into()];
+        let attributes = attributes.iter().flat_map(|name| ["--attribute".into(), name.to_string().into()]);
+        let mut arguments: Vec<OsString> =
+            vec!["--config".into(), config.into(), "--model".into(), model.to_string().into()];
         arguments.extend(attributes);
         for (flag, number) in [("--crops", crops), ("--crop-batch", crop_batch), ("--threads", threads)] {
             arguments.extend([flag.into(), number.to_string().into()]);
@@ -99,7 +100,13 @@ impl Loaded {
         let input = &manifest.input;
         ensure!(input.plan.dtype() == DataType::F32, "{}: this benchmark feeds models of f32", manifest.name);
         let options = Options { threads: threads as usize, batch_max: batch };
-        let model = CpuModel::open(runtime, &manifest.model_path(), input, outputs, options)?;
+        let model = CpuModel::open(
+            runtime,
+            ModelFile { path: &manifest.model_path(), sha256: &manifest.sha256 },
+            input,
+            outputs,
+            options,
+        )?;
         let mut model = model.filled_up(rows_max);
         ensure!(model.batch_max() == batch, "{}: it is fixed to a batch of {}", manifest.name, model.batch_max());
         model.warm_up(&[])?;
@@ -119,7 +126,7 @@ pub fn serve(work: &Work) -> anyhow::Result<()> {
     let manifest = Manifest::find(&config.models, &work.model)?;
     let head = Detector::new(&manifest)?;
     let mut detector = Loaded::open(&runtime, &manifest, &head.outputs(), head.rows_max(), work.threads, 1)?;
-    let open = |name: &String| {
+    let open = |name: &ModelRef| {
         let manifest = Manifest::find(&config.models, name)?;
         let head = AttributeHead::new(&manifest)?;
         Loaded::open(&runtime, &manifest, &head.outputs(), None, work.threads, work.crop_batch as usize)
@@ -244,6 +251,7 @@ impl Engine {
     fn start(work: &Work) -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("engine")
+            .env(NO_TELEMETRY.0, NO_TELEMETRY.1)
             .args(work.arguments())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

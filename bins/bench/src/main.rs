@@ -30,6 +30,7 @@ use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, Parser, Subcommand};
+use framepipe_model::ModelRef;
 
 /// Compare the whole system with the bare engine, in one run, interleaved.
 #[derive(Parser)]
@@ -82,7 +83,7 @@ struct Measure {
     in_flight: usize,
     /// The detector's float twin, for INT8 over FP32.
     #[arg(long, value_name = "MODEL", default_value = "resnet18-4class-416-random-fp32")]
-    float: String,
+    float: ModelRef,
     /// Multiply-accumulates of one inference in 10^9 (scripts/bench_macs.py), for the share of the INT8 limit.
     #[arg(long, value_name = "N", requires = "int8_limit")]
     gmac: Option<f64>,

@@ -4,7 +4,7 @@
 
 use std::{io::Write as _, path::Path, time::Duration};
 
-use framepipe_model::Manifest;
+use framepipe_model::{Manifest, ModelRef};
 use framepipe_pipeline::{Config, Overrides, StageConfig, stage_index};
 
 use crate::{
@@ -28,7 +28,7 @@ pub struct Plan<'a> {
     pub batch: usize,
     pub in_flight: usize,
     /// The detector's float twin.
-    pub float: &'a str,
+    pub float: &'a ModelRef,
     /// 10^9 multiply-accumulates of one inference, and the program that measures the limit.
     pub int8_limit: Option<(f64, &'a Path)>,
 }
@@ -36,7 +36,7 @@ pub struct Plan<'a> {
 /// What was measured.
 pub struct Measured {
     /// The detector.
-    pub detector: String,
+    pub detector: ModelRef,
     /// Most candidates of a frame that go into NMS.
     pub candidates_max: usize,
     /// Processes of the detect stage, and of the bare engine.
@@ -105,7 +105,7 @@ impl<'a> Bench<'a> {
         let nice = running.nice_of("detect", stage.nice)?;
         let StageConfig { processes, threads, .. } = *stage;
         println!("starting the bare engines: {processes} + 1 of {}, 1 of {}", config.detector, plan.float);
-        let work = |model: &str, threads| Work::alone(plan.config, model, threads, nice);
+        let work = |model: &ModelRef, threads| Work::alone(plan.config, model, threads, nice);
         Ok(Self {
             plan,
             window: Window { warm_up: WARM_UP, length: plan.window },

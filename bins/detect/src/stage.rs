@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 use framepipe_frame::{FrameError, raw};
-use framepipe_infer::{CpuModel, Options, Outputs, Runtime, Samples, run_or_each_alone};
+use framepipe_infer::{CpuModel, ModelFile, Options, Outputs, Runtime, Samples, run_or_each_alone};
 use framepipe_model::Detector;
 use framepipe_pipeline::{Frame, Item, Needs, Plan, Pool, Process, Stage};
 use framepipe_vision::DataType;
@@ -26,10 +26,16 @@ impl Detect {
         let stage = &config.stages[process.order.stage];
         let manifest = Plan::of(config)?.detector;
         let head = Detector::new(&manifest)?;
-        let runtime = Runtime::load(&config.onnxruntime)?;
+        let runtime = Runtime::load(&config.onnxruntime)?.caching_graphs_in(config.graphs());
         let options = Options { threads: stage.threads as usize, batch_max: stage.batch_max as usize };
         let file = manifest.model_path();
-        let model = CpuModel::open(&runtime, &file, &manifest.input, &head.outputs(), options)?;
+        let model = CpuModel::open(
+            &runtime,
+            ModelFile { path: &file, sha256: &manifest.sha256 },
+            &manifest.input,
+            &head.outputs(),
+            options,
+        )?;
         let mut model = model.filled_up(head.rows_max());
         model.warm_up(&[])?;
         ensure!(

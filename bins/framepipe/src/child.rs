@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 use command_fds::{CommandFdExt as _, FdMapping};
 use crossbeam_channel::{Receiver, Sender};
-use framepipe_pipeline::{Command as Order, Report, StartOrder};
+use framepipe_pipeline::{Command as Order, NO_TELEMETRY, Report, StartOrder};
 use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
 use rustix::process::{PidfdFlags, pidfd_open};
 
@@ -41,6 +41,8 @@ pub struct Child {
     end: Receiver<()>,
     /// What it said last.
     pub last_words: LastWords,
+    /// The newest generation that it was told of as it started.
+    pub encodes: Option<u64>,
     /// True once it takes frames.
     pub is_ready: bool,
     /// True once it said that it cannot go on.
@@ -74,7 +76,7 @@ impl Child {
         let mut command = Command::new(sibling(binary)?);
         command.arg(&address).arg(std::process::id().to_string());
         command.fd_mappings(inherited.collect::<anyhow::Result<_>>()?)?;
-        command.stderr(Stdio::piped());
+        command.env(NO_TELEMETRY.0, NO_TELEMETRY.1).stderr(Stdio::piped());
         let mut process = command.spawn().with_context(|| format!("cannot start {binary}"))?;
         let pid = process.id();
         let stderr = process.stderr.take().expect("it was piped");
@@ -86,7 +88,19 @@ impl Child {
             let _ = process.kill().and_then(|()| process.wait()); // unheard, it is of no use
         })?;
         let (order, commands) = (Some(order), None);
-        Ok(Self { pid, process, pidfd, address, order, commands, end, last_words, is_ready: false, has_failed: false })
+        Ok(Self {
+            pid,
+            process,
+            pidfd,
+            address,
+            order,
+            commands,
+            end,
+            last_words,
+            encodes: None,
+            is_ready: false,
+            has_failed: false,
+        })
     }
 
     /// Starts to hear a process, and to watch for its death.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use framepipe_frame::Request;
-use framepipe_pipeline::{Exit, STAGES};
+use framepipe_pipeline::{Exit, GATEWAY, STAGES};
 use framepipe_shm::{Blame, Counter, monotonic_ns};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
@@ -127,7 +127,8 @@ impl Supervisor<'_> {
     /// Whom a death blames: nobody, where the process ended by its own will, the launcher told it to end, or it had not
     /// begun to work; else the frames that it had in hand. `None`: it ended as it was told to, with nothing in hand.
     fn blame(&self, death: &Death) -> Option<Blame> {
-        let is_stopping = matches!(self.phase, Phase::Stopping { .. });
+        let place = &self.places[death.place];
+        let is_stopping = matches!(self.phase, Phase::Stopping { .. }) || !self.is_wanted(place);
         if is_stopping && death.status.code() == Some(Exit::Done as i32) {
             return None;
         }
@@ -160,17 +161,25 @@ impl Supervisor<'_> {
 
     /// Says how a process died, and when the next one starts in its place.
     fn settle(&mut self, death: &Death) -> anyhow::Result<()> {
+        if self.places[death.place].stage == GATEWAY {
+            self.encodes = None; // the next one says what it can
+        }
         let place = &mut self.places[death.place];
         let title = match STAGES.get(place.stage) {
             Some(row) => format!("{}[{}] (pid {})", row.name, place.instance, death.child.pid),
             None => format!("gateway (pid {})", death.child.pid),
         };
         let why = place.failure.take().unwrap_or_else(|| death.status.to_string());
+        if self.is_warming(death.place) {
+            self.give_up(&format!("{title} cannot start: {why}"));
+            return Ok(());
+        }
+        if matches!(self.phase, Phase::Stopping { .. }) || !self.is_wanted(&self.places[death.place]) {
+            return Ok(());
+        }
+        let place = &mut self.places[death.place];
         if !place.was_ready && death.status.code() == Some(Exit::Unusable as i32) {
             anyhow::bail!("{title} cannot start: {why}"); // it never could: starting it again would end the same way
-        }
-        if matches!(self.phase, Phase::Stopping { .. }) {
-            return Ok(());
         }
         let entry = &self.segment.processes()[place.entry];
         place.forgive(entry.counted(Counter::Frames));

@@ -19,8 +19,9 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use framepipe_frame::Request;
-use framepipe_pipeline::{Config, Plan, discarded};
-use framepipe_shm::{Access, Blame, FileLock, Gate, Segment, SegmentError};
+use framepipe_model::Manifest;
+use framepipe_pipeline::{Config, Generation, Generations, Plan, discarded};
+use framepipe_shm::{Access, Blame, FileLock, Gate, Geometry, Segment, SegmentError};
 use rustix::{
     io::Errno,
     process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal},
@@ -28,6 +29,7 @@ use rustix::{
 
 use crate::log::say;
 use crate::proc_stat::start_time;
+use crate::swap;
 
 /// The house, kept while the launcher lives.
 pub struct House {
@@ -35,6 +37,8 @@ pub struct House {
     pub segment: &'static Segment,
     /// The listeners, handed to each gateway.
     pub listeners: Vec<OwnedFd>,
+    /// The segment's generations of models.
+    pub generations: Generations,
     /// The socket that `framepipe status` asks.
     pub control: UnixListener,
     config: Config,
@@ -57,7 +61,7 @@ pub const CONTROL_SOCKET: &str = "control.sock";
 
 impl House {
     /// Makes everything.
-    pub fn make(config: &Config, plan: &Plan, discard: bool) -> anyhow::Result<Self> {
+    pub fn make(config: &Config, discard: bool) -> anyhow::Result<Self> {
         make_folder(&config.run, 0o755)?;
         make_folder(&config.state, 0o700)?;
         let locks = [lock(&config.run, "--run-dir")?, lock(&config.state, "--state-dir")?];
@@ -68,13 +72,21 @@ impl House {
         }
         let control = unix_listener(&config.run.join(CONTROL_SOCKET), 0o600)?;
         // Before the listeners, which a killed launcher's gateway has until it is dead: taking the segment over ends it.
-        let (segment, segment_lock) = segment(config, plan, discard)?;
+        let Made { segment, lock: segment_lock, generations } = segment(config, discard)?;
         let listeners = listeners(config).inspect_err(|_| {
             if !holds_frames(segment) {
                 let _ = Segment::remove(segment.folder()); // the reason is the one to tell
             }
         })?;
-        Ok(Self { segment, listeners, control, config: config.clone(), _locks: locks, _segment_lock: segment_lock })
+        Ok(Self {
+            segment,
+            listeners,
+            generations,
+            control,
+            config: config.clone(),
+            _locks: locks,
+            _segment_lock: segment_lock,
+        })
     }
 
     /// True while accepted frames are in the segment.
@@ -189,15 +201,36 @@ fn segment_folder(config: &Config) -> PathBuf {
     config.shm.join(format!("framepipe-{}", config.name))
 }
 
+/// A segment, locked, and the generations whose workers it needs.
+struct Made {
+    segment: &'static Segment,
+    lock: FileLock,
+    generations: Generations,
+}
+
 /// Makes the segment, or takes over the one that a dead launcher left.
-fn segment(config: &Config, plan: &Plan, discard: bool) -> anyhow::Result<(&'static Segment, FileLock)> {
+fn segment(config: &Config, discard: bool) -> anyhow::Result<Made> {
     let folder = segment_folder(config);
-    let (segment, lock) = match create(&folder, plan) {
-        Err(SegmentError::Exists(_)) => take_over(config, &folder, plan, discard)?,
-        made => (made?, lock_segment(&folder)?),
+    let first = swap::first_generation(config)?;
+    let plan = plan_of(config, &first)?;
+    let of_first = || Generations::of(config, first.clone());
+    let (segment, lock, generations) = match create(&folder, &plan) {
+        Err(SegmentError::Exists(_)) => match take_over(config, &folder, &plan, discard)? {
+            (segment, lock, Some(generations)) => (segment, lock, generations),
+            (segment, lock, None) => (segment, lock, of_first()),
+        },
+        made => (made?, lock_segment(&folder)?, of_first()),
     };
+    generations.write(&folder).with_context(|| format!("cannot write to {}", folder.display()))?;
     // It lives as long as this process: threads and tables refer to it.
-    Ok((Box::leak(Box::new(segment)), lock))
+    Ok(Made { segment: Box::leak(Box::new(segment)), lock, generations })
+}
+
+/// The plan of a generation, whose models are those that their manifests say.
+fn plan_of(config: &Config, generation: &Generation) -> anyhow::Result<Plan> {
+    let plan = Plan::of(&generation.applied_to(config))?;
+    plan.models().try_for_each(Manifest::verify)?;
+    Ok(plan)
 }
 
 fn lock_segment(folder: &Path) -> anyhow::Result<FileLock> {
@@ -215,7 +248,13 @@ fn create(folder: &Path, plan: &Plan) -> Result<Segment, SegmentError> {
     Segment::create(folder, plan.geometry, now.as_nanos() as u64, now.as_secs() << 20)
 }
 
-fn take_over(config: &Config, folder: &Path, plan: &Plan, discard: bool) -> anyhow::Result<(Segment, FileLock)> {
+/// Takes a segment over, with its generations; without them where it is made anew, or was never served.
+fn take_over(
+    config: &Config,
+    folder: &Path,
+    plan: &Plan,
+    discard: bool,
+) -> anyhow::Result<(Segment, FileLock, Option<Generations>)> {
     // Whoever has the lock is running; held from here on, nobody else takes the segment over.
     let lock = Segment::lock(folder);
     if let Ok(None) = lock {
@@ -238,7 +277,11 @@ fn take_over(config: &Config, folder: &Path, plan: &Plan, discard: bool) -> anyh
         Err(error) => return Err(error).context(ways),
     };
     let orphans = end_processes(&segment)?;
-    if segment.geometry() != &plan.geometry {
+    let expected = match expected(config, folder, plan, &segment) {
+        Err(error) if !discard => return Err(error).context(ways),
+        expected => expected.ok().filter(|(geometry, _)| segment.geometry() == geometry),
+    };
+    let Some((_, generations)) = expected else {
         if discard {
             let Discarded { answered, unreadable } = note_discarded(&segment, &config.state)?;
             say!(
@@ -251,10 +294,30 @@ fn take_over(config: &Config, folder: &Path, plan: &Plan, discard: bool) -> anyh
             return remake(folder, plan);
         }
         bail!("{} was left by a launcher with another configuration: {ways}", folder.display());
-    }
+    };
     let repair = segment.recover(Blame::Nobody);
     say!("took over {} from a launcher that died ({orphans} orphans ended): {repair:?}", folder.display());
-    Ok((segment, lock?.ok_or_else(|| belongs_to_another(folder))?))
+    Ok((segment, lock?.ok_or_else(|| belongs_to_another(folder))?, generations))
+}
+
+/// What the configuration expects of a segment that a dead launcher left: that it was made for the models that served first,
+/// which may be others than those that serve by now.
+fn expected(
+    config: &Config,
+    folder: &Path,
+    plan: &Plan,
+    segment: &Segment,
+) -> anyhow::Result<(Geometry, Option<Generations>)> {
+    let found = Generations::read(folder).with_context(|| format!("the generations in {}", folder.display()))?;
+    let Some(mut generations) = found.filter(|found| found.configured == Generations::configured(config)) else {
+        return Ok((plan.geometry, None));
+    };
+    generations.settle(segment.entry_queue());
+    for generation in &generations.living {
+        plan_of(config, generation)
+            .with_context(|| format!("frames in {} were accepted for a model that is not there", folder.display()))?;
+    }
+    Ok((Plan::of(&generations.made_for.applied_to(config))?.geometry, Some(generations)))
 }
 
 /// How many accepted frames a discarded segment held.
@@ -281,9 +344,9 @@ fn note_discarded(segment: &Segment, state: &Path) -> anyhow::Result<Discarded> 
     Ok(Discarded { answered: requests.len(), unreadable })
 }
 
-fn remake(folder: &Path, plan: &Plan) -> anyhow::Result<(Segment, FileLock)> {
+fn remake(folder: &Path, plan: &Plan) -> anyhow::Result<(Segment, FileLock, Option<Generations>)> {
     Segment::remove(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-    Ok((create(folder, plan)?, lock_segment(folder)?))
+    Ok((create(folder, plan)?, lock_segment(folder)?, None))
 }
 
 /// Kills every process that the table still names, waits for its death, and vacates the table.
@@ -312,8 +375,6 @@ fn end_processes(segment: &Segment) -> anyhow::Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use framepipe_shm::Geometry;
-
     use super::*;
 
     #[test]

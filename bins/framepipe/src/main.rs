@@ -6,6 +6,7 @@
 //! | `house.rs` | folders, lock, listeners and the segment: made, or taken over from a launcher that died |
 //! | `open_files.rs` | the limit of open files, raised |
 //! | `supervisor.rs` | the loop: starts, restarts, hung processes, drain and stop |
+//! | `swap.rs` | other models while the pipeline serves |
 //! | `place.rs` | a place in the pipeline, and when its next process starts |
 //! | `deaths.rs` | the dead waited for, and what they had put back |
 //! | `isolate.rs` | a frame that killed its stage goes into quarantine |
@@ -14,9 +15,11 @@
 //! | `child.rs` | one process: spawned, heard, commanded |
 //! | `proc_stat.rs` | who a pid is, against its reuse |
 //! | `quarantine.rs` | `framepipe quarantine`: frames that killed their stage |
-//! | `status.rs` | `framepipe status`, and the socket that answers it |
+//! | `status.rs` | `framepipe status` |
+//! | `control.rs` | the socket by which a launcher is asked |
 
 mod child;
+mod control;
 mod deaths;
 mod house;
 mod isolate;
@@ -28,6 +31,7 @@ mod proc_stat;
 mod quarantine;
 mod status;
 mod supervisor;
+mod swap;
 mod up;
 
 use std::{
@@ -40,9 +44,10 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use framepipe_pipeline::{Config, Overrides};
+use framepipe_model::ModelRef;
+use framepipe_pipeline::{Config, NO_TELEMETRY, Overrides};
 
-use crate::quarantine::QuarantineVerb;
+use crate::{control::Answer, quarantine::QuarantineVerb};
 
 /// Vision inference on one host: images in tmpfs become streamed detections and attributes.
 #[derive(Parser)]
@@ -76,6 +81,8 @@ Exit status: 0 drained and stopped; 1 could not start or was forced to stop; 2 w
 
 Exit status: 0 it runs; 1 it does not.")]
     Status(StatusArgs),
+    /// Change the models that serve, or look at the model repository.
+    Model(ModelArgs),
     /// Look at frames that killed their stage, try them again, or drop them.
     #[command(after_help = "Examples:
   framepipe quarantine list --config config/street.toml
@@ -164,6 +171,34 @@ struct QuarantineArgs {
     verb: QuarantineVerb,
 }
 
+#[derive(Args)]
+struct ModelArgs {
+    #[command(flatten)]
+    instance: Instance,
+    #[command(subcommand)]
+    verb: ModelVerb,
+}
+
+#[derive(Subcommand)]
+enum ModelVerb {
+    /// Let a model serve in a running pipeline, in place of another version of it, or of another model. No frame is lost, and
+    /// none waits: the new model gets warm beside the old one, which finishes the frames that were accepted for it.
+    #[command(after_help = "Examples:
+  framepipe model use nanodet416-4c-int8@2 --config config/street.toml
+  framepipe model use nanodet416-4c-fp32 --replace nanodet416-4c-int8
+
+A model that does not get warm is given up, and nothing has changed. What is chosen so serves after a restart too.
+
+Exit status: 0 it serves; 1 it does not, as the message says; 2 wrong usage.")]
+    Use {
+        /// The model: NAME@VERSION, or NAME for its newest version.
+        model: ModelRef,
+        /// The model that it replaces, where that has another name.
+        #[arg(long, value_name = "NAME")]
+        replace: Option<String>,
+    },
+}
+
 impl Instance {
     fn load(self, overrides: Overrides) -> anyhow::Result<Config> {
         let overrides = Overrides { name: self.name, run: self.run_dir, ..overrides };
@@ -192,6 +227,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Verb::Up(arguments) => up(arguments),
         Verb::Status(arguments) => status(arguments),
+        Verb::Model(ModelArgs { instance, verb }) => model(instance, verb),
         Verb::Quarantine(arguments) => quarantine(arguments),
         Verb::Demo { arguments } => Err(become_sibling("framepipe-demo", &arguments)),
         Verb::Inspect { arguments } => Err(become_sibling("framepipe-inspect", &arguments)),
@@ -211,10 +247,24 @@ fn up(arguments: UpArgs) -> anyhow::Result<ExitCode> {
 
 fn status(arguments: StatusArgs) -> anyhow::Result<ExitCode> {
     let config = arguments.instance.load(Overrides::default())?;
-    let status = status::ask(&config.run)?;
+    let status = match control::ask(&config.run, &control::Request::Status, drop)? {
+        Answer::Status(status) => status,
+        Answer::Progress(words) | Answer::Done(words) | Answer::Failed(words) => anyhow::bail!("{words}"),
+    };
     let text =
         if arguments.json { format!("{}\n", serde_json::to_string_pretty(&status)?) } else { status.to_string() };
     print(&text)
+}
+
+fn model(instance: Instance, verb: ModelVerb) -> anyhow::Result<ExitCode> {
+    let config = instance.load(Overrides::default())?;
+    let ModelVerb::Use { model: new, replace } = verb;
+    let request = control::Request::UseModel { old: replace.unwrap_or_else(|| new.name.clone()), new };
+    match control::ask(&config.run, &request, |words| log::say!("{words}"))? {
+        Answer::Done(words) | Answer::Progress(words) => print(&format!("{words}\n")),
+        Answer::Failed(words) => anyhow::bail!("{words}"),
+        Answer::Status(_) => anyhow::bail!("the launcher's answer is of another version"),
+    }
 }
 
 fn quarantine(arguments: QuarantineArgs) -> anyhow::Result<ExitCode> {
@@ -236,6 +286,6 @@ fn become_sibling(binary: &str, arguments: &[OsString]) -> anyhow::Error {
         Ok(program) => program,
         Err(error) => return error,
     };
-    let error = Command::new(&program).args(arguments).exec();
+    let error = Command::new(&program).args(arguments).env(NO_TELEMETRY.0, NO_TELEMETRY.1).exec();
     Err::<(), _>(error).with_context(|| format!("cannot run {}", program.display())).expect_err("it is an error")
 }

@@ -18,6 +18,8 @@ pub struct Place {
     pub stage: usize,
     /// Its number in the stage.
     pub instance: usize,
+    /// Of the generations that it serves; the gateway serves all.
+    pub parity: usize,
     /// Its entry in the process table.
     pub entry: usize,
     /// The process, while there is one.
@@ -37,10 +39,11 @@ pub struct Place {
 
 impl Place {
     /// A place without a process.
-    pub fn new(stage: usize, instance: usize, entry: usize) -> Self {
+    pub fn new(stage: usize, instance: usize, parity: usize, entry: usize) -> Self {
         Self {
             stage,
             instance,
+            parity,
             entry,
             child: None,
             started: Instant::now(),
@@ -50,6 +53,11 @@ impl Place {
             failure: None,
             frames_before: 0,
         }
+    }
+
+    /// Forgets its former processes, which were another generation's.
+    pub fn renew(&mut self) {
+        *self = Self::new(self.stage, self.instance, self.parity, self.entry);
     }
 
     /// Forgets former failures, where the process that died was none: it had lived long, or done `frames` frames.

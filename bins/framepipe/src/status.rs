@@ -1,28 +1,16 @@
-//! `framepipe status`: the launcher answers whoever connects to its control socket with one JSON object, read from
-//! shared memory at that moment.
+//! `framepipe status`: how a pipeline is, read from shared memory at that moment.
 
-use std::{
-    fmt,
-    io::{Read as _, Write as _},
-    os::unix::net::{UnixListener, UnixStream},
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fmt, time::Instant};
 
-use anyhow::Context as _;
-use framepipe_pipeline::{Config, GATEWAY, Pool, STAGES};
+use framepipe_model::ModelRef;
+use framepipe_pipeline::{Config, GATEWAY, Generation, Pool, STAGES, queue_before};
 use framepipe_shm::{Counter, ProcessState, Segment, monotonic_ns};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     deaths::{RepairNote, Repairs},
-    house::CONTROL_SOCKET,
+    swap::Shared,
 };
-
-/// For a client to take its answer.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
-/// For a launcher to give it.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a pipeline is.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,6 +25,8 @@ pub struct Status {
     pub accepted: u64,
     /// Jobs by state.
     pub jobs: Jobs,
+    /// The generations of models that may have frames in flight, in order.
+    pub generations: Vec<GenerationNote>,
     /// Each process.
     pub processes: Vec<Process>,
     /// Each queue.
@@ -45,6 +35,17 @@ pub struct Status {
     pub pools: Vec<PoolUse>,
     /// The newest deaths and their repairs.
     pub repairs: Vec<RepairNote>,
+}
+
+/// A generation of models.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct GenerationNote {
+    /// Its number.
+    pub number: u64,
+    /// Its models, the detector first.
+    pub models: Vec<String>,
+    /// True of the one that new frames are accepted for.
+    pub serves: bool,
 }
 
 /// Jobs by state.
@@ -67,6 +68,8 @@ pub struct Process {
     pub stage: String,
     /// Its number in the stage.
     pub instance: usize,
+    /// Whose frames it processes; the gateway: all.
+    pub generation: Option<u64>,
     /// Its pid.
     pub pid: u32,
     /// "starting", "ready", "stopping" or "dead".
@@ -120,31 +123,37 @@ pub struct Answers {
     name: String,
     segment: &'static Segment,
     started: Instant,
-    places: usize,
+    /// Processes of the stages.
+    workers: usize,
     repairs: Repairs,
+    generations: Shared,
 }
 
 impl Answers {
     /// Answers for this pipeline.
-    pub fn new(config: &Config, segment: &'static Segment, repairs: Repairs) -> Self {
-        let places = config.stages.iter().map(|stage| stage.processes as usize).sum::<usize>() + 1;
-        Self { name: config.name.clone(), segment, started: Instant::now(), places, repairs }
+    pub fn new(config: &Config, segment: &'static Segment, repairs: Repairs, generations: Shared) -> Self {
+        let workers = config.stages.iter().map(|stage| stage.processes as usize).sum();
+        Self { name: config.name.clone(), segment, started: Instant::now(), workers, repairs, generations }
     }
 
-    /// Answers whoever connects, for ever.
-    pub fn serve(&self, listener: &UnixListener) {
-        for stream in listener.incoming() {
-            // A client that went away, or takes nothing, is its own loss.
-            let _ = stream.and_then(|stream| self.answer(stream));
-        }
-    }
-
-    fn answer(&self, mut stream: UnixStream) -> std::io::Result<()> {
-        stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
-        stream.write_all(&serde_json::to_vec(&self.status())?)
-    }
-
-    fn status(&self) -> Status {
+    /// How the pipeline is at this moment.
+    pub fn status(&self) -> Status {
+        let living = self.generations.lock().living.clone();
+        let entry_queue = self.segment.entry_queue();
+        let note = |one: &Generation| GenerationNote {
+            number: one.number,
+            models: one.models().map(ModelRef::to_string).collect(),
+            serves: queue_before(0, one.parity()) == entry_queue,
+        };
+        let workers = living.iter().flat_map(|one| {
+            let first = one.parity() * self.workers;
+            (first..first + self.workers).map(|place| self.process(place, Some(one.number)))
+        });
+        let processes = workers.chain([self.process(2 * self.workers, None)]).collect();
+        let depth = |stage| {
+            let queues = if stage == GATEWAY { 0..1 } else { 0..2 }.map(|parity| queue_before(stage, parity));
+            queues.map(|queue| self.segment.queue_depth(queue)).sum()
+        };
         let [free, writing, ready, claimed] = self.segment.job_census();
         let pool_use = |pool: &Pool| {
             let (used, slots) = self.segment.pool_use(*pool as usize);
@@ -156,16 +165,15 @@ impl Answers {
             uptime_s: self.started.elapsed().as_secs_f64(),
             accepted: self.segment.accepted(),
             jobs: Jobs { free, writing, ready, claimed },
-            processes: (0..self.places).map(|place| self.process(place)).collect(),
-            queues: (0..=GATEWAY)
-                .map(|queue| Queue { stage: stage_name(queue).into(), depth: self.segment.queue_depth(queue) })
-                .collect(),
+            generations: living.iter().map(note).collect(),
+            processes,
+            queues: (0..=GATEWAY).map(|stage| Queue { stage: stage_name(stage).into(), depth: depth(stage) }).collect(),
             pools: Pool::ALL.iter().map(pool_use).collect(),
             repairs: self.repairs.newest(),
         }
     }
 
-    fn process(&self, place: usize) -> Process {
+    fn process(&self, place: usize, generation: Option<u64>) -> Process {
         let entry = &self.segment.processes()[place];
         let (stage, instance, pid, _) = entry.identity();
         let heartbeat_ns = Some(entry.heartbeat_ns()).filter(|beat| *beat > 0);
@@ -178,6 +186,7 @@ impl Answers {
         Process {
             stage: stage_name(stage).into(),
             instance,
+            generation,
             pid,
             state: state.into(),
             restarts: entry.restarts(),
@@ -199,26 +208,20 @@ fn stage_name(stage: usize) -> &'static str {
     STAGES.get(stage).map_or("gateway", |row| row.name)
 }
 
-/// Asks the launcher whose run folder this is.
-pub fn ask(run: &Path) -> anyhow::Result<Status> {
-    let path = run.join(CONTROL_SOCKET);
-    let mut stream =
-        UnixStream::connect(&path).with_context(|| format!("no pipeline answers at {}: is it up?", path.display()))?;
-    stream.set_read_timeout(Some(READ_TIMEOUT))?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).context("the launcher does not answer")?;
-    serde_json::from_slice(&answer).context("the launcher's answer is of another version")
-}
-
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Jobs { free, writing, ready, claimed } = self.jobs;
         writeln!(f, "{}: pid {}, up {:.0} s, {} frames accepted", self.name, self.pid, self.uptime_s, self.accepted)?;
         writeln!(
             f,
-            "frames in flight: {} ({ready} waiting, {claimed} in hand; {free} places free)\n",
+            "frames in flight: {} ({ready} waiting, {claimed} in hand; {free} places free)",
             writing + ready + claimed
         )?;
+        for one in &self.generations {
+            let what = if one.serves { "" } else { " (does not take new frames)" };
+            writeln!(f, "generation {}{what}: {}", one.number, one.models.join(", "))?;
+        }
+        writeln!(f)?;
         writeln!(
             f,
             "{:<14}{:>8}  {:<9}{:>9}{:>10}{:>8}{:>9}",

@@ -7,13 +7,15 @@ use std::{
 
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender};
-use framepipe_pipeline::{Command, Config, GATEWAY, GATEWAY_BINARY, Report, STAGES, StartOrder};
+use framepipe_pipeline::{
+    Command, Config, GATEWAY, GATEWAY_BINARY, Generation, Generations, Report, STAGES, StageConfig, StartOrder,
+};
 use framepipe_shm::{Counter, Segment, Sweeper, monotonic_ns};
 use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
 };
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::{
     child::{Child, Word},
@@ -21,10 +23,13 @@ use crate::{
     log::say,
     place::Place,
     proc_stat::start_time,
+    swap::{Orders, Shared, Swap},
 };
 
 /// Between two sweeps for what a lost hint or wake-up left behind.
 const SWEEP: Duration = Duration::from_millis(500);
+/// Between two looks for an old generation's last frame.
+const LOOK: Duration = Duration::from_millis(10);
 /// The launcher itself stood still, if it did not look for so long.
 const STANDSTILL_NS: u64 = 2_000_000_000;
 /// For a process to take its first frame: models load slowly on a busy machine.
@@ -73,7 +78,17 @@ pub struct Supervisor<'a> {
     pub(crate) config: &'a Config,
     pub(crate) segment: &'static Segment,
     listeners: &'a [OwnedFd],
+    /// Of each parity the workers of each stage; the gateway last.
     pub(crate) places: Vec<Place>,
+    pub(crate) generations: Shared,
+    /// The configuration with the models that the segment was made for.
+    made_for: Config,
+    /// By parity, the generation whose workers shall run.
+    pub(crate) serving: [Option<Generation>; 2],
+    pub(crate) swap: Swap,
+    pub(crate) orders: Orders,
+    /// The newest generation whose results the gateway can encode.
+    pub(crate) encodes: Option<u64>,
     words: (Sender<Word>, Receiver<Word>),
     wake: OwnedFd,
     signals: SignalFd,
@@ -96,17 +111,36 @@ impl<'a> Supervisor<'a> {
         listeners: &'a [OwnedFd],
         signals: SignalFd,
         repairs: Repairs,
+        generations: Shared,
+        (orders, wake): (Orders, OwnedFd),
     ) -> anyhow::Result<Self> {
-        let instances = config.stages.iter().enumerate();
-        let stages = instances.flat_map(|(stage, config)| (0..config.processes as usize).map(move |one| (stage, one)));
-        let places = stages.chain([(GATEWAY, 0)]).enumerate();
+        let of_stage = |(stage, config): (usize, &StageConfig)| {
+            (0..config.processes as usize).map(move |instance| (stage, instance))
+        };
+        let stages = |parity| config.stages.iter().enumerate().flat_map(of_stage).map(move |it| (parity, it));
+        let places = stages(0).chain(stages(1)).chain([(0, (GATEWAY, 0))]).enumerate();
+        let place = |(entry, (parity, (stage, instance)))| Place::new(stage, instance, parity, entry);
+        let Generations { living, made_for, .. } = generations.lock().clone();
+        let made_for = made_for.applied_to(config);
+        let swap = match living.as_slice() {
+            [old, _] => Swap::Finishing { old: old.clone(), is_told: false, said: None },
+            _ => Swap::Idle,
+        };
+        let mut serving = [None, None];
+        living.into_iter().for_each(|one| serving[one.parity()] = Some(one.clone()));
         Ok(Self {
-            places: places.map(|(entry, (stage, instance))| Place::new(stage, instance, entry)).collect(),
+            places: places.map(place).collect(),
             config,
+            made_for,
+            generations,
+            serving,
+            swap,
+            orders,
+            encodes: None,
             segment,
             listeners,
             words: crossbeam_channel::unbounded(),
-            wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+            wake,
             signals,
             phase: Phase::Starting,
             repairs,
@@ -129,7 +163,9 @@ impl<'a> Supervisor<'a> {
 
     fn supervise(&mut self) -> anyhow::Result<End> {
         for place in 0..self.places.len() - 1 {
-            self.spawn(place)?;
+            if self.is_wanted(&self.places[place]) {
+                self.spawn(place)?;
+            }
         }
         let mut next_sweep = Instant::now() + SWEEP;
         loop {
@@ -143,6 +179,7 @@ impl<'a> Supervisor<'a> {
                 self.sweeper.sweep(self.segment);
                 self.kill_hung();
             }
+            self.advance_swap()?;
             if let Some(end) = self.advance()? {
                 return Ok(end);
             }
@@ -151,7 +188,8 @@ impl<'a> Supervisor<'a> {
 
     /// Sleeps until something happened, or is due.
     fn wait(&mut self, next_sweep: Instant) -> anyhow::Result<()> {
-        let due = self.places.iter().filter_map(|place| place.restart_at).chain([next_sweep]).min();
+        let look = self.watches_frames().then(|| Instant::now() + LOOK);
+        let due = self.places.iter().filter_map(|place| place.restart_at).chain(look).chain([next_sweep]).min();
         let left = due.unwrap_or(next_sweep).saturating_duration_since(Instant::now());
         let timeout = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let children = self.places.iter().filter_map(|place| place.child.as_ref());
@@ -174,6 +212,7 @@ impl<'a> Supervisor<'a> {
                 Phase::Starting | Phase::Running => {
                     say!("{name}: finishing what was accepted, refusing new frames; once more to stop at once");
                     self.phase = Phase::Draining;
+                    self.give_up("the pipeline stops");
                     // One that is not ready has not counted the frames yet, and is told when it is.
                     let gateway = self.places.last().and_then(|place| place.child.as_ref());
                     gateway.filter(|child| child.is_ready).into_iter().for_each(|child| child.command(Command::Drain));
@@ -214,12 +253,21 @@ impl<'a> Supervisor<'a> {
             Report::Ready { ms } => {
                 child.is_ready = true;
                 place.was_ready = true;
+                if place.stage == GATEWAY {
+                    self.encodes = child.encodes;
+                    if let Swap::Warming(order) = &self.swap
+                        && self.encodes != Some(order.next.number)
+                    {
+                        child.command(Command::Encode(Box::new(order.next.clone()))); // it began before the generation did
+                    }
+                }
                 match self.phase {
                     Phase::Draining if place.stage == GATEWAY => child.command(Command::Drain),
                     Phase::Stopping { .. } => child.command(Command::Stop),
                     _ => say!("{} is ready after {ms} ms", place.title()),
                 }
             }
+            Report::Encodes { generation } => self.encodes = Some(generation),
             Report::Failed { message } => {
                 child.has_failed = true;
                 place.failure = Some(message);
@@ -277,7 +325,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn spawn(&mut self, index: usize) -> anyhow::Result<()> {
+    pub(crate) fn spawn(&mut self, index: usize) -> anyhow::Result<()> {
         let place = &mut self.places[index];
         let owner = self.segment.new_owner();
         let entry = &self.segment.processes()[place.entry];
@@ -286,8 +334,16 @@ impl<'a> Supervisor<'a> {
             Some(row) => (row.binary, &[][..]),
             None => (GATEWAY_BINARY, self.listeners),
         };
+        let (config, generations) = match &self.serving[place.parity] {
+            Some(generation) if place.stage != GATEWAY => {
+                (generation.applied_to(self.config), vec![generation.clone()])
+            }
+            _ => (self.made_for.clone(), self.generations.lock().living.clone()),
+        };
+        let encodes = generations.last().map(|generation| generation.number);
         let order = StartOrder {
-            config: self.config.clone(),
+            config,
+            generations,
             segment: self.segment.folder().to_owned(),
             owner,
             entry: place.entry,
@@ -295,8 +351,9 @@ impl<'a> Supervisor<'a> {
             listeners: Vec::new(),
         };
         let child = Child::spawn(binary, order, listeners, self.words.0.clone(), self.wake.try_clone()?);
-        let child = child.inspect_err(|_| entry.vacate())?;
+        let mut child = child.inspect_err(|_| entry.vacate())?;
         entry.started(child.pid, start_time(child.pid).unwrap_or(0));
+        child.encodes = encodes;
         place.child = Some(child);
         place.started = Instant::now();
         place.failure = None;
@@ -306,17 +363,18 @@ impl<'a> Supervisor<'a> {
 
     /// Goes on to the next phase when its time has come; the end, when all have ended.
     fn advance(&mut self) -> anyhow::Result<Option<End>> {
-        let is_ready = |place: &Place| place.child.as_ref().is_some_and(|child| child.is_ready);
+        let is_wanting =
+            |place: &Place| self.is_wanted(place) && !place.child.as_ref().is_some_and(|child| child.is_ready);
         let gateway = self.places.len() - 1;
         match self.phase {
             // The gateway comes last: a client that finds it served finds a warm pipeline.
             Phase::Starting => {
                 if self.places[gateway].child.is_none()
                     && self.places[gateway].restart_at.is_none()
-                    && self.places[..gateway].iter().all(is_ready)
+                    && !self.places[..gateway].iter().any(is_wanting)
                 {
                     self.spawn(gateway)?;
-                } else if self.places.iter().all(is_ready) {
+                } else if !self.places.iter().any(is_wanting) {
                     self.phase = Phase::Running;
                     say!("{} is ready after {} ms", self.config.name, self.started.elapsed().as_millis());
                 }
@@ -346,6 +404,22 @@ impl<'a> Supervisor<'a> {
                 Ok(self.places.iter().all(|place| place.child.is_none()).then_some(end))
             }
         }
+    }
+
+    /// True where a process shall fill a place.
+    pub(crate) fn is_wanted(&self, place: &Place) -> bool {
+        place.stage == GATEWAY || self.serving[place.parity].is_some()
+    }
+
+    /// Where the places of a parity's workers are.
+    pub(crate) fn stage_indices(&self, parity: usize) -> std::ops::Range<usize> {
+        let count = (self.places.len() - 1) / 2;
+        parity * count..(parity + 1) * count
+    }
+
+    /// The places of a parity's workers.
+    pub(crate) fn stage_places(&self, parity: usize) -> impl Iterator<Item = &Place> {
+        self.places[self.stage_indices(parity)].iter()
     }
 
     /// Kills all that still live, and waits for them.

@@ -3,13 +3,16 @@
 use std::{process::ExitCode, thread};
 
 use framepipe_pipeline::{Config, Plan};
+use rustix::event::{EventfdFlags, eventfd};
 
 use crate::{
+    control::Control,
     deaths::Repairs,
     house::House,
     log::{self, say},
     open_files, status,
     supervisor::{End, Supervisor, take_signals},
+    swap::{Shared, Swapper},
 };
 
 /// Brings a pipeline up and supervises it to its end.
@@ -17,22 +20,24 @@ pub fn up(config: Config, discard: bool) -> anyhow::Result<ExitCode> {
     let signals = take_signals()?;
     log::start()?;
     open_files::raise_limit(&config)?;
-    let plan = Plan::of(&config)?;
-    for model in plan.models() {
-        model.verify()?;
-    }
     anyhow::ensure!(
         config.onnxruntime.is_file(),
         "{} is missing (paths.onnxruntime): run scripts/setup",
         config.onnxruntime.display()
     );
-    let house = House::make(&config, &plan, discard)?;
-    let repairs = Repairs::default();
-    let answers = status::Answers::new(&config, house.segment, repairs.clone());
-    let control = house.control.try_clone()?;
+    let house = House::make(&config, discard)?;
+    let (repairs, generations) = (Repairs::default(), Shared::new(house.generations.clone()));
+    let (order, orders) = crossbeam_channel::unbounded();
+    let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+    let made = Plan::of(&house.generations.made_for.applied_to(&config))?;
+    let swapper = Swapper::new(config.clone(), made, generations.clone(), order, wake.try_clone()?);
+    let answers = status::Answers::new(&config, house.segment, repairs.clone(), generations.clone());
+    let (control, socket) = (Control::new(answers, swapper), house.control.try_clone()?);
     // Spawned before any child, and never the parent of one: children are bound to the thread that spawns them.
-    thread::Builder::new().name("status".into()).spawn(move || answers.serve(&control))?;
-    let ended = Supervisor::new(&config, house.segment, &house.listeners, signals, repairs).and_then(Supervisor::run);
+    thread::Builder::new().name("control".into()).spawn(move || control.serve(&socket))?;
+    let ended =
+        Supervisor::new(&config, house.segment, &house.listeners, signals, repairs, generations, (orders, wake))
+            .and_then(Supervisor::run);
     // What was accepted outlives a launcher that could not go on: the next one takes the segment over.
     let holds_frames = house.holds_frames();
     house.clear(holds_frames)?;

@@ -244,8 +244,11 @@ impl Call {
         })?;
         let now_ns = monotonic_ns();
         let first_frame = draft.first_frame();
+        let generation = self.hub.encoders.entering_at(draft.queue());
+        let generation =
+            generation.ok_or_else(|| Status::internal("new frames are led to a queue of no generation"))?;
         for place in 0..count {
-            let request = self.frame_request(place, first_frame, stream, files, now_ns);
+            let request = Request { generation, ..self.frame_request(place, first_frame, stream, files, now_ns) };
             draft.write(place, bytemuck::bytes_of(&request), bytemuck::bytes_of(&Descriptor::zeroed()));
         }
         let answer = PushDataResponse { stream: stream.to_string(), first_frame, accepted: count as u32 };
@@ -281,6 +284,7 @@ impl Call {
             source_inode: source.id.1,
             source_bytes: source.bytes,
             source_mtime_ns: source.mtime_ns,
+            generation: 0,
             batch_index: place as u32,
             root: source.root,
             raw: self.checked.raw,

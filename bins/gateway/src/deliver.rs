@@ -18,10 +18,7 @@ use framepipe_pipeline::{GATEWAY, Process, discarded, faults};
 use framepipe_shm::{Counter, Lost, Work, Worker, monotonic_ns};
 use prost::Message as _;
 
-use crate::{
-    encode::{Encoder, error_result},
-    hub::Hub,
-};
+use crate::{encode::error_result, hub::Hub};
 
 /// Most results of one append.
 const BATCH_MAX: usize = 64;
@@ -35,7 +32,6 @@ pub struct Deliverer {
     process: &'static Process,
     worker: Worker<'static>,
     hub: Arc<Hub>,
-    encoder: Encoder,
     unwritten: Unwritten,
 }
 
@@ -70,8 +66,8 @@ struct Finished {
 
 impl Deliverer {
     /// A deliverer of this process.
-    pub fn new(process: &'static Process, hub: Arc<Hub>, encoder: Encoder) -> Self {
-        Self { process, worker: process.worker(GATEWAY), hub, encoder, unwritten: Unwritten::default() }
+    pub fn new(process: &'static Process, hub: Arc<Hub>) -> Self {
+        Self { process, worker: process.worker(GATEWAY), hub, unwritten: Unwritten::default() }
     }
 
     /// What a new gateway does first: counts what is in flight, frees the finished jobs whose records its predecessor
@@ -221,7 +217,7 @@ impl Deliverer {
             let payload = error_result(&request, &error).encode_to_vec();
             return Finished { work, request, stream, payload };
         }
-        let mut payload = self.encoder.encode(&work, &request, claimed_ns).encode_to_vec();
+        let mut payload = self.hub.encoders.encode(&work, &request, claimed_ns).encode_to_vec();
         if payload.len() > self.hub.result_bytes_max {
             let (bytes, most) = (payload.len(), self.hub.result_bytes_max);
             let message =

@@ -1,17 +1,64 @@
 //! From a finished job to its result on the wire. The sequence is left out: the journal gives it, the reader fills it in.
 
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
 use framepipe_frame::{
     Descriptor, ErrorCode, FrameError, Request,
     attributes::{self, Kind, NOTHING},
     detections, masks,
 };
 use framepipe_model::{AttributeHead, Detector, Manifest, OutputSpec};
-use framepipe_pipeline::{GATEWAY, Plan, Pool, STAGES};
+use framepipe_pipeline::{Config, GATEWAY, Generation, Plan, Pool, STAGES, queue_before};
 use framepipe_proto::v1::{self, attribute::Value, frame_result::Outcome};
-use framepipe_shm::{Work, monotonic_ns};
+use framepipe_shm::{Gate, Work, monotonic_ns};
+
+/// The encoders of the generations that may have frames in flight, by their numbers.
+#[derive(Default)]
+pub struct Encoders(Mutex<Vec<(u64, Arc<Encoder>)>>);
+
+impl Encoders {
+    /// Adds one, and drops those before the newest that no frame in flight needs any more.
+    pub fn add(&self, config: &Config, generation: &Generation, gate: &Gate<'_>) -> anyhow::Result<()> {
+        let encoder = Arc::new(Encoder::new(&Plan::of(&generation.applied_to(config))?)?);
+        let mut encoders = self.lock();
+        // One that was given up before it served may come again, with other models.
+        encoders.retain(|(number, _)| *number != generation.number);
+        let mut needed: BTreeSet<u64> = encoders.iter().map(|(number, _)| *number).max().into_iter().collect();
+        gate.for_each_accepted(|request| {
+            needed.insert(bytemuck::pod_read_unaligned::<Request>(request).generation);
+        });
+        encoders.retain(|(number, _)| needed.contains(number));
+        encoders.push((generation.number, encoder));
+        Ok(())
+    }
+
+    /// The generation whose frames enter at this queue; `None` where none does.
+    pub fn entering_at(&self, queue: usize) -> Option<u64> {
+        let numbers = self.lock().iter().map(|(number, _)| *number).collect::<Vec<_>>();
+        numbers.into_iter().filter(|number| queue_before(0, Generation::parity_of(*number)) == queue).max()
+    }
+
+    /// The result of a claimed job that `claimed_ns` reached the gateway.
+    pub fn encode(&self, work: &Work<'_>, request: &Request, claimed_ns: u64) -> v1::FrameResult {
+        let encoder = self.lock().iter().find(|(number, _)| *number == request.generation).map(|(_, it)| it.clone());
+        let unknown =
+            || FrameError::new(ErrorCode::Internal, format!("no models of generation {}", request.generation));
+        match encoder {
+            Some(encoder) => encoder.encode(work, request, claimed_ns),
+            None => error_result(request, &unknown()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(u64, Arc<Encoder>)>> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+}
 
 /// What results are made with: the names that the models' manifests give.
-pub struct Encoder {
+struct Encoder {
     labels: Vec<String>,
     has_masks: bool,
     models: Vec<Model>,
@@ -25,7 +72,7 @@ struct Model {
 
 impl Encoder {
     /// The encoder of a pipeline's models.
-    pub fn new(plan: &Plan) -> anyhow::Result<Self> {
+    fn new(plan: &Plan) -> anyhow::Result<Self> {
         let head = Detector::new(&plan.detector)?;
         let model = |manifest: &Manifest| {
             let outputs = manifest.attributes()?.outputs.clone();
@@ -38,8 +85,7 @@ impl Encoder {
         })
     }
 
-    /// The result of a claimed job that `claimed_ns` reached the gateway.
-    pub fn encode(&self, work: &Work<'_>, request: &Request, claimed_ns: u64) -> v1::FrameResult {
+    fn encode(&self, work: &Work<'_>, request: &Request, claimed_ns: u64) -> v1::FrameResult {
         let mut descriptor: Descriptor = bytemuck::Zeroable::zeroed();
         work.read_descriptor(bytemuck::bytes_of_mut(&mut descriptor));
         let outcome = match descriptor.check().map(|()| descriptor.error()) {

@@ -20,6 +20,7 @@ use tonic::Status;
 
 use crate::{
     admission::{Admission, Load},
+    encode::Encoders,
     idempotency::Answers,
     source::Roots,
 };
@@ -40,6 +41,8 @@ pub struct Hub {
     pub roots: Roots,
     /// The gateway's side of the job table.
     pub gate: Gate<'static>,
+    /// What results are made with.
+    pub encoders: Encoders,
     /// Most frames in flight.
     pub frames_max: usize,
     /// Most frames whose results an empty journal of a stream has room for.
@@ -132,6 +135,8 @@ impl Hub {
         log(&report);
         let window = Duration::from_secs(config.server.idempotency_window_s);
         let gate = Gate::new(segment, process.order.owner);
+        let encoders = Encoders::default();
+        process.order.generations.iter().try_for_each(|generation| encoders.add(config, generation, &gate))?;
         let budget = Load { frames: config.frames_max.into(), bytes: config.server.bytes_max };
         let state = State {
             streams: journals.stream_ids().map(|id| (id.clone(), Stream::new())).collect(),
@@ -145,6 +150,7 @@ impl Hub {
             state: Mutex::new(state),
             roots: Roots::open(&config.server.inbox, &[segment.folder().to_owned(), memory, folder])?,
             gate,
+            encoders,
             frames_max: config.frames_max as usize,
             stream_frames_max: config.journal.stream_bytes_max / (plan.result_bytes_max + RECORD_HEAD_BYTES),
             result_bytes_max: result_bytes_max as usize,

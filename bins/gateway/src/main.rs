@@ -29,7 +29,7 @@ mod source;
 
 use std::{process::ExitCode, sync::Arc, thread};
 
-use framepipe_pipeline::{Command, Exit, Plan, Process};
+use framepipe_pipeline::{Command, Exit, Plan, Process, Report};
 
 use crate::{deliver::Deliverer, hub::Hub};
 
@@ -54,9 +54,16 @@ fn run(process: &'static Process) -> anyhow::Result<Exit> {
     process.hear_commands(move |command| match command {
         Command::Drain => for_commands.drain(),
         Command::Stop => for_commands.stop(),
+        Command::Encode(generation) => {
+            match for_commands.encoders.add(&process.order.config, &generation, &for_commands.gate) {
+                Ok(()) => process.report(Report::Encodes { generation: generation.number }),
+                // The launcher has looked at the models: it gives up in time.
+                Err(error) => framepipe_pipeline::say!("gateway: generation {}: {error:#}", generation.number),
+            }
+        }
         Command::Start(_) => {}
     });
-    let mut deliverer = Deliverer::new(process, hub.clone(), encode::Encoder::new(&plan)?);
+    let mut deliverer = Deliverer::new(process, hub.clone());
     deliverer.take_stock()?;
     let for_end = hub.clone();
     let delivery = thread::Builder::new().name("deliver".into()).spawn(move || {

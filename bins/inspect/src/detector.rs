@@ -1,7 +1,7 @@
 //! The detector: its tensor, and what it finds in it.
 
 use framepipe_frame::{TensorMap, detections::Detection, raw};
-use framepipe_infer::{CpuModel, Options, Runtime, Samples};
+use framepipe_infer::{CpuModel, ModelFile, Options, Runtime, Samples};
 use framepipe_model::{Detector, Manifest};
 use framepipe_pipeline::{Config, stage_index};
 use framepipe_vision::{Preprocessor, graph::Operator, graph::steps::steps};
@@ -49,7 +49,13 @@ pub fn find(config: &Config, manifest: &Manifest, seen: &Seen, size: (u32, u32))
     let stage = &config.stages[stage_index("detect").expect("the stage table has this stage")];
     let options = Options { threads: stage.threads as usize, batch_max: 1 };
     let input = &manifest.input;
-    let model = CpuModel::open(&runtime, &manifest.model_path(), input, &head.outputs(), options)?;
+    let model = CpuModel::open(
+        &runtime,
+        ModelFile { path: &manifest.model_path(), sha256: &manifest.sha256 },
+        input,
+        &head.outputs(),
+        options,
+    )?;
     let mut model = model.filled_up(head.rows_max());
     let outputs = model.run(1, Samples::of(input.plan.dtype(), seen.inspection.one_pass.tensor.bytes()))?;
     let tensor = |output| {

@@ -122,7 +122,7 @@ impl Frame {
     /// What it is.
     pub fn row(&self, path: &Path) -> ImageRow {
         let Header { format, width, height, orientation } = self.header;
-        let (format, bytes) = (format!("{format:?}"), self.bytes.len());
+        let (format, bytes) = (format.to_string(), self.bytes.len());
         ImageRow { path: path.display().to_string(), format, bytes, width, height, orientation }
     }
 }

@@ -34,6 +34,8 @@ pub struct Request {
     pub source_bytes: u64,
     /// See `source_device`: nanoseconds since 1970.
     pub source_mtime_ns: i64,
+    /// The generation of models that it was accepted for.
+    pub generation: u64,
     /// Place of the frame in its PushData call, from 0.
     pub batch_index: u32,
     /// Which of the configured roots the path lies under.

@@ -19,6 +19,20 @@ const THREAD_COUNT_MAX: usize = 256;
 /// Largest batch of any model.
 const BATCH_MAX: usize = 1024;
 
+/// What the optimiser is told; part of an optimised graph's name.
+pub(crate) const OPTIMISER: &str = "all but WeightBiasQuantization";
+/// It would quantise what the model keeps float, for its precision's sake, between two quantised tensors.
+const DISABLED_OPTIMISERS: &str = "WeightBiasQuantization";
+
+/// A model file, as its manifest names it.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelFile<'a> {
+    /// Where it lies.
+    pub path: &'a Path,
+    /// Its sha256 in hexadecimal, by which its optimised graph is known.
+    pub sha256: &'a str,
+}
+
 /// How a model is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -62,27 +76,26 @@ pub struct CpuModel {
 }
 
 impl CpuModel {
-    /// Opens the model `file` for batches of `input`, and for the tensors `outputs` in this order; others that it
+    /// Opens a model file for batches of `input`, and for the tensors `outputs` in this order; others that it
     /// has are not computed.
     ///
     /// # Errors
     /// When the engine refuses the file, or the model has not the tensors that are named, with their types and sizes.
     pub fn open(
         runtime: &Runtime,
-        file: &Path,
+        file: ModelFile<'_>,
         input: &Input,
         outputs: &[&str],
         options: Options,
     ) -> Result<Self, InferError> {
+        let ModelFile { path: file, sha256 } = file;
         check_option("threads", options.threads, THREAD_COUNT_MAX)?;
         check_option("batch_max", options.batch_max, BATCH_MAX)?;
         let refused = |reason: String| InferError::Open { file: file.to_owned(), reason };
         if !file.is_file() {
-            return Err(refused("there is no such file: run scripts/setup".into()));
+            return Err(InferError::MissingModel { file: file.to_owned() });
         }
-        let session = builder(runtime, options.threads)
-            .and_then(|mut builder| builder.commit_from_file(file))
-            .map_err(|error| refused(error.to_string()))?;
+        let session = session(runtime, file, sha256, options.threads).map_err(|error| refused(error.to_string()))?;
         let contract = Contract::check(file, &session, input, outputs)?;
         let selected = outputs.iter().fold(OutputSelector::no_default(), |selected, name| selected.with(*name));
         let run_options = RunOptions::new().map_err(|error| refused(error.to_string()))?.with_outputs(selected);
@@ -137,7 +150,8 @@ impl CpuModel {
 
     fn warm_up_on(&mut self, batches: &[usize], zeroes: Samples<'_>) -> Result<(), InferError> {
         // The largest first: what it takes from memory serves the others.
-        let batches = [self.batch_max, 1].into_iter().chain(batches.iter().copied());
+        let one = (self.batch_max > 1).then_some(1);
+        let batches = [self.batch_max].into_iter().chain(one).chain(batches.iter().copied());
         for batch in batches {
             self.check_batch(batch)?;
             let outputs = self.run(batch, zeroes.first(batch * self.contract.sample_length()))?;
@@ -252,9 +266,31 @@ fn check_option(option: &'static str, value: usize, max: usize) -> Result<(), In
     if (1..=max).contains(&value) { Ok(()) } else { Err(InferError::Option { option, value, max }) }
 }
 
+/// A session of the model's optimised graph, from the cache where it has that; else the graph is optimised, and kept there.
+fn session(runtime: &Runtime, file: &Path, sha256: &str, threads: usize) -> ort::Result<Session> {
+    let optimised = || -> ort::Result<SessionBuilder> {
+        let builder = builder(runtime, threads)?.with_optimization_level(GraphOptimizationLevel::All)?;
+        Ok(builder.with_disabled_optimizers(DISABLED_OPTIMISERS)?)
+    };
+    let Some(cache) = &runtime.graphs else { return optimised()?.commit_from_file(file) };
+    if let Some(graph) = cache.find(sha256) {
+        let mut builder = builder(runtime, threads)?.with_optimization_level(GraphOptimizationLevel::Disable)?;
+        if let Ok(session) = builder.commit_from_memory(&graph) {
+            return Ok(session);
+        }
+    }
+    if let Some(draft) = cache.draft(sha256) {
+        let mut builder = optimised()?.with_optimized_model_path(&draft.path)?;
+        if let Ok(session) = builder.commit_from_file(file) {
+            let _ = draft.finish(); // a full disk, say: the next start tries again
+            return Ok(session);
+        }
+    }
+    optimised()?.commit_from_file(file) // whose error is the model's
+}
+
 fn builder(runtime: &Runtime, threads: usize) -> ort::Result<SessionBuilder> {
     Ok(Session::builder(&runtime.environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
         // A spinning thread takes the core that another stage needs.

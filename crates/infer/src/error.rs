@@ -39,8 +39,18 @@ pub enum InferError {
         /// Its largest value.
         max: usize,
     },
+    /// The model file is not there.
+    #[error("there is no model file {file}: run scripts/setup")]
+    MissingModel {
+        /// Where it was looked for.
+        file: PathBuf,
+    },
     /// The engine cannot make a session of the file.
-    #[error("cannot open the model {file}: {reason}")]
+    #[error(
+        "cannot open the model {file}: {}. It must be an ONNX file of operators and an opset that ONNX Runtime has: export it \
+         again, or fetch it again",
+        reason.trim_end_matches(['.', '\n'])
+    )]
     Open {
         /// The model file.
         file: PathBuf,

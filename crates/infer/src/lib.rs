@@ -5,6 +5,7 @@
 //! | `runtime` | the ONNX Runtime library, loaded once a process |
 //! | `contract` | what a caller expects of a model, compared with the model when it is opened |
 //! | `cpu` | [`CpuModel`]: a model on CPU threads |
+//! | `graph_cache` | optimised graphs on disk |
 //! | `outputs` | what a run put out, as f32: lent without a copy, or converted and filled up |
 //! | `retry` | a batch that fails is run again, one by one |
 //!
@@ -13,11 +14,12 @@
 mod contract;
 mod cpu;
 mod error;
+mod graph_cache;
 mod outputs;
 mod retry;
 mod runtime;
 
-pub use cpu::{CpuModel, Options, Samples};
+pub use cpu::{CpuModel, ModelFile, Options, Samples};
 pub use error::InferError;
 pub use outputs::Outputs;
 pub use retry::run_or_each_alone;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
-use crate::InferError;
+use crate::{InferError, cpu, graph_cache::GraphCache};
 
 /// The engine allows one environment a process, and none after the first is gone: so the first stays.
 static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
@@ -16,6 +16,7 @@ static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
 pub struct Runtime {
     pub(crate) environment: Environment,
     library: PathBuf,
+    pub(crate) graphs: Option<GraphCache>,
 }
 
 impl Runtime {
@@ -38,9 +39,15 @@ impl Runtime {
             builder.with_name("framepipe").with_telemetry(false).build().map_err(|error| refused(error.to_string()))?;
         // Its errors come back as values; logging them too would say everything twice.
         environment.set_log_level(LogLevel::Fatal);
-        let runtime = Self { environment, library };
+        let runtime = Self { environment, library, graphs: None };
         *loaded = Some(runtime.clone());
         Ok(runtime)
+    }
+
+    /// The same, with a folder for optimised graphs: a model that was opened before is not optimised again.
+    pub fn caching_graphs_in(self, folder: PathBuf) -> Self {
+        let settings = format!("{}; {}", ort::info(), cpu::OPTIMISER);
+        Self { graphs: Some(GraphCache::new(folder, &settings)), ..self }
     }
 
     /// The library file.

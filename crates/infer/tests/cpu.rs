@@ -4,7 +4,7 @@ mod support;
 
 use std::path::Path;
 
-use framepipe_infer::{CpuModel, InferError, Options, Runtime, Samples};
+use framepipe_infer::{CpuModel, InferError, ModelFile, Options, Runtime, Samples};
 use framepipe_vision::Input;
 use support::*;
 
@@ -121,7 +121,7 @@ fn a_contract_that_the_model_does_not_keep_is_named_at_open() {
     assert!(matches!(error, InferError::SeveralInputs { .. }), "{error}");
     for options in [(0, 1), (1, 0), (1, 5000)] {
         let options = Options { threads: options.0, batch_max: options.1 };
-        let error = CpuModel::open(&runtime(), Path::new("model.onnx"), &good, &["sums"], options).unwrap_err();
+        let error = CpuModel::open(&runtime(), nowhere("model.onnx"), &good, &["sums"], options).unwrap_err();
         assert!(matches!(error, InferError::Option { .. }), "{error}");
     }
 }
@@ -228,9 +228,15 @@ fn files_that_are_no_model_are_errors() {
     let cut = open(&whole[..whole.len() / 2], &["sums"], 1).unwrap_err();
     assert!(matches!(cut, InferError::Open { .. }), "{cut}");
     let options = Options { threads: 1, batch_max: 1 };
-    let missing =
-        CpuModel::open(&runtime(), Path::new("/nowhere/model.onnx"), &input("f32"), &[], options).unwrap_err();
+    let missing = CpuModel::open(&runtime(), nowhere("/nowhere/model.onnx"), &input("f32"), &[], options).unwrap_err();
     assert!(missing.to_string().contains("run scripts/setup"), "{missing}");
+    let image = [BATCH, Fixed(3), Fixed(4), Fixed(4)];
+    let unknown = Graph::default()
+        .input("images", F32, &image)
+        .node("FlashAttention9", &["images"], "sums", &[])
+        .output("sums", F32, &image);
+    let unknown = open(&unknown.file(), &["sums"], 1).unwrap_err().to_string();
+    assert!(unknown.contains("FlashAttention9") && unknown.contains("export it again"), "{unknown}");
 }
 
 #[test]
@@ -255,4 +261,45 @@ fn a_model_can_move_to_its_thread() {
         outputs.sample(0, 0).1[0]
     });
     assert_eq!(sum.join().unwrap(), window_sum(0, 0, 0));
+}
+
+fn nowhere(path: &str) -> ModelFile<'_> {
+    ModelFile { path: Path::new(path), sha256: "" }
+}
+
+/// The optimised graph on disk gives the same numbers to the last bit, and what is wrong with it is nobody's trouble.
+#[test]
+fn an_optimised_graph_serves_again_and_a_broken_one_never_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let graphs = folder.path().join("graphs");
+    let runtime = runtime().caching_graphs_in(graphs.clone());
+    let file = File::new(&arithmetic(BATCH));
+    let options = Options { threads: 1, batch_max: 2 };
+    let answers = || {
+        let mut model = file.open_by(&runtime, &input("f32"), &["sums", "double"], options).unwrap();
+        let mut answers = Vec::new();
+        model.run_f32(2, &ramp(2), |_, _, numbers| answers.extend_from_slice(numbers)).unwrap();
+        answers
+    };
+    let entries = || -> Vec<_> { std::fs::read_dir(&graphs).unwrap().map(|entry| entry.unwrap().path()).collect() };
+    let first = answers();
+    let made = entries();
+    assert_eq!(made.len(), 1, "{made:?}");
+    let modified = || std::fs::metadata(&made[0]).unwrap().modified().unwrap();
+    let before = modified();
+    assert_eq!(answers(), first);
+    assert_eq!((entries(), modified()), (made.clone(), before), "it was read, not made again");
+    let graph = std::fs::read(&made[0]).unwrap();
+    std::fs::write(&made[0], &graph[..graph.len() / 2]).unwrap();
+    assert_eq!(answers(), first);
+    assert_eq!(std::fs::read(&made[0]).unwrap(), graph, "made again");
+    // Whole as its name tells, and no graph: the engine refuses it, and the model's own is taken.
+    std::fs::remove_file(&made[0]).unwrap();
+    let name = made[0].file_name().unwrap().to_str().unwrap();
+    let (prefix, _) = name.rsplit_once(&format!("-{}-", graph.len())).unwrap();
+    std::fs::write(graphs.join(format!("{prefix}-7-{:08x}.onnx", crc32fast::hash(b"garbage"))), b"garbage").unwrap();
+    assert_eq!(answers(), first);
+    // No folder can be made there.
+    let runtime = runtime.caching_graphs_in(file.path());
+    assert!(file.open_by(&runtime, &input("f32"), &["sums"], options).is_ok());
 }

@@ -14,8 +14,10 @@ mod activation;
 pub mod attributes;
 pub mod detector;
 mod manifest;
+mod model_ref;
 
 pub use activation::Activation;
 pub use attributes::{AttributeHead, AttributesSpec, OutputKind, OutputSpec};
 pub use detector::{Detector, DetectorSpec};
-pub use manifest::{MANIFEST_FILE, Manifest, ManifestError, Task};
+pub use manifest::{AGREEMENT_LEAST, MANIFEST_FILE, Manifest, ManifestError, Quantized, Task};
+pub use model_ref::{ModelRef, ModelRefError};

@@ -15,11 +15,13 @@ use framepipe_vision::{Input, InputSpec};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::{AttributeHead, AttributesSpec, Detector, DetectorSpec, OutputKind};
+use crate::{AttributeHead, AttributesSpec, Detector, DetectorSpec, ModelRef, OutputKind};
 
 pub(crate) use error::Checker;
 pub use error::ManifestError;
 
+/// What an INT8 model must agree with its float model, to serve.
+pub const AGREEMENT_LEAST: f64 = 0.97;
 /// Name of a manifest in its folder.
 pub const MANIFEST_FILE: &str = "manifest.toml";
 
@@ -42,6 +44,8 @@ pub struct Manifest {
     pub licence: String,
     /// One line about it.
     pub description: String,
+    /// How far it agrees with the float model that it was made of; `None`: it was not quantised by framepipe.
+    pub quantized: Option<Quantized>,
     /// What goes in.
     pub input: Input,
     /// What comes out.
@@ -57,6 +61,24 @@ pub enum Task {
     Attributes(AttributesSpec),
 }
 
+/// What an INT8 model came to at the gate: the tool that quantised it writes it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quantized {
+    /// The lowest of its outputs' agreements with the float model's, 1 where they are the same.
+    pub agreement: f64,
+    /// Measure and output.
+    pub measure: String,
+    /// Inputs that it was measured on.
+    pub inputs: u32,
+    /// Layers that stayed float.
+    pub float_layers: u32,
+    /// Layers with weights.
+    pub layers: u32,
+    /// The model's own name, where it shall serve all the same.
+    pub forced: Option<String>,
+}
+
 /// The file as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,6 +90,7 @@ struct Written {
     source: String,
     licence: String,
     description: String,
+    quantized: Option<Quantized>,
     input: InputSpec,
     detector: Option<DetectorSpec>,
     attributes: Option<AttributesSpec>,
@@ -103,6 +126,7 @@ impl Manifest {
             source: written.source,
             licence: written.licence,
             description: written.description,
+            quantized: written.quantized,
             input,
             task,
         };
@@ -110,25 +134,29 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Loads the highest version of the model `name` below `models_dir`: `<models_dir>/<name>/<number>/manifest.toml`.
+    /// Loads a model below `models_dir`, its newest version where none is named: `<models_dir>/<name>/<number>/manifest.toml`.
     ///
     /// # Errors
-    /// As [`Manifest::load`]; where there is no such model, the names that there are.
-    pub fn find(models_dir: &Path, name: &str) -> Result<Self, ManifestError> {
-        let newest = if is_plain_name(name) { newest_version(&models_dir.join(name)) } else { None };
-        let Some((version, dir)) = newest else {
-            return Err(ManifestError::MissingModel {
-                name: name.to_owned(),
-                models_dir: models_dir.to_owned(),
-                found: model_names(models_dir),
+    /// As [`Manifest::load`]; where there is no such model, the names that there are, or the versions.
+    pub fn find(models_dir: &Path, model: &ModelRef) -> Result<Self, ManifestError> {
+        let (name, models_dir) = (&model.name, models_dir.to_owned());
+        let versions = versions(&models_dir.join(name));
+        let wanted = versions.iter().rfind(|(version, _)| model.version.is_none_or(|wanted| wanted == *version));
+        let Some((version, dir)) = wanted else {
+            return Err(if versions.is_empty() {
+                let found = model_names(&models_dir);
+                ManifestError::MissingModel { name: name.clone(), models_dir, found }
+            } else {
+                let found = versions.iter().map(|(version, _)| version.to_string()).collect();
+                ManifestError::MissingVersion { model: model.clone(), models_dir, found }
             });
         };
-        let manifest = Self::load(&dir)?;
+        let manifest = Self::load(dir)?;
         let path = manifest.path();
         let check = Checker::new(&path);
-        check.require(manifest.name == name, "name", &manifest.name, "write the name of its folder, or move it")?;
+        check.require(manifest.name == *name, "name", &manifest.name, "write the name of its folder, or move it")?;
         check.require(
-            manifest.version == version,
+            manifest.version == *version,
             "version",
             manifest.version,
             "write the number of its folder, or move it",
@@ -166,6 +194,11 @@ impl Manifest {
             _ => None,
         });
         std::iter::once(self.sha256.as_str()).chain(charsets)
+    }
+
+    /// The model and its version.
+    pub fn reference(&self) -> ModelRef {
+        ModelRef { name: self.name.clone(), version: Some(self.version) }
     }
 
     /// The manifest's own path.
@@ -209,6 +242,15 @@ impl Manifest {
         let is_sum = self.sha256.len() == 64 && self.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         check.require(is_sum, "sha256", &self.sha256, "give the 64 lower-case hex digits that sha256sum prints")?;
         check.require_names("input.tensor", [self.input.tensor.as_str()], 1, 1)?;
+        if let Some(quantized) = &self.quantized {
+            let serves = quantized.agreement >= AGREEMENT_LEAST || quantized.forced.as_ref() == Some(&self.name);
+            let advice = format!(
+                "{AGREEMENT_LEAST} is asked of what serves: keep more layers float, or serve it all the same with \
+                 quantized.forced = {:?}",
+                self.name
+            );
+            check.require(serves, "quantized.agreement", quantized.agreement, &advice)?;
+        }
         let fits = match &self.task {
             Task::Detector(_) => self.input.plan.check_frame(),
             Task::Attributes(_) => self.input.plan.crop_spec().map(drop),
@@ -236,19 +278,21 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && name.chars().all(is_plain)
 }
 
-/// The highest numeric folder below `model` that has a manifest.
-fn newest_version(model: &Path) -> Option<(u32, PathBuf)> {
-    let folders = std::fs::read_dir(model).ok()?.flatten();
-    folders
+/// The numeric folders below `model` that have a manifest, in order.
+fn versions(model: &Path) -> Vec<(u32, PathBuf)> {
+    let folders = std::fs::read_dir(model).into_iter().flatten().flatten();
+    let mut versions: Vec<(u32, PathBuf)> = folders
         .filter_map(|folder| Some((folder.file_name().to_str()?.parse().ok()?, folder.path())))
-        .filter(|(_, path)| path.join(MANIFEST_FILE).is_file())
-        .max()
+        .filter(|(_, path): &(u32, PathBuf)| path.join(MANIFEST_FILE).is_file())
+        .collect();
+    versions.sort();
+    versions
 }
 
 fn model_names(models_dir: &Path) -> Vec<String> {
     let folders = std::fs::read_dir(models_dir).into_iter().flatten().flatten();
     let mut names: Vec<String> = folders
-        .filter(|folder| newest_version(&folder.path()).is_some())
+        .filter(|folder| !versions(&folder.path()).is_empty())
         .filter_map(|folder| folder.file_name().into_string().ok())
         .collect();
     names.sort();

@@ -7,6 +7,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
+use framepipe_model::ModelRef;
 use framepipe_vision::Limits;
 use serde::{Deserialize, Serialize};
 
@@ -55,10 +56,10 @@ pub enum ConfigError {
 pub struct Config {
     /// The instance's name, which names its folders.
     pub name: String,
-    /// The detector's name in the model repository.
-    pub detector: String,
-    /// The attribute models' names.
-    pub attributes: Vec<String>,
+    /// The detector, a model of the repository.
+    pub detector: ModelRef,
+    /// The attribute models.
+    pub attributes: Vec<ModelRef>,
     /// Most crops of one frame, highest scores first.
     pub crops_max: u32,
     /// Most crops in one run of an attribute model.
@@ -199,11 +200,14 @@ impl Config {
         Ok(config)
     }
 
+    /// Where optimised graphs of models lie.
+    pub fn graphs(&self) -> PathBuf {
+        self.state.join("graphs")
+    }
+
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let check = Check(path);
         check.name("name", &self.name)?;
-        check.name("pipeline.detector", &self.detector)?;
-        self.attributes.iter().try_for_each(|name| check.name("pipeline.attributes", name))?;
         check.range("pipeline.crops_max", self.crops_max.into(), 1, 1024)?;
         check.range("pipeline.crop_batch_max", self.crop_batch_max.into(), 1, 1024)?;
         check.range("pipeline.attempts_max", self.attempts_max.into(), 1, 15)?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ipc_channel::ipc::IpcSender;
 use serde::{Deserialize, Serialize};
 
-use crate::Config;
+use crate::{Config, Generation};
 
 /// From a process to the launcher.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,6 +25,11 @@ pub enum Report {
     },
     /// The gateway, after [`Command::Drain`]: every accepted frame has its result in the journal.
     Drained,
+    /// The gateway, after [`Command::Encode`]: it can encode the results of this generation.
+    Encodes {
+        /// Its number.
+        generation: u64,
+    },
 }
 
 /// From the launcher to a process.
@@ -34,6 +39,8 @@ pub enum Command {
     Start(Box<StartOrder>),
     /// The gateway: refuse new frames, finish the accepted ones, then report.
     Drain,
+    /// The gateway: be ready for results of another generation, then report.
+    Encode(Box<Generation>),
     /// Finish what is claimed and end.
     Stop,
 }
@@ -41,8 +48,10 @@ pub enum Command {
 /// What a process is to be.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StartOrder {
-    /// The checked configuration.
+    /// The checked configuration: a stage's with the models of its generation, the gateway's with those that made the segment.
     pub config: Config,
+    /// A stage: its generation. The gateway: all that may have frames in flight.
+    pub generations: Vec<Generation>,
     /// Where the segment lies.
     pub segment: PathBuf,
     /// The process's owner id.

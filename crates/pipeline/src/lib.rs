@@ -7,6 +7,7 @@
 //! | `stage_loop.rs` | **the loop**: claim up to B, acquire, process, publish, free, heartbeat |
 //! | `config.rs`, `config/` | the configuration file: as typed, then checked |
 //! | `plan.rs` | from the configuration and the manifests to the segment's geometry |
+//! | `generation.rs` | the models that frames are accepted for, which change while the pipeline serves |
 //! | `control.rs` | what launcher and processes say to each other |
 //! | `discarded.rs` | frames that an operator discarded, from the launcher to the gateway |
 //! | `source.rs` | a client's file: opened without trust, read once, compared with what was accepted |
@@ -19,6 +20,7 @@ mod config;
 mod control;
 pub mod discarded;
 pub mod faults;
+mod generation;
 mod plan;
 mod process;
 pub mod quarantine;
@@ -31,7 +33,11 @@ pub use config::{
     Config, ConfigError, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig,
 };
 pub use control::{Command, Report, StartOrder};
+pub use generation::{Generation, Generations};
 pub use plan::{Plan, PlanError};
 pub use process::{Exit, Process, run_stage};
 pub use stage_loop::{Frame, Item, Needs, Stage};
-pub use stages::{GATEWAY, GATEWAY_BINARY, Pool, STAGES, StageRow, gateway_access, stage_index};
+pub use stages::{
+    GATEWAY, GATEWAY_BINARY, NO_TELEMETRY, Pool, QUEUES, STAGES, StageRow, gateway_access, queue_before, queues_of,
+    stage_index,
+};

@@ -4,7 +4,7 @@ use framepipe_frame::{Descriptor, KeyRecord, Request, detections, raw};
 use framepipe_model::{Detector, Manifest, ManifestError};
 use framepipe_shm::{Geometry, GeometryError, POOL_COUNT_MAX, PoolGeometry};
 
-use crate::{Config, GATEWAY, Pool};
+use crate::{Config, Pool, QUEUES};
 
 /// Bytes of a result beside its detections and attributes: name, stage times, numbers.
 const RESULT_BASE_BYTES: u64 = 4096;
@@ -20,6 +20,23 @@ pub enum PlanError {
     /// The pools.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
+    /// A model that needs more than the running pipeline's memory was made for.
+    #[error(
+        "{models} need {what} of {needed} bytes, and the pipeline was started with {most}: {advice}, or start the pipeline \
+         with these models"
+    )]
+    TooLarge {
+        /// The models.
+        models: String,
+        /// Of what they need more.
+        what: String,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes that there are.
+        most: u64,
+        /// What to raise.
+        advice: String,
+    },
     /// A model that applies to nothing that the detector finds.
     #[error(
         "the attribute model {model} applies to {applies_to:?}, and the detector {detector} finds {labels:?}: \
@@ -47,6 +64,8 @@ pub struct Plan {
     pub geometry: Geometry,
     /// Most bytes of one result.
     pub result_bytes_max: u64,
+    /// Bytes of a slot that the models need, by pool.
+    slot_bytes: [u64; POOL_COUNT_MAX],
 }
 
 impl Plan {
@@ -70,7 +89,8 @@ impl Plan {
                 });
             }
         }
-        let geometry = geometry(config, &detector, &attributes)?;
+        let slot_bytes = slot_bytes(&detector)?;
+        let geometry = geometry(config, &detector, &attributes, &slot_bytes);
         geometry.check()?;
         // A mask's head takes a half more in a result than in its slot, its runs the same.
         let mask_bytes = Detector::new(&detector)?.mask_bytes_max() as u64 * 3 / 2;
@@ -78,7 +98,7 @@ impl Plan {
         let detection_bytes = spec.detections_max as u64 * RESULT_DETECTION_BYTES;
         let derived = RESULT_BASE_BYTES + detection_bytes + mask_bytes + attribute_bytes * 5 / 4;
         let result_bytes_max = Some(config.journal.result_bytes_max).filter(|bytes| *bytes > 0).unwrap_or(derived);
-        Ok(Self { detector, attributes, geometry, result_bytes_max })
+        Ok(Self { detector, attributes, geometry, result_bytes_max, slot_bytes })
     }
 
     /// Largest decoded frame that is kept for the crops; 0: none is.
@@ -89,43 +109,73 @@ impl Plan {
         self.geometry.pools[Pool::Image as usize].slot_bytes_max() as usize
     }
 
+    /// Fails unless these models can serve in the segment that was made for those of `made`.
+    ///
+    /// # Errors
+    /// Names what they need more of, and what to do.
+    pub fn check_fits(&self, made: &Plan) -> Result<(), PlanError> {
+        let slots = Pool::ALL.iter().map(|pool| {
+            let (needed, most) =
+                (self.slot_bytes[*pool as usize], made.geometry.pools[*pool as usize].slot_bytes_max());
+            let (what, advice) = (format!("a {} slot", pool.name()), format!("set bytes in [pools.{}]", pool.name()));
+            (what, advice, needed, most)
+        });
+        let result =
+            ("a result".into(), "set journal.result_bytes_max".into(), self.result_bytes_max, made.result_bytes_max);
+        for (what, advice, needed, most) in slots.chain([result]) {
+            if needed > most {
+                let models: Vec<&str> = self.models().map(|model| model.name.as_str()).collect();
+                return Err(PlanError::TooLarge { models: models.join(", "), what, needed, most, advice });
+            }
+        }
+        Ok(())
+    }
+
     /// Manifests of all models.
     pub fn models(&self) -> impl Iterator<Item = &Manifest> {
         std::iter::once(&self.detector).chain(&self.attributes)
     }
 }
 
-fn geometry(config: &Config, detector: &Manifest, attributes: &[Manifest]) -> Result<Geometry, PlanError> {
-    let spec = detector.detector()?;
-    let head = Detector::new(detector)?;
+/// Bytes of a slot that a model needs, by pool; 0 where the configuration alone says.
+fn slot_bytes(detector: &Manifest) -> Result<[u64; POOL_COUNT_MAX], PlanError> {
+    let (head, spec) = (Detector::new(detector)?, detector.detector()?);
+    let mut needed = [0; POOL_COUNT_MAX];
+    needed[Pool::Tensor as usize] = detector.input.plan.tensor_bytes() as u64;
+    needed[Pool::Raw as usize] = raw::slot_bytes(head.raw_shapes()) as u64;
+    needed[Pool::Detections as usize] = detections::slot_bytes(spec.detections_max, head.mask_bytes_max()) as u64;
+    Ok(needed)
+}
+
+fn geometry(
+    config: &Config,
+    detector: &Manifest,
+    attributes: &[Manifest],
+    slot_bytes: &[u64; POOL_COUNT_MAX],
+) -> Geometry {
     let mut pools = [PoolGeometry::default(); POOL_COUNT_MAX];
     for (pool, classes) in Pool::ALL.iter().zip(&config.pools) {
-        let needed = match pool {
-            Pool::Tensor => detector.input.plan.tensor_bytes(),
-            Pool::Raw => raw::slot_bytes(head.raw_shapes()),
-            Pool::Detections => detections::slot_bytes(spec.detections_max, head.mask_bytes_max()),
-            Pool::Encoded | Pool::Image | Pool::Attributes => 1,
-        };
+        let needed = slot_bytes[*pool as usize].max(1);
         // No attribute model: no crops, so no frame is kept for them.
         if attributes.is_empty() && matches!(pool, Pool::Image | Pool::Attributes) {
             continue;
         }
-        let sized = |(bytes, slots): &(u64, u64)| ((*bytes).max(needed as u64), *slots);
+        let sized = |(bytes, slots): &(u64, u64)| ((*bytes).max(needed), *slots);
         let classes: Vec<(u64, u64)> = classes.classes.iter().map(sized).collect();
         pools[*pool as usize] = PoolGeometry::new(&classes);
     }
     let processes: u32 = config.stages.iter().map(|stage| stage.processes).sum();
-    Ok(Geometry {
+    Geometry {
         pipeline: pipeline_hash(config, detector, attributes),
         jobs: config.frames_max.into(),
-        queues: GATEWAY as u64 + 1,
-        processes: u64::from(processes) + 1,
+        queues: QUEUES as u64,
+        processes: 2 * u64::from(processes) + 1, // while two generations serve
         request_bytes: size_of::<Request>() as u64,
         descriptor_bytes: size_of::<Descriptor>() as u64,
         keys: config.server.idempotency_keys_max.into(),
         key_bytes: size_of::<KeyRecord>() as u64,
         pools,
-    })
+    }
 }
 
 /// What must not change under frames in flight beside their sizes: the models, their files, and where sources lie.

@@ -15,8 +15,9 @@ use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 use nix::sys::signal::{SigHandler, Signal};
 
 use crate::{
-    Command, Report, STAGES, StartOrder, gateway_access,
+    Command, Generation, Report, STAGES, StartOrder, gateway_access,
     stage_loop::{self, LoopContext, Stage},
+    stages::queue_before,
 };
 
 /// How a process ended. Its number is the exit status. A library that chokes on a frame may end a process with any
@@ -205,10 +206,12 @@ pub fn run_stage<S: Stage, E: std::fmt::Display>(about: &str, open: impl FnOnce(
     };
     process.hear_commands(|_| {});
     process.ready();
+    let parity = process.order.generations.first().map_or(0, Generation::parity);
     let context = LoopContext {
-        worker: process.worker(process.order.stage),
+        worker: process.worker(queue_before(process.order.stage, parity)),
         entry: process.entry(),
         stage: process.order.stage,
+        parity,
         config: process.order.config.stages[process.order.stage].clone(),
         attempts_max: process.order.config.attempts_max,
         quarantine: process.order.config.quarantine.clone(),

@@ -13,7 +13,7 @@ use bytemuck::Zeroable;
 use framepipe_frame::{Descriptor, ErrorCode, FrameError, Request};
 use framepipe_shm::{Counter, Lost, Outcome, POOL_COUNT_MAX, ProcessEntry, Shortage, Work, Worker, monotonic_ns};
 
-use crate::{GATEWAY, Pool, QuarantineConfig, STAGES, StageConfig};
+use crate::{GATEWAY, Pool, QuarantineConfig, STAGES, StageConfig, stages::queue_before};
 
 /// Longest time that a stage sleeps before it beats again.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
@@ -142,6 +142,8 @@ pub(crate) struct LoopContext<'s> {
     pub worker: Worker<'s>,
     pub entry: &'s ProcessEntry,
     pub stage: usize,
+    /// Of its generation.
+    pub parity: usize,
     pub config: StageConfig,
     pub attempts_max: u8,
     pub quarantine: QuarantineConfig,
@@ -149,6 +151,11 @@ pub(crate) struct LoopContext<'s> {
 }
 
 impl LoopContext<'_> {
+    /// The queue that its frames go on to.
+    fn next_queue(&self) -> usize {
+        queue_before(self.stage + 1, self.parity)
+    }
+
     fn is_stopping(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
@@ -320,7 +327,7 @@ fn publish<P>(context: &LoopContext<'_>, batch: &mut Vec<Item<'_, P>>) -> Result
     for item in batch.drain(..) {
         if publish_one(context, item.frame)? == GATEWAY { finished += 1 } else { onward += 1 }
     }
-    for (queue, count) in [(context.stage + 1, onward), (GATEWAY, finished)] {
+    for (queue, count) in [(context.next_queue(), onward), (GATEWAY, finished)] {
         if count > 0 {
             context.worker.notify(queue, count);
         }
@@ -331,7 +338,7 @@ fn publish<P>(context: &LoopContext<'_>, batch: &mut Vec<Item<'_, P>>) -> Result
 /// Publishes a frame to the next stage; one with an error goes straight to the gateway. Returns the queue.
 fn publish_one(context: &LoopContext<'_>, mut frame: Frame<'_>) -> Result<usize, Lost> {
     let row = &STAGES[context.stage];
-    let mut queue = context.stage + 1;
+    let mut queue = context.next_queue();
     let mut carry = row.carries();
     if let Some(error) = frame.error.take() {
         if error.code == ErrorCode::Internal {

@@ -1,6 +1,8 @@
 //! The stage table. Process counts, rings, pools, `status` and the configuration's keys derive from it: a stage is one
 //! row here and one binary.
 
+use std::ops::Range;
+
 use framepipe_shm::{Access, pool_bits};
 
 /// The slot pools, by their number in the segment. Each belongs to the one stage that writes it, and is waited for by
@@ -61,7 +63,7 @@ pub struct StageRow {
     pub processes: u32,
 }
 
-/// The stages, in the order in which a frame passes them. A stage's place is the number of its input queue.
+/// The stages, in the order in which a frame passes them.
 pub const STAGES: [StageRow; 5] = [
     StageRow {
         name: "ingest",
@@ -115,8 +117,13 @@ pub const STAGES: [StageRow; 5] = [
     },
 ];
 
-/// The queue behind the last stage, and the gateway's place in the process table.
+/// The queue behind the last stage, which all generations share; in place of a stage's number, the gateway.
 pub const GATEWAY: usize = STAGES.len();
+/// All queues: before each stage one for generations of even number and one for those of odd number, and the gateway's.
+pub const QUEUES: usize = GATEWAY + 1 + STAGES.len();
+/// What ONNX Runtime must find in its environment: else it stores an id of this machine in the user's cache folder, and sends
+/// what it does to its maker. By the time that a session can be told, it has begun.
+pub const NO_TELEMETRY: (&str, &str) = ("ORT_DISABLE_TELEMETRY", "1");
 /// The gateway's executable.
 pub const GATEWAY_BINARY: &str = "framepipe-gateway";
 
@@ -127,6 +134,17 @@ pub fn gateway_access() -> Access {
 
 fn bits(pools: &[Pool]) -> u32 {
     pool_bits(pools.iter().map(|pool| *pool as usize))
+}
+
+/// The queue before a stage, of the generations of this parity.
+pub fn queue_before(stage: usize, parity: usize) -> usize {
+    if stage == GATEWAY { GATEWAY } else { queues_of(parity).start + stage }
+}
+
+/// The queues before the stages, of the generations of this parity.
+pub fn queues_of(parity: usize) -> Range<usize> {
+    let first = parity * (GATEWAY + 1);
+    first..first + STAGES.len()
 }
 
 /// The place of the stage of this name.
@@ -161,6 +179,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn each_stage_has_a_queue_of_its_own_for_each_parity() {
+        let stages = (0..2).flat_map(|parity| (0..GATEWAY).map(move |stage| (stage, parity)));
+        let mut queues: Vec<usize> = stages.map(|(stage, parity)| queue_before(stage, parity)).collect();
+        queues.push(queue_before(GATEWAY, 1));
+        queues.sort_unstable();
+        assert_eq!(queues, (0..QUEUES).collect::<Vec<_>>());
+        assert!((0..2).all(|parity| !queues_of(parity).contains(&GATEWAY)));
     }
 
     #[test]

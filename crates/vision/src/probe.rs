@@ -9,6 +9,8 @@ mod jpeg;
 mod png;
 mod webp;
 
+use std::fmt;
+
 use framepipe_frame::{ErrorCode, FrameError};
 
 use crate::{DecodeScale, Limits};
@@ -35,6 +37,19 @@ pub enum Format {
     WebP,
     /// BMP.
     Bmp,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Jpeg(JpegColor::Grey) => "JPEG (grey)",
+            Self::Jpeg(JpegColor::Ycbcr) => "JPEG (colour)",
+            Self::Jpeg(JpegColor::Cmyk) => "JPEG (CMYK)",
+            Self::Png => "PNG",
+            Self::WebP => "WebP",
+            Self::Bmp => "BMP",
+        })
+    }
 }
 
 /// What an image's headers say.

@@ -4,7 +4,7 @@ mod onnx;
 
 use std::path::{Path, PathBuf};
 
-use framepipe_infer::{CpuModel, InferError, Options, Runtime};
+use framepipe_infer::{CpuModel, InferError, ModelFile, Options, Runtime};
 use framepipe_vision::{Input, InputSpec};
 
 pub use onnx::Size::{Fixed, Open};
@@ -120,9 +120,19 @@ impl File {
         self.0.path().join("model.onnx")
     }
 
+    pub fn open_by(
+        &self,
+        runtime: &Runtime,
+        input: &Input,
+        outputs: &[&str],
+        options: Options,
+    ) -> Result<CpuModel, InferError> {
+        CpuModel::open(runtime, ModelFile { path: &self.path(), sha256: "a5" }, input, outputs, options)
+    }
+
     pub fn open(&self, input: &Input, outputs: &[&str], batch_max: usize) -> Result<CpuModel, InferError> {
         let options = Options { threads: 1, batch_max };
-        CpuModel::open(&runtime(), &self.path(), input, outputs, options)
+        self.open_by(&runtime(), input, outputs, options)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt::{Debug, Display};
 use std::path::{Path, PathBuf};
 
+use crate::ModelRef;
+
 /// Why a model cannot be used. Each says all there is to say; none has a source, which would be said twice.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
@@ -53,6 +55,16 @@ pub enum ManifestError {
         /// Where it was looked for.
         models_dir: PathBuf,
         /// The names there are.
+        found: Vec<String>,
+    },
+    /// No such version of a model.
+    #[error("no version {model} in {models_dir}; there {}", listed(found))]
+    MissingVersion {
+        /// The model asked for.
+        model: ModelRef,
+        /// Where it was looked for.
+        models_dir: PathBuf,
+        /// Its versions.
         found: Vec<String>,
     },
     /// A manifest whose model file is not there.

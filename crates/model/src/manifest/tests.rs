@@ -220,6 +220,10 @@ fn add_version(dir: &Path, folder: &str, version: u32) -> PathBuf {
     model
 }
 
+fn find(models_dir: &Path, model: &str) -> Result<Manifest, ManifestError> {
+    Manifest::find(models_dir, &model.parse().unwrap())
+}
+
 #[test]
 fn the_highest_version_with_a_manifest_is_found() {
     let dir = tempfile::tempdir().unwrap();
@@ -228,23 +232,40 @@ fn the_highest_version_with_a_manifest_is_found() {
     }
     std::fs::create_dir_all(dir.path().join("finder/11")).unwrap();
     add_version(dir.path(), "latest", 12);
-    let manifest = Manifest::find(dir.path(), "finder").unwrap();
+    let manifest = find(dir.path(), "finder").unwrap();
     assert_eq!((manifest.version, manifest.dir), (10, dir.path().join("finder/10")));
     add_version(dir.path(), "20", 19);
-    let words = Manifest::find(dir.path(), "finder").unwrap_err().to_string();
+    let words = find(dir.path(), "finder").unwrap_err().to_string();
     assert!(words.contains("version = 19") && words.contains("number of its folder"), "{words}");
+}
+
+#[test]
+fn a_quantised_model_that_agrees_too_little_serves_only_where_it_is_forced_by_its_name() {
+    let quantized = |agreement: &str, forced: &str| {
+        let table = "[quantized]\nmeasure = \"AP50 of boxes\"\ninputs = 200\nfloat_layers = 3\nlayers = 70\n";
+        load(&format!("{DETECTOR}{table}agreement = {agreement}\n{forced}\n"))
+    };
+    assert_eq!(quantized("0.97", "").unwrap().quantized.unwrap().layers, 70);
+    for (agreement, forced) in [("0.9699", ""), ("nan", ""), ("0.5", "forced = \"another\"")] {
+        let words = quantized(agreement, forced).unwrap_err().to_string();
+        let advice = ["quantized.agreement = ", "0.97 is asked", "quantized.forced = \"finder\""];
+        assert!(advice.iter().all(|word| words.contains(word)), "{words}");
+    }
+    assert!(quantized("0.5", "forced = \"finder\"").is_ok());
 }
 
 #[test]
 fn a_missing_model_lists_those_there_are() {
     let dir = tempfile::tempdir().unwrap();
-    let words = Manifest::find(&dir.path().join("none"), "finder").unwrap_err().to_string();
+    let words = find(&dir.path().join("none"), "finder").unwrap_err().to_string();
     assert!(words.contains("there are none") && words.contains("run scripts/setup"), "{words}");
     add_version(dir.path(), "1", 1);
-    for name in ["nanodet", "", "..", "finder/1", "."] {
-        let words = Manifest::find(dir.path(), name).unwrap_err().to_string();
-        assert!(words.contains(&format!("no model {name:?}")) && words.contains("there are finder"), "{words}");
-    }
+    let words = find(dir.path(), "nanodet").unwrap_err().to_string();
+    assert!(words.contains("no model \"nanodet\"") && words.contains("there are finder"), "{words}");
+    add_version(dir.path(), "3", 3);
+    assert_eq!(find(dir.path(), "finder@1").unwrap().version, 1, "not the newest");
+    let words = find(dir.path(), "finder@2").unwrap_err().to_string();
+    assert!(words.contains("no version finder@2") && words.contains("there are 1, 3"), "{words}");
     assert!(matches!(Manifest::load(dir.path()), Err(ManifestError::Read { .. })));
 }
 

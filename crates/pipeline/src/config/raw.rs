@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
+use framepipe_model::ModelRef;
 use framepipe_vision::Limits;
 use serde::Deserialize;
 
@@ -34,9 +35,9 @@ pub(super) struct Raw {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawPipeline {
-    detector: String,
+    detector: ModelRef,
     #[serde(default)]
-    attributes: Vec<String>,
+    attributes: Vec<ModelRef>,
     #[serde(default = "defaults::crops_max")]
     crops_max: u32,
     #[serde(default = "defaults::crop_batch_max")]

@@ -9,7 +9,7 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 #[test]
 fn the_shortest_file_gets_every_default() {
     let config = parse(LEAST).expect("it is enough");
-    assert_eq!(config.detector, "finder");
+    assert_eq!(config.detector.to_string(), "finder");
     assert_eq!(config.models, Path::new("/etc/framepipe/../models"));
     assert_eq!(config.stages.len(), STAGES.len());
     assert_eq!(config.stages[stage_index("detect").expect("a stage")].processes, 2);

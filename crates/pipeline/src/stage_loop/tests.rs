@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use framepipe_shm::{Blame, Gate, Geometry, PoolGeometry, Segment};
 
 use super::*;
+use crate::QUEUES;
 
 const JOBS: u64 = 8;
 /// Owner ids: of the stage's process and of one that dies.
@@ -32,7 +33,7 @@ impl Bench {
         let geometry = Geometry {
             pipeline: 0,
             jobs: JOBS,
-            queues: GATEWAY as u64 + 1,
+            queues: QUEUES as u64,
             processes: 2,
             request_bytes: size_of::<Request>() as u64,
             descriptor_bytes: size_of::<Descriptor>() as u64,
@@ -85,6 +86,7 @@ fn a_suspect_is_taken_alone_when_its_turn_comes_however_many_follow() {
         worker,
         entry: &bench.0.processes()[0],
         stage: 0,
+        parity: 0,
         config: StageConfig {
             processes: 1,
             threads: 1,

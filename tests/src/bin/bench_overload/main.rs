@@ -2,7 +2,6 @@
 //! whose calls do not wait, and then by several whose calls do.
 
 mod load;
-mod memory;
 
 use std::{
     process::ExitCode,
@@ -14,13 +13,12 @@ use std::{
 };
 
 use framepipe_tests::{
-    Home, Server,
+    Home, Memory, Server,
     figures::{Arguments, Figures, finish, quantile},
     images::photo,
     repository,
 };
 use load::{Offer, Reader, SETTLE, Tally, closed_loop, within};
-use memory::Memory;
 
 /// Frames in flight: the budget of the run.
 const BUDGET: usize = 128;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use framepipe_tests::{Home, Status};
+use crate::{Home, Status};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -16,6 +16,7 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Of the pipeline whose folders are these.
     pub fn of(home: &Home) -> Self {
         Self { run: home.run(), shm: home.shm() }
     }
@@ -32,10 +33,16 @@ impl Memory {
 
     /// All processes' own memory (of what they share, each one's part), and the files in tmpfs: the segment, which is
     /// allocated as a whole, and unread results.
-    fn mib(&self) -> f64 {
+    pub fn mib(&self) -> f64 {
+        self.mib_of(&[]) + file_bytes(&self.shm) as f64 / f64::from(1 << 20)
+    }
+
+    /// The own memory of the launcher and of these stages' processes; of all, where none is named.
+    pub fn mib_of(&self, stages: &[&str]) -> f64 {
         let status = Status::ask(&self.run).expect("the launcher answers");
-        let pids = status.processes.iter().map(|one| one.pid).chain([status.pid]);
-        pids.map(own_kib).sum::<u64>() as f64 / 1024.0 + file_bytes(&self.shm) as f64 / f64::from(1 << 20)
+        let is_meant = |stage: &str| stages.is_empty() || stages.contains(&stage);
+        let pids = status.processes.iter().filter(|one| is_meant(&one.stage)).map(|one| one.pid).chain([status.pid]);
+        pids.map(own_kib).sum::<u64>() as f64 / 1024.0
     }
 }
 
