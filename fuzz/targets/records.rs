@@ -1,7 +1,7 @@
 //! What lies in slots and descriptors, written by another process: an error or records within the bytes.
 #![no_main]
 
-use framepipe_frame::{Descriptor, Request, attributes, detections, raw};
+use framepipe_frame::{Descriptor, Request, attributes, detections, masks, raw};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // Slots are aligned.
@@ -11,6 +11,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(found) = detections::read(slot) {
         assert!(size_of_val(found) <= slot.len());
     }
+    if let Ok(bytes) = detections::read_masks(slot) {
+        assert!(bytes.len() <= slot.len());
+    }
+    let runs: usize = masks::masks(slot).map_while(Result::ok).map(|(_, runs)| runs.len()).sum();
+    assert!(runs <= slot.len());
     let numbers: usize = attributes::entries(slot).map_while(Result::ok).map(|(_, numbers)| numbers.len()).sum();
     assert!(4 * numbers <= slot.len());
     if let Ok(outputs) = raw::read(slot) {

@@ -14,8 +14,9 @@ IR_VERSION = 8
 class GraphBuilder:
     """Collects nodes and constants; `save` writes a checked model."""
 
-    def __init__(self):
+    def __init__(self, opset: int = OPSET):
         """Start with an empty graph."""
+        self._opset = opset
         self._nodes = []
         self._constants = {}
         self._names = 0
@@ -26,7 +27,7 @@ class GraphBuilder:
 
     def constant(self, values: np.ndarray) -> str:
         """Return the name of a constant tensor with these values."""
-        values = np.ascontiguousarray(values)
+        values = np.require(values, requirements="C")
         key = (values.dtype.str, values.shape, values.tobytes())
         if key not in self._constants:
             self._constants[key] = numpy_helper.from_array(values, self._unique("constant"))
@@ -51,18 +52,21 @@ class GraphBuilder:
         self._nodes.append(helper.make_node("Identity", [name], [wanted], name=f"name_{wanted}"))
         return wanted
 
-    def save(self, path: Path, inputs: dict[str, list], outputs: dict[str, list]) -> None:
-        """Write the model; `inputs` and `outputs` map names to shapes (a string is a free size)."""
+    def save(self, path: Path, inputs: dict[str, list], outputs: dict[str, list], integers: tuple = ()) -> None:
+        """Write the model; `inputs` and `outputs` map names to shapes (a string is a free size).
+
+        All are float32 but those named in `integers`, which are int64.
+        """
         graph = helper.make_graph(
             self._nodes,
             path.stem,
-            [_float_tensor(name, shape) for name, shape in inputs.items()],
-            [_float_tensor(name, shape) for name, shape in outputs.items()],
+            [_tensor(name, shape) for name, shape in inputs.items()],
+            [_tensor(name, shape, is_integer=name in integers) for name, shape in outputs.items()],
             list(self._constants.values()),
         )
         model = helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
+            opset_imports=[helper.make_opsetid("", self._opset)],
             producer_name="framepipe scripts/models",
         )
         model.ir_version = IR_VERSION
@@ -71,8 +75,9 @@ class GraphBuilder:
         onnx.save(model, path)
 
 
-def _float_tensor(name: str, shape: list):
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+def _tensor(name: str, shape: list, *, is_integer: bool = False):
+    element = TensorProto.INT64 if is_integer else TensorProto.FLOAT
+    return helper.make_tensor_value_info(name, element, shape)
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:

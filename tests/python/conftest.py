@@ -1,5 +1,6 @@
 """A real server for the tests, and the images of tests/corrupt."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -16,15 +17,15 @@ READY_S = 120
 sys.path.insert(0, str(ROOT / "tests" / "corrupt"))
 
 
-@pytest.fixture(scope="module")
-def server():
-    """Run a street pipeline of the test's own: its address and its inbox."""
+@contextlib.contextmanager
+def running(detector: str, models: pathlib.Path):
+    """Run a pipeline of the test's own: its address and its inbox."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(dir="/dev/shm") as inbox:
-        config = pathlib.Path(folder, "street.toml")
+        config = pathlib.Path(folder, "pipeline.toml")
         config.write_text(
             f'name = "python-{os.getpid()}"\n'
-            '[pipeline]\ndetector = "nanodet416-4c-int8"\n'
-            f'[paths]\nmodels = "{ROOT}/models"\nonnxruntime = "{ROOT}/build/lib/libonnxruntime.so"\n'
+            f'[pipeline]\ndetector = "{detector}"\n'
+            f'[paths]\nmodels = "{models}"\nonnxruntime = "{ROOT}/build/lib/libonnxruntime.so"\n'
             f'run = "{folder}/run"\nstate = "{folder}/state"\n'
             f'[server]\ntcp = ""\ninbox = ["{inbox}"]\n'
         )
@@ -38,3 +39,10 @@ def server():
             launcher.send_signal(signal.SIGTERM)
             code = launcher.wait(READY_S)
         assert code == 0, "a drained pipeline ends well"
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Run a pipeline that finds people and vehicles."""
+    with running("nanodet416-4c-int8", ROOT / "models") as server:
+        yield server

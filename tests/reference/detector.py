@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from heads import HEADS, is_end_to_end
+from heads import HEADS, is_end_to_end, is_without_batch, paste, runs
 from images import frame_tensor
 from manifest import load_manifest
 from session import open_session
@@ -18,6 +18,15 @@ class Detection:
     label_index: int
     label: str
     score: float
+    mask: dict | None = None
+
+
+def drawn_mask(mask: np.ndarray, box: np.ndarray, cut: np.ndarray) -> dict:
+    """Return a mask's place in the photo and its run lengths; `cut` is the box within the photo."""
+    x0, y0 = np.floor(cut[:2]).astype(int).tolist()
+    x1, y1 = np.ceil(cut[2:]).astype(int).tolist()
+    counts = runs(paste(mask, box, (x0, y0, x1, y1)))
+    return {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0, "counts": counts}
 
 
 def iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -46,8 +55,8 @@ def best_classes(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return classes, np.where(np.isinf(best), -np.inf, np.minimum(best, np.float32(1)))
 
 
-def keep(boxes: np.ndarray, scores: np.ndarray, spec: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return boxes, classes and scores of what stays of a head's boxes, best first, detections_max or more.
+def keep(boxes: np.ndarray, scores: np.ndarray, spec: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return boxes, classes, scores and rows of what stays of a head's boxes, best first, detections_max or more.
 
     Boxes that are not finite in float32, or have no area, are none. Equal scores go by class, then by place.
     """
@@ -60,8 +69,8 @@ def keep(boxes: np.ndarray, scores: np.ndarray, spec: dict) -> tuple[np.ndarray,
     ((family, head),) = spec["head"].items()
     if not is_end_to_end(family, head):
         kept = suppress(boxes, classes, spec["iou_threshold"])
-        boxes, classes, best = boxes[kept], classes[kept], best[kept]
-    return boxes, classes, best
+        boxes, classes, best, order = boxes[kept], classes[kept], best[kept], order[kept]
+    return boxes, classes, best, order
 
 
 class Detector:
@@ -84,15 +93,25 @@ class Detector:
         tensor_spec, spec = self.manifest["spec"], self.spec
         tensor, placement = frame_tensor(frame, tensor_spec)
         names = [output.name for output in self.session.get_outputs()]
-        results = self.session.run(names, {tensor_spec["tensor"]: tensor})
-        outputs = {name: result[0] for name, result in zip(names, results, strict=True)}
+        has_batch = len(self.session.get_inputs()[0].shape) == 4
+        results = self.session.run(names, {tensor_spec["tensor"]: tensor if has_batch else tensor[0]})
         ((family, head),) = spec["head"].items()
+        outputs = dict(zip(names, results, strict=True))
+        if not is_without_batch(family, head, outputs):
+            outputs = {name: result[0] for name, result in outputs.items()}
         size = tensor_spec["width"], tensor_spec["height"]
         boxes, scores = HEADS[family](head, len(spec["labels"]), outputs, *size)
 
-        boxes, classes, scores = (part[: spec["detections_max"]] for part in keep(boxes, scores, spec))
+        boxes, classes, scores, rows = (part[: spec["detections_max"]] for part in keep(boxes, scores, spec))
         in_frame = placement.to_frame(boxes, frame)
+        uncut = placement.to_source(boxes)
         return [
-            Detection(tuple(map(float, box)), int(c), spec["labels"][c], float(score))
-            for box, c, score in zip(in_frame, classes, scores, strict=True)
+            Detection(
+                tuple(map(float, box)),
+                int(c),
+                spec["labels"][c],
+                float(score),
+                drawn_mask(outputs[head["masks"]][row, 0], outer, box) if "masks" in head else None,
+            )
+            for box, c, score, row, outer in zip(in_frame, classes, scores, rows, uncut, strict=True)
         ]

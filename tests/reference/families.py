@@ -3,8 +3,9 @@
     families.py --out FOLDER
 
 Writes FOLDER/cases.json, a list of {"name", "tensors": [{"name", "shape"}], "map": [scale_x, scale_y, pad_x, pad_y],
-"source": [width, height], "boxes": [[class, score, x0, y0, x1, y1]], "dropped"}, and for each case FOLDER/NAME with
-its manifest.toml and raw.f32, the numbers of all tensors. Boxes are in source pixels, cut at the source's edges.
+"source": [width, height], "boxes": [[class, score, x0, y0, x1, y1]], "masks": [counts], "dropped"}, and for each
+case FOLDER/NAME with its manifest.toml and raw.f32, the numbers of all tensors. Boxes are in source pixels, cut at the
+source's edges; masks are the run lengths of those that have one.
 
 The draws are seeded. One that has a close call (a score at the threshold, two scores or an overlap nearly equal to
 what they are compared with) is drawn again: float32 and float64 may fairly differ there.
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from detector import best_classes, iou, keep
+from detector import best_classes, drawn_mask, iou, keep
 from heads import HEADS, is_end_to_end, sigmoid, ssd_priors
 
 WIDTH, HEIGHT = 96, 64
@@ -219,6 +220,21 @@ def ssd_exported_pixels(draw: Draw, labels: int) -> dict:
     return {"boxes": boxes, "classes": draw.rng.integers(0, labels, 40), "scores": draw.shares(40)}
 
 
+def maskrcnn(draw: Draw, labels: int) -> dict:
+    """Return corners in pixels, classes from 1 on, and masks; rows of zeroes fill them up."""
+    count, found = 30, 0 if draw.kind == "empty" else 23
+    x, y, w, h = draw.boxes(count).T
+    tensors = {
+        "boxes": np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 1),
+        "labels": draw.rng.integers(0, labels + 2, count),
+        "scores": draw.shares(count),
+        "masks": draw.rng.random((count, 1, 14, 14)),
+    }
+    for tensor in tensors.values():
+        tensor[found:] = 0
+    return tensors
+
+
 def rtdetr_of(activation: str):
     """Return a draw of boxes, and of scores or logits."""
 
@@ -297,6 +313,19 @@ bins = 5
     "rtdetr-sigmoid": Family(RTDETR + 'activation = "sigmoid"', rtdetr_of("sigmoid")),
     "rtdetr-softmax": Family(RTDETR + 'activation = "softmax"', rtdetr_of("softmax")),
     "rtdetr-none": Family(RTDETR + 'activation = "none"', rtdetr_of("none")),
+    "maskrcnn": Family(
+        """[detector.head.maskrcnn]
+boxes = "boxes"
+classes = "labels"
+scores = "scores"
+masks = "masks"
+count_max = 30
+mask_side = 14
+mask_bytes_max = 1_000_000
+first_class = 1
+""",
+        maskrcnn,
+    ),
     "resnet-anchor": Family(
         f"""[detector.head.resnet_anchor]
 outputs = ["o8", "o16"]
@@ -360,17 +389,20 @@ def make_case(number: int, name: str, kind: str, folder: Path) -> dict:
             boxes = to_source(boxes)
             if has_close_call(boxes, scores, spec):
                 continue
-            boxes, classes, best = keep(boxes, scores, spec)
+            boxes, classes, best, rows = keep(boxes, scores, spec)
         break
     else:
         raise RuntimeError(f"{name}, {kind}: {DRAW_COUNT_MAX} draws had close calls")
     dropped = max(len(boxes) - spec["detections_max"], 0)
-    boxes = np.clip(boxes[: spec["detections_max"]], 0, [*SOURCE, *SOURCE])
-    found = [
-        [int(label), float(score), *map(float, box)]
-        for label, score, box in zip(classes, best, boxes, strict=False)
-        if box[0] < box[2] and box[1] < box[3]
-    ]
+    uncut = boxes[: spec["detections_max"]]
+    boxes = np.clip(uncut, 0, [*SOURCE, *SOURCE])
+    found, masks = [], []
+    for label, score, row, outer, box in zip(classes, best, rows, uncut, boxes, strict=False):
+        if box[0] < box[2] and box[1] < box[3]:
+            found.append([int(label), float(score), *map(float, box)])
+            if "masks" in options:
+                with np.errstate(all="ignore"):
+                    masks.append(drawn_mask(tensors[options["masks"]][row, 0], outer, box)["counts"])
     target = folder / f"{name}-{kind}"
     target.mkdir(parents=True)
     (target / "manifest.toml").write_text(text)
@@ -382,6 +414,7 @@ def make_case(number: int, name: str, kind: str, folder: Path) -> dict:
         "map": MAP,
         "source": SOURCE,
         "boxes": found,
+        "masks": masks,
         "dropped": dropped,
     }
 

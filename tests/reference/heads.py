@@ -171,18 +171,61 @@ def ssd(head: dict, labels: int, outputs: dict, width: int, height: int):
     if "count" in options:
         number = float(outputs[options["count"]])
         count = 0 if np.isnan(number) else int(np.clip(round(number), 0, count))
-    classes, given = outputs[options["classes"]], outputs[options["scores"]]
-    scores = np.full((len(boxes), labels), np.nan)
-    for index in range(count):
-        label = np.rint(classes[index]) - options["first_class"]
+    classes, given = outputs[options["classes"]][:count], outputs[options["scores"]][:count]
+    return boxes[:count], _labelled(classes, given, options["first_class"], labels)
+
+
+def _labelled(numbers: np.ndarray, scores: np.ndarray, first_class: int, labels: int) -> np.ndarray:
+    """Return scores by label of rows with a class number and a score each."""
+    table = np.full((len(numbers), labels), np.nan)
+    for row, (number, score) in enumerate(zip(numbers, scores, strict=True)):
+        label = np.rint(number) - first_class
         if 0 <= label < labels:
-            scores[index, int(label)] = given[index]
-    return boxes, scores
+            table[row, int(label)] = score
+    return table
+
+
+def maskrcnn(head: dict, labels: int, outputs: dict, width: int, height: int):
+    """Mask R-CNN: boxes in pixels, classes and scores, of a graph that has done the rest; `paste` draws its masks."""
+    scores = _labelled(outputs[head["classes"]], outputs[head["scores"]], head["first_class"], labels)
+    return outputs[head["boxes"]].astype(np.float64), scores
+
+
+def paste(mask: np.ndarray, box: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
+    """Return which pixels of `window` (x0, y0, x1, y1) are the object's, whose mask is drawn for `box`.
+
+    Bilinear between the centres of the mask's cells, zeroes around it, 0.5 at least (detectron2's paste).
+    """
+    padded = np.pad(mask.astype(np.float64), 1)
+
+    def places(first: int, end: int, edges: tuple, side: int) -> tuple:
+        place = np.clip((np.arange(first, end) + 0.5 - edges[0]) / (edges[1] - edges[0]) * side + 0.5, 0, side + 1)
+        lower = np.minimum(place.astype(int), side)
+        return lower, place - lower
+
+    column, across = places(window[0], window[2], (box[0], box[2]), mask.shape[1])
+    row, down = places(window[1], window[3], (box[1], box[3]), mask.shape[0])
+    columns = padded[:, column] + (padded[:, column + 1] - padded[:, column]) * across
+    return columns[row] + (columns[row + 1] - columns[row]) * down[:, None] >= 0.5
+
+
+def runs(pixels: np.ndarray) -> list[int]:
+    """Return COCO's uncompressed run lengths, column by column."""
+    flat = pixels.T.reshape(-1)
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    lengths = np.diff(np.concatenate([[0], ends, [len(flat)]]))
+    return ([0] if flat[0] else []) + lengths.tolist()
 
 
 def is_end_to_end(family: str, head: dict) -> bool:
     """Say whether the graph puts out each object once, so that there is no NMS."""
-    return family == "rtdetr" or (family == "ssd" and "exported" in head)
+    return family in ("rtdetr", "maskrcnn") or (family == "ssd" and "exported" in head)
+
+
+def is_without_batch(family: str, head: dict, outputs: dict) -> bool:
+    """Say whether the graph's outputs are those of one image, with no dimension for a batch."""
+    boxes = head["boxes"] if family == "maskrcnn" else head.get("exported", {}).get("boxes")
+    return boxes in outputs and outputs[boxes].ndim == 2
 
 
 HEADS = {
@@ -192,5 +235,6 @@ HEADS = {
     "yolov8": yolov8,
     "ssd": ssd,
     "rtdetr": rtdetr,
+    "maskrcnn": maskrcnn,
     "resnet_anchor": resnet_anchor,
 }

@@ -46,12 +46,14 @@ class Placement:
     scale: tuple[float, float]
     offset: tuple[int, int]
 
+    def to_source(self, boxes: np.ndarray) -> np.ndarray:
+        """Map boxes from tensor pixels to frame pixels."""
+        return (boxes - np.tile(self.offset, 2)) / np.tile(self.scale, 2)
+
     def to_frame(self, boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
         """Map boxes from tensor pixels to frame pixels, cut off at the frame's edges."""
-        offset = np.tile(self.offset, 2)
         rows, columns = frame.shape[:2]
-        mapped = (boxes - offset) / np.tile(self.scale, 2)
-        return np.clip(mapped, 0, [columns, rows, columns, rows])
+        return np.clip(self.to_source(boxes), 0, [columns, rows, columns, rows])
 
 
 def normalised(pixels: np.ndarray, spec: dict) -> np.ndarray:

@@ -7,6 +7,7 @@ value as reference.py writes it, "classes" (label and score) or "points" ([x, y,
 """
 
 import argparse
+import hashlib
 import json
 import tomllib
 from pathlib import Path
@@ -17,6 +18,8 @@ from attributes import attribute_value
 WIDTH, HEIGHT = 48, 64
 RECT = 10.0, 20.0, 110.0, 220.0
 CHARSET = ["a", "b", "é", "字", " ", "7"]
+CHARSET_TEXT = "".join(f"{character}\n" for character in CHARSET)
+SUM = hashlib.sha256(CHARSET_TEXT.encode()).hexdigest()
 STEPS = 9
 DRAW_COUNT = 40
 
@@ -69,8 +72,16 @@ KINDS = {
     "points": ('keypoints = { names = ["a", "b", "c"], normalized = true, activation = "sigmoid" }', 9, False),
     "points-in-pixels": ('keypoints = { names = ["a", "b"], normalized = false }', 4, False),
     "points-done": ('keypoints = { names = ["a", "b"], normalized = false, activation = "none" }', 6, True),
-    "text": ('ctc_text = { activation = "softmax", charset = "charset.txt", blank = 0 }', STEPS * 7, False),
-    "text-done": ('ctc_text = { activation = "none", charset = "charset.txt", blank = 6 }', STEPS * 7, True),
+    "text": (
+        f'ctc_text = {{ activation = "softmax", charset = "charset.txt", charset_sha256 = "{SUM}", blank = 0 }}',
+        STEPS * 7,
+        False,
+    ),
+    "text-done": (
+        f'ctc_text = {{ activation = "none", charset = "charset.txt", charset_sha256 = "{SUM}", blank = 6 }}',
+        STEPS * 7,
+        True,
+    ),
 }
 
 
@@ -101,7 +112,7 @@ def main() -> None:
             value = attribute_value(tomllib.loads(kind), numbers, RECT, (WIDTH, HEIGHT), CHARSET)
             cases.append({"output": name, "numbers": numbers.tolist(), "value": value})
     (folder / "manifest.toml").write_text(text)
-    (folder / "charset.txt").write_text("".join(f"{character}\n" for character in CHARSET))
+    (folder / "charset.txt").write_text(CHARSET_TEXT)
     (folder / "cases.json").write_text(json.dumps(cases))
 
 

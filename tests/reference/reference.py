@@ -7,7 +7,8 @@ The meaning of a manifest, written a second time in plain numpy, to compare the 
 
 Format: {"detector": name, "photos": [{"file", "width", "height", "detections": [{"box": [x1, y1, x2,
 y2], "class", "label", "score", "attributes": [{"model", "name", "label" and "score" | "number" |
-"vector"}]}]}]}. Boxes are in pixels of the upright photo.
+"vector"}], "mask": {"x", "y", "width", "height", "counts"}}]}]}. Boxes are in pixels of the upright photo; only
+detectors that draw masks have them.
 """
 
 import argparse
@@ -35,6 +36,7 @@ def describe_photo(path: Path, detector: Detector, models: list[AttributeModel])
                 for attribute in model.describe(frame, detection)
             ],
         }
+        | ({"mask": detection.mask} if detection.mask else {})
         for detection in detector.detect(frame)
     ]
     return {

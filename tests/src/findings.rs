@@ -47,6 +47,24 @@ pub struct Found {
     pub score: f64,
     /// What the attribute models said of it.
     pub attributes: Vec<Said>,
+    /// Its pixels, of a detector that draws them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Mask>,
+}
+
+/// Which pixels are an object's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mask {
+    /// First column.
+    pub x: u32,
+    /// First row.
+    pub y: u32,
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Run lengths.
+    pub counts: Vec<u32>,
 }
 
 /// What an attribute model said: a label, a number or a vector.
@@ -74,6 +92,18 @@ impl Findings {
     /// Runs tests/reference/reference.py over photos of the repository.
     pub fn of_reference(models: &Path, detector: &str, arguments: &[&str], photos: &[String], out: &Path) -> Self {
         let folder = repository().join("photos");
+        Self::of_reference_in(&folder, models, detector, arguments, photos, out)
+    }
+
+    /// The same, over photos of a folder.
+    pub fn of_reference_in(
+        folder: &Path,
+        models: &Path,
+        detector: &str,
+        arguments: &[&str],
+        photos: &[String],
+        out: &Path,
+    ) -> Self {
         run_python("reference.py", |command| {
             command.arg("--models").arg(models).args(["--detector", detector]).arg("--out").arg(out).args(arguments);
             command.args(photos.iter().map(|photo| folder.join(photo)));
@@ -105,6 +135,13 @@ impl Photo {
                 label: one.label,
                 score: one.score.into(),
                 attributes: one.attributes.into_iter().map(Said::of_attribute).collect(),
+                mask: one.mask.map(|mask| Mask {
+                    x: mask.x,
+                    y: mask.y,
+                    width: mask.width,
+                    height: mask.height,
+                    counts: mask.counts,
+                }),
             }
         });
         Self {
@@ -145,6 +182,19 @@ pub fn run_python_of(environment: &str, program: &str, arguments: impl FnOnce(&m
     let output = command.output().expect("Python can be run");
     assert!(output.status.success(), "{program} ended with {}", output.status);
     String::from_utf8(output.stdout).expect("Python prints UTF-8")
+}
+
+/// Pixels that are an object's by one mask's runs and not by the other's; all, where they are of different sizes.
+pub fn differing_pixels(one: &[u32], other: &[u32]) -> u32 {
+    let pixels = |runs: &[u32]| -> Vec<bool> {
+        let runs = runs.iter().enumerate();
+        runs.flat_map(|(index, run)| std::iter::repeat_n(index % 2 == 1, *run as usize)).collect()
+    };
+    let (one, other) = (pixels(one), pixels(other));
+    if one.len() != other.len() {
+        return one.len().max(other.len()) as u32;
+    }
+    one.iter().zip(&other).filter(|(one, other)| one != other).count() as u32
 }
 
 /// Intersection over union of two boxes.

@@ -1,16 +1,23 @@
 //! Every detector family against tests/reference/families.py, which writes the same meaning a second time in numpy: from
 //! the same raw outputs come the same boxes, one by one, in the same order.
 
-use framepipe_frame::{TensorMap, detections::Detection, raw::Output};
+use framepipe_frame::{
+    TensorMap,
+    detections::Detection,
+    masks::{Masks, masks},
+    raw::Output,
+};
 use framepipe_model::{Detector, Manifest};
-use framepipe_tests::findings::{iou, run_python};
-use framepipe_vision::{clamp_to, nms};
+use framepipe_tests::findings::{differing_pixels, iou, run_python};
 use serde::Deserialize;
 
 /// Least overlap of a box with the reference's.
 const IOU_MIN: f64 = 0.999;
 /// Largest difference of a score from the reference's.
 const SCORE_DIFFERENCE_MAX: f64 = 1e-5;
+
+/// Largest share of masks' pixels that are others than the reference's.
+const PIXEL_SHARE_MAX: f64 = 1e-4;
 
 /// One case of `cases.json`.
 #[derive(Deserialize)]
@@ -20,6 +27,7 @@ struct Case {
     map: [f32; 4],
     source: [u32; 2],
     boxes: Vec<(u32, f64, f64, f64, f64, f64)>,
+    masks: Vec<Vec<u32>>,
     dropped: usize,
 }
 
@@ -29,11 +37,18 @@ struct Tensor {
     shape: Vec<usize>,
 }
 
-/// What the postprocess stage makes of the case's raw outputs, and how many boxes its limit cuts off.
-fn decode(case: &Case, folder: &std::path::Path) -> (Vec<Detection>, usize) {
+/// What the postprocess stage makes of the case's raw outputs.
+struct Decoded {
+    found: Vec<Detection>,
+    /// Boxes that the limit cuts off.
+    dropped: usize,
+    /// Run lengths.
+    masks: Vec<Vec<u32>>,
+}
+
+fn decode(case: &Case, folder: &std::path::Path) -> Decoded {
     let manifest = Manifest::load(folder).expect("the manifest is good");
     let detector = Detector::new(&manifest).expect("so is its head");
-    let spec = manifest.detector().expect("it is a detector's");
     let bytes = std::fs::read(folder.join("raw.f32")).expect("the reference wrote it");
     let numbers: Vec<f32> = bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
     let mut rest = &numbers[..];
@@ -47,14 +62,14 @@ fn decode(case: &Case, folder: &std::path::Path) -> (Vec<Detection>, usize) {
     let outputs: Vec<Output<'_>> = detector.outputs().iter().map(|name| tensors[name].clone()).collect();
 
     let [scale_x, scale_y, pad_x, pad_y] = case.map;
+    let map = TensorMap { scale_x, scale_y, pad_x, pad_y };
     let mut found = Vec::new();
-    detector.decode(&outputs, &TensorMap { scale_x, scale_y, pad_x, pad_y }, &mut found).expect(&case.name);
-    let dropped = nms(&mut found, spec.iou_threshold, spec.candidates_max, spec.detections_max);
-    for detection in &mut found {
-        clamp_to(detection, case.source[0], case.source[1]);
-    }
-    found.retain(|one| one.x1 > one.x0 && one.y1 > one.y0);
-    (found, dropped)
+    let dropped = detector.find(&outputs, &map, case.source.into(), &mut found).expect(&case.name);
+    let mut drawn = Masks::new(detector.mask_bytes_max());
+    detector.draw(&outputs, &map, &found, &mut drawn).expect(&case.name);
+    let masks: Vec<_> = masks(drawn.bytes()).collect::<Result<_, _>>().expect(&case.name);
+    assert!(masks.iter().enumerate().all(|(index, (mask, _))| mask.detection as usize == index), "{}", case.name);
+    Decoded { found, dropped, masks: masks.into_iter().map(|(_, runs)| runs).collect() }
 }
 
 #[test]
@@ -66,7 +81,7 @@ fn each_family_finds_the_boxes_of_the_reference() {
     let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(home.path().join("cases.json")).unwrap()).unwrap();
     let (mut boxes, mut least, mut most) = (0, 1.0f64, 0.0f64);
     for case in &cases {
-        let (found, dropped) = decode(case, &home.path().join(&case.name));
+        let Decoded { found, dropped, masks } = decode(case, &home.path().join(&case.name));
         assert_eq!((found.len(), dropped), (case.boxes.len(), case.dropped), "{}: boxes, and those cut off", case.name);
         for (index, (one, other)) in found.iter().zip(&case.boxes).enumerate() {
             let (class, score, x0, y0, x1, y1) = *other;
@@ -76,6 +91,10 @@ fn each_family_finds_the_boxes_of_the_reference() {
             assert!(is_same, "{}: box {index} is {one:?}, the reference's {other:?}", case.name);
             (boxes, least, most) = (boxes + 1, least.min(overlap), most.max(difference));
         }
+        let pixels = masks.iter().flatten().sum::<u32>();
+        let differing: u32 = masks.iter().zip(&case.masks).map(|(one, other)| differing_pixels(one, other)).sum();
+        assert_eq!(masks.len(), case.masks.len(), "{}: masks", case.name);
+        assert!(f64::from(differing) <= f64::from(pixels) * PIXEL_SHARE_MAX, "{}: {differing} of {pixels}", case.name);
         let is_empty = case.name.ends_with("-empty");
         assert_eq!(found.is_empty(), is_empty, "{}: a case that says nothing", case.name);
     }

@@ -77,7 +77,8 @@ mod tests {
     }
 
     fn detections(classes: &[u32]) -> Vec<Detection> {
-        let detection = |class: &u32| Detection { class: *class, score: 0.5, x0: 0.0, y0: 0.0, x1: 1.0, y1: 1.0 };
+        let detection =
+            |class: &u32| Detection { class: *class, score: 0.5, x0: 0.0, y0: 0.0, x1: 1.0, y1: 1.0, row: 0 };
         classes.iter().map(detection).collect()
     }
 

@@ -93,19 +93,21 @@ impl Loaded {
         runtime: &Runtime,
         manifest: &Manifest,
         outputs: &[&str],
+        rows_max: Option<&[Vec<usize>]>,
         threads: u32,
         batch: usize,
     ) -> anyhow::Result<Self> {
         let input = &manifest.input;
         ensure!(input.plan.dtype() == DataType::F32, "{}: this benchmark feeds models of f32", manifest.name);
         let options = Options { threads: threads as usize, batch_max: batch };
-        let mut model = CpuModel::open(
+        let model = CpuModel::open(
             runtime,
             ModelFile { path: &manifest.model_path(), sha256: &manifest.sha256 },
             input,
             outputs,
             options,
         )?;
+        let mut model = model.filled_up(rows_max);
         ensure!(model.batch_max() == batch, "{}: it is fixed to a batch of {}", manifest.name, model.batch_max());
         model.warm_up(&[])?;
         Ok(Self { model, batch, tensor: tensor(batch * input.plan.tensor_bytes() / DataType::F32.bytes()) })
@@ -123,11 +125,11 @@ pub fn serve(work: &Work) -> anyhow::Result<()> {
     let runtime = Runtime::load(&config.onnxruntime)?;
     let manifest = Manifest::find(&config.models, &work.model)?;
     let head = Detector::new(&manifest)?;
-    let mut detector = Loaded::open(&runtime, &manifest, &head.outputs(), work.threads, 1)?;
+    let mut detector = Loaded::open(&runtime, &manifest, &head.outputs(), head.rows_max(), work.threads, 1)?;
     let open = |name: &ModelRef| {
         let manifest = Manifest::find(&config.models, name)?;
         let head = AttributeHead::new(&manifest)?;
-        Loaded::open(&runtime, &manifest, &head.outputs(), work.threads, work.crop_batch as usize)
+        Loaded::open(&runtime, &manifest, &head.outputs(), None, work.threads, work.crop_batch as usize)
     };
     let mut attributes = work.attributes.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
 

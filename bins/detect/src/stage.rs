@@ -29,13 +29,14 @@ impl Detect {
         let runtime = Runtime::load(&config.onnxruntime)?.caching_graphs_in(config.graphs());
         let options = Options { threads: stage.threads as usize, batch_max: stage.batch_max as usize };
         let file = manifest.model_path();
-        let mut model = CpuModel::open(
+        let model = CpuModel::open(
             &runtime,
             ModelFile { path: &file, sha256: &manifest.sha256 },
             &manifest.input,
             &head.outputs(),
             options,
         )?;
+        let mut model = model.filled_up(head.rows_max());
         model.warm_up(&[])?;
         ensure!(
             model.output_shapes() == head.raw_shapes(),

@@ -8,7 +8,7 @@ use std::{
 use framepipe_frame::{
     Descriptor, ErrorCode, FrameError, Request,
     attributes::{self, Kind, NOTHING},
-    detections,
+    detections, masks,
 };
 use framepipe_model::{AttributeHead, Detector, Manifest, OutputSpec};
 use framepipe_pipeline::{Config, GATEWAY, Generation, Plan, Pool, STAGES, queue_before};
@@ -60,6 +60,7 @@ impl Encoders {
 /// What results are made with: the names that the models' manifests give.
 struct Encoder {
     labels: Vec<String>,
+    has_masks: bool,
     models: Vec<Model>,
 }
 
@@ -72,13 +73,14 @@ struct Model {
 impl Encoder {
     /// The encoder of a pipeline's models.
     fn new(plan: &Plan) -> anyhow::Result<Self> {
-        Detector::new(&plan.detector)?;
+        let head = Detector::new(&plan.detector)?;
         let model = |manifest: &Manifest| {
             let outputs = manifest.attributes()?.outputs.clone();
             anyhow::Ok(Model { name: manifest.name.clone(), outputs, head: AttributeHead::new(manifest)? })
         };
         Ok(Self {
             labels: plan.detector.detector()?.labels.clone(),
+            has_masks: head.mask_bytes_max() > 0,
             models: plan.attributes.iter().map(model).collect::<anyhow::Result<_>>()?,
         })
     }
@@ -105,8 +107,17 @@ impl Encoder {
 
     fn detections(&self, work: &Work<'_>, descriptor: &Descriptor) -> Result<v1::Detections, FrameError> {
         let missing = || FrameError::new(ErrorCode::Internal, "the frame has no detections slot");
-        let found = detections::read(work.input(Pool::Detections as usize).ok_or_else(missing)?)?;
-        let mut detections: Vec<v1::Detection> = found.iter().map(|one| self.detection(one)).collect();
+        let slot = work.input(Pool::Detections as usize).ok_or_else(missing)?;
+        let mut detections: Vec<v1::Detection> =
+            detections::read(slot)?.iter().map(|one| self.detection(one)).collect();
+        for mask in masks::masks(detections::read_masks(slot)?) {
+            let (mask, counts) = mask?;
+            let broken = || FrameError::new(ErrorCode::Internal, format!("a mask of nothing: {mask:?}"));
+            let masks::Mask { x, y, width, height, .. } = mask;
+            detections.get_mut(mask.detection as usize).ok_or_else(broken)?.mask =
+                Some(v1::Mask { x, y, width, height, counts });
+        }
+        let masks_dropped = if self.has_masks { detections.iter().filter(|one| one.mask.is_none()).count() } else { 0 };
         for entry in attributes::entries(work.input(Pool::Attributes as usize).unwrap_or(&[])) {
             let (entry, numbers) = entry?;
             let broken = || FrameError::new(ErrorCode::Internal, format!("an attribute of nothing: {entry:?}"));
@@ -119,6 +130,7 @@ impl Encoder {
             image_height: descriptor.source_height,
             detections_dropped: descriptor.detections_dropped,
             crops_dropped: descriptor.crops_dropped,
+            masks_dropped: masks_dropped as u32,
         })
     }
 
@@ -129,6 +141,7 @@ impl Encoder {
             score: one.score,
             r#box: Some(v1::Box { x0: one.x0, y0: one.y0, x1: one.x1, y1: one.y1 }),
             attributes: Vec::new(),
+            mask: None,
         }
     }
 

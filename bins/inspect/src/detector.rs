@@ -49,13 +49,14 @@ pub fn find(config: &Config, manifest: &Manifest, seen: &Seen, size: (u32, u32))
     let stage = &config.stages[stage_index("detect").expect("the stage table has this stage")];
     let options = Options { threads: stage.threads as usize, batch_max: 1 };
     let input = &manifest.input;
-    let mut model = CpuModel::open(
+    let model = CpuModel::open(
         &runtime,
         ModelFile { path: &manifest.model_path(), sha256: &manifest.sha256 },
         input,
         &head.outputs(),
         options,
     )?;
+    let mut model = model.filled_up(head.rows_max());
     let outputs = model.run(1, Samples::of(input.plan.dtype(), seen.inspection.one_pass.tensor.bytes()))?;
     let tensor = |output| {
         let (shape, numbers) = outputs.sample(output, 0);

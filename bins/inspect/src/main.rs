@@ -139,7 +139,7 @@ fn drawn(frame: &Frame, rows: &[DetectionRow]) -> image::RgbImage {
 }
 
 fn of_corners([x0, y0, x1, y1]: [f32; 4]) -> Detection {
-    Detection { class: 0, score: 1.0, x0, y0, x1, y1 }
+    Detection { class: 0, score: 1.0, x0, y0, x1, y1, row: 0 }
 }
 
 fn corners(text: &str) -> anyhow::Result<[f32; 4]> {

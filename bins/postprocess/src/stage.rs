@@ -1,9 +1,10 @@
-//! A detector's raw outputs become the boxes worth keeping, in source pixels, highest score first.
+//! A detector's raw outputs become the boxes worth keeping, in source pixels, highest score first, and their masks.
 
 use anyhow::Result;
 use framepipe_frame::{
     ErrorCode, FrameError,
     detections::{self, Detection},
+    masks::Masks,
     raw,
 };
 use framepipe_model::{Detector, ModelRef};
@@ -15,6 +16,7 @@ pub struct Postprocess {
     head: Detector,
     detections_max: usize,
     found: Vec<Detection>,
+    masks: Masks,
 }
 
 impl Postprocess {
@@ -22,9 +24,11 @@ impl Postprocess {
     pub fn open(process: &Process) -> Result<Self> {
         let manifest = Plan::of(&process.order.config)?.detector;
         let spec = manifest.detector()?;
+        let head = Detector::new(&manifest)?;
         Ok(Self {
             model: manifest.reference(),
-            head: Detector::new(&manifest)?,
+            masks: Masks::new(head.mask_bytes_max()),
+            head,
             detections_max: spec.detections_max,
             found: Vec::with_capacity(spec.candidates_max),
         })
@@ -33,11 +37,13 @@ impl Postprocess {
     fn postprocess(&mut self, frame: &mut Frame<'_>) -> Result<(), FrameError> {
         let outputs = raw::read(frame.input(Pool::Raw)?)?;
         self.check_numbers(&outputs)?;
-        let Self { head, found, .. } = self;
+        let Self { head, found, masks, .. } = self;
         let size = (frame.descriptor.source_width, frame.descriptor.source_height);
-        let dropped = head.find(&outputs, &frame.descriptor.tensor_map, size, found)?;
+        let map = &frame.descriptor.tensor_map;
+        let dropped = head.find(&outputs, map, size, found)?;
+        head.draw(&outputs, map, found, masks)?;
         frame.descriptor.detections_dropped = dropped as u32;
-        frame.write_output(Pool::Detections, |slot| Ok((detections::write(slot, found)?, ())))
+        frame.write_output(Pool::Detections, |slot| Ok((detections::write(slot, found, masks.bytes())?, ())))
     }
 }
 
@@ -63,7 +69,8 @@ impl Stage for Postprocess {
     type Plan = ();
 
     fn plan(&mut self, _: &mut Frame<'_>) -> Result<(Needs, ()), FrameError> {
-        Ok((Needs::NONE.and(Pool::Detections, detections::slot_bytes(self.detections_max)), ()))
+        let bytes = detections::slot_bytes(self.detections_max, self.head.mask_bytes_max());
+        Ok((Needs::NONE.and(Pool::Detections, bytes), ()))
     }
 
     fn process(&mut self, batch: &mut [Item<'_, ()>]) {

@@ -27,7 +27,7 @@ from .errors import (
     Unavailable,
 )
 from .reader import Results
-from .records import Attribute, Classification, Detection, FrameError, FrameResult, Keypoint, StageTime
+from .records import Attribute, Classification, Detection, FrameError, FrameResult, Keypoint, Mask, StageTime
 
 __all__ = [
     "Attribute",
@@ -41,6 +41,7 @@ __all__ = [
     "InboxError",
     "InvalidRequest",
     "Keypoint",
+    "Mask",
     "NotFound",
     "Overloaded",
     "PermissionDenied",

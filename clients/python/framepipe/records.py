@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ._generated import framepipe_pb2 as pb
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Box = tuple[float, float, float, float]
 """(x0, y0, x1, y1) in pixels of the source image: top left and bottom right corner."""
@@ -43,11 +47,38 @@ class Attribute:
 
 
 @dataclass(frozen=True)
+class Mask:
+    """Which pixels are an object's, in the part of the image that its box touches: `width` x `height` from (x, y).
+
+    `counts` is COCO's uncompressed RLE of size [height, width]: lengths of runs of pixels, column by column, beginning
+    with such as are not the object's.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    counts: tuple[int, ...]
+
+    def to_numpy(self) -> np.ndarray:
+        """The part as an array of bool, height x width. Needs numpy.
+
+        In an array of the image's size it is `whole[m.y : m.y + m.height, m.x : m.x + m.width]`.
+        """
+        import numpy as np
+
+        values = np.arange(len(self.counts)) % 2 == 1
+        return np.repeat(values, self.counts).reshape(self.width, self.height).T
+
+
+@dataclass(frozen=True)
 class Detection:
     """One object. `attributes` goes by the attribute's name: `detection.attributes["age"].value`.
 
     Where several models give an attribute of the same name, the first in the server's order has the plain name
     and each further one is under "name@model", so that no model added later changes what a name means.
+
+    `mask` is None where the detector draws none, or where the server's limit on masks' bytes left it out.
     """
 
     label: str
@@ -55,6 +86,7 @@ class Detection:
     score: float
     box: Box
     attributes: dict[str, Attribute]
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +115,7 @@ class FrameResult:
 
     `sequence` is the result's place in the stream, `frame` the number that push answered, `batch_index` the
     place in that push. `image_size` is (width, height), the frame of all boxes. `detections_dropped` counts the
-    objects and `crops_dropped` the objects' attributes that the server's limits cut off.
+    objects, `crops_dropped` the objects' attributes and `masks_dropped` the masks that the server's limits cut off.
 
     `gap` is set in a report of results that the server dropped unread for their age: the first and the last sequence
     that are missing. Such a report is no frame's result: it has neither a name nor detections nor an error.
@@ -99,6 +131,7 @@ class FrameResult:
     times: tuple[StageTime, ...]
     detections_dropped: int = 0
     crops_dropped: int = 0
+    masks_dropped: int = 0
     gap: tuple[int, int] | None = None
 
 
@@ -118,6 +151,7 @@ def frame_result(message: pb.FrameResult) -> FrameResult:
         times=tuple(StageTime(t.stage, t.queued_us, t.busy_us) for t in message.times),
         detections_dropped=found.detections_dropped if found else 0,
         crops_dropped=found.crops_dropped if found else 0,
+        masks_dropped=found.masks_dropped if found else 0,
         gap=(message.gap.first_sequence, message.gap.last_sequence) if outcome == "gap" else None,
     )
 
@@ -134,7 +168,12 @@ def _detection(message: pb.Detection) -> Detection:
         score=message.score,
         box=(box.x0, box.y0, box.x1, box.y1),
         attributes=attributes,
+        mask=_mask(message.mask) if message.HasField("mask") else None,
     )
+
+
+def _mask(message: pb.Mask) -> Mask:
+    return Mask(message.x, message.y, message.width, message.height, tuple(message.counts))
 
 
 def _attribute(message: pb.Attribute) -> Attribute:

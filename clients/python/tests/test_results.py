@@ -315,8 +315,10 @@ def test_a_result_carries_everything_that_the_server_says(client, server):
     client.push([b"x", b"y"])
     server.journal[0].times.add(stage="detect", queued_us=5, busy_us=7)
     server.journal[0].detections.detections_dropped = 2
+    server.journal[0].detections.masks_dropped = 1
     face = server.journal[0].detections.detections.add(class_index=3, label="face", score=0.5)
     face.box.x0, face.box.y0, face.box.x1, face.box.y1 = 1, 2, 3, 4
+    face.mask.CopyFrom(pb.Mask(x=1, y=2, width=2, height=3, counts=[1, 5]))
     face.attributes.add(name="age", model="small", number=31.5)
     face.attributes.add(name="age", model="large", number=33.0)
     face.attributes.add(
@@ -331,7 +333,7 @@ def test_a_result_carries_everything_that_the_server_says(client, server):
     server.journal[1].error.code, server.journal[1].error.message = pb.ERROR_CODE_SOURCE_GONE, "it is gone"
     good, bad = client.results(until_drained=True)
     assert good.times == (framepipe.StageTime("detect", 5, 7),)
-    assert (good.image_size, good.error, good.detections_dropped) == ((4, 3), None, 2)
+    assert (good.image_size, good.error, good.detections_dropped, good.masks_dropped) == ((4, 3), None, 2, 1)
     assert good.detections == (
         framepipe.Detection(
             "face",
@@ -349,7 +351,9 @@ def test_a_result_carries_everything_that_the_server_says(client, server):
                 "points": framepipe.Attribute((framepipe.Keypoint("left eye", 1.5, 2.5, 0.5),), None, "small"),
                 "badge": framepipe.Attribute("№ 7", 0.25, "ocr"),
             },
+            framepipe.Mask(1, 2, 2, 3, (1, 5)),
         ),
     )
+    assert good.detections[0].mask.to_numpy().tolist() == [[False, True], [True, True], [True, True]]
     assert (bad.error.code, str(bad.error), bad.detections) == ("SOURCE_GONE", "SOURCE_GONE: it is gone", ())
     assert bad.image_size is None and (bad.name, bad.batch_index, bad.frame) == ("image-1", 1, 101)

@@ -32,8 +32,8 @@ pub use client::Client;
 pub use error::Error;
 pub use framepipe_proto::v1::{
     Attribute, Box as BoundingBox, Classification, Classifications, Detection, Detections, Embedding, ErrorCode,
-    FrameError, FrameResult, Gap, Keypoint, Keypoints, PixelFormat, RawFrameFormat, StageTime, Text, attribute::Value,
-    frame_result::Outcome,
+    FrameError, FrameResult, Gap, Keypoint, Keypoints, Mask, PixelFormat, RawFrameFormat, StageTime, Text,
+    attribute::Value, frame_result::Outcome,
 };
 pub use push::PushRequest;
 pub use results::{Results, ResultsOptions};

@@ -7,13 +7,14 @@
 //! | [`Request`] | the job's request part | gateway, before acceptance | every stage |
 //! | [`Descriptor`] | the job's bank | each stage, at publish | the next stage, gateway |
 //! | [`raw`] | the raw-output slot | detect | postprocess |
-//! | [`detections`] | the detections slot | postprocess | attribute, gateway |
+//! | [`detections`], [`masks`] | the detections slot | postprocess | attribute, gateway |
 //! | [`attributes`] | the attributes slot | attribute | gateway |
 
 pub mod attributes;
 mod descriptor;
 pub mod detections;
 mod error;
+pub mod masks;
 pub mod raw;
 mod request;
 mod text;

@@ -7,6 +7,7 @@ use ort::session::Session;
 use ort::value::{Outlet, TensorElementType, ValueType};
 
 use crate::InferError;
+use crate::outputs::TYPES;
 
 /// What a model and its caller agreed on.
 #[derive(Debug)]
@@ -17,20 +18,21 @@ pub(crate) struct Contract {
     pub(crate) dtype: DataType,
     /// The batch that the model is fixed to; `None`: any.
     pub(crate) batch: Option<usize>,
+    /// False: the input is one sample and has no dimension for a batch.
+    pub(crate) has_batch: bool,
 }
 
 impl Contract {
     pub(crate) fn check(file: &Path, session: &Session, input: &Input, outputs: &[&str]) -> Result<Self, InferError> {
         let sample = input.plan.shape();
-        let batch = check_input(file, session.inputs(), input, sample)?;
+        let (batch, has_batch) = check_input(file, session.inputs(), input, sample)?;
         for name in outputs {
             let outlet = find(file, "output", session.outputs(), name)?;
-            let is_f32 = matches!(outlet.dtype(), ValueType::Tensor { ty: TensorElementType::Float32, .. });
-            if !is_f32 {
-                return Err(mismatch(file, "output", outlet, "a tensor of f32".into()));
+            if !outlet.dtype().tensor_type().is_some_and(|element| TYPES.contains(&element)) {
+                return Err(mismatch(file, "output", outlet, "a tensor of f32, i64 or i32".into()));
             }
         }
-        Ok(Self { sample, dtype: input.plan.dtype(), batch })
+        Ok(Self { sample, dtype: input.plan.dtype(), batch, has_batch })
     }
 
     /// Numbers in one sample.
@@ -39,8 +41,13 @@ impl Contract {
     }
 }
 
-/// Checks the one input and returns the batch that it is fixed to.
-fn check_input(file: &Path, inputs: &[Outlet], spec: &Input, sample: [usize; 3]) -> Result<Option<usize>, InferError> {
+/// Checks the one input and returns the batch that it is fixed to, and whether it has a dimension for it.
+fn check_input(
+    file: &Path,
+    inputs: &[Outlet],
+    spec: &Input,
+    sample: [usize; 3],
+) -> Result<(Option<usize>, bool), InferError> {
     let outlet = find(file, "input", inputs, &spec.tensor)?;
     if inputs.len() > 1 {
         return Err(InferError::SeveralInputs { file: file.to_owned(), found: listed(inputs) });
@@ -55,16 +62,19 @@ fn check_input(file: &Path, inputs: &[Outlet], spec: &Input, sample: [usize; 3])
     };
     // A size below 0 is one that the model leaves open.
     let fits = |(size, wanted): (&i64, &usize)| *size < 0 || usize::try_from(*size) == Ok(*wanted);
-    let [batch, sizes @ ..] = &shape[..] else {
-        return Err(mismatch(file, "input", outlet, expected()));
+    let (batch, sizes) = match &shape[..] {
+        sizes @ [_, _, _] => (None, sizes),
+        [batch, sizes @ ..] => (Some(*batch), sizes),
+        [] => return Err(mismatch(file, "input", outlet, expected())),
     };
     if *ty != wanted || sizes.len() != sample.len() || !sizes.iter().zip(&sample).all(fits) {
         return Err(mismatch(file, "input", outlet, expected()));
     }
-    match *batch {
-        ..=-1 => Ok(None),
-        1 => Ok(Some(1)),
-        _ => Err(mismatch(file, "input", outlet, format!("{} with a batch that is open, or 1", expected()))),
+    match batch {
+        None => Ok((Some(1), false)),
+        Some(..=-1) => Ok((None, true)),
+        Some(1) => Ok((Some(1), true)),
+        Some(_) => Err(mismatch(file, "input", outlet, format!("{} with a batch that is open, or 1", expected()))),
     }
 }
 

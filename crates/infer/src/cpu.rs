@@ -11,6 +11,7 @@ use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, Sess
 use ort::value::TensorRef;
 
 use crate::contract::Contract;
+use crate::outputs::Made;
 use crate::{InferError, Outputs, Runtime};
 
 /// Most threads of one session.
@@ -69,6 +70,9 @@ pub struct CpuModel {
     contract: Contract,
     batch_max: usize,
     output_shapes: Vec<Vec<usize>>,
+    /// Shapes of the outputs of a sample with most rows, where their number varies.
+    rows_max: Option<Vec<Vec<usize>>>,
+    made: Vec<Made>,
 }
 
 impl CpuModel {
@@ -96,7 +100,29 @@ impl CpuModel {
         let selected = outputs.iter().fold(OutputSelector::no_default(), |selected, name| selected.with(*name));
         let run_options = RunOptions::new().map_err(|error| refused(error.to_string()))?.with_outputs(selected);
         let batch_max = contract.batch.unwrap_or(options.batch_max);
-        Ok(Self { file: file.to_owned(), session, run_options, contract, batch_max, output_shapes: Vec::new() })
+        Ok(Self {
+            file: file.to_owned(),
+            session,
+            run_options,
+            contract,
+            batch_max,
+            output_shapes: Vec::new(),
+            rows_max: None,
+            made: outputs.iter().map(|_| Made::default()).collect(),
+        })
+    }
+
+    /// Where there are `shapes`, those of the outputs of a sample with most rows: the graph puts out as many rows as it
+    /// finds something, with no batch or a batch of 1. It is run on one sample at a time, and its outputs are filled up
+    /// (`outputs.rs`).
+    #[must_use]
+    pub fn filled_up(mut self, shapes: Option<&[Vec<usize>]>) -> Self {
+        if let Some(shapes) = shapes {
+            assert_eq!(shapes.len(), self.made.len(), "a shape for each output");
+            self.rows_max = Some(shapes.to_vec());
+            self.batch_max = 1;
+        }
+        self
     }
 
     /// Largest batch: the one asked for, or 1 where the model is fixed to it.
@@ -149,19 +175,20 @@ impl CpuModel {
     ///
     /// # Errors
     /// When the samples are not `batch` of the right type, when the engine fails, or puts out something else than
-    /// f32 tensors of `batch` parts.
+    /// tensors of `batch` parts whose numbers f32 holds, or more rows than there may be.
     pub fn run(&mut self, batch: usize, samples: Samples<'_>) -> Result<Outputs<'_>, InferError> {
         self.check_batch(batch)?;
         self.check_samples(batch, samples)?;
         let [channels, rows, columns] = self.contract.sample;
         let shape = [batch, channels, rows, columns];
+        let shape = if self.contract.has_batch { &shape[..] } else { &shape[1..] };
         let failed = |error: ort::Error| InferError::Run { file: self.file.clone(), reason: error.to_string() };
         let input: SessionInputValue<'_> = match samples {
             Samples::F32(numbers) => TensorRef::from_array_view((shape, numbers)).map_err(failed)?.into(),
             Samples::U8(numbers) => TensorRef::from_array_view((shape, numbers)).map_err(failed)?.into(),
         };
         let values = self.session.run_with_options([input], &self.run_options).map_err(failed)?;
-        Outputs::check(&self.file, values, batch)
+        Outputs::check(&self.file, values, batch, self.rows_max.as_deref(), &mut self.made)
     }
 
     /// [`CpuModel::run`] on f32, giving each output's index, shape (with the batch) and numbers to `take`.

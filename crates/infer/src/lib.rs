@@ -6,7 +6,7 @@
 //! | `contract` | what a caller expects of a model, compared with the model when it is opened |
 //! | `cpu` | [`CpuModel`]: a model on CPU threads |
 //! | `graph_cache` | optimised graphs on disk |
-//! | `outputs` | what a run put out, lent without a copy |
+//! | `outputs` | what a run put out, as f32: lent without a copy, or converted and filled up |
 //! | `retry` | a batch that fails is run again, one by one |
 //!
 //! Nothing here panics on what a model file or the engine does: every fault is an [`InferError`].

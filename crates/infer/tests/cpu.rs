@@ -102,9 +102,9 @@ fn a_contract_that_the_model_does_not_keep_is_named_at_open() {
     let error = refused(&input_of("pictures", SIDE, "nchw", "f32"), &["sums"]);
     assert!(error.contains(r#"has no input "pictures", but "images""#), "{error}");
     let error = refused(&good, &["sums", "boxes"]);
-    assert!(error.contains(r#"has no output "boxes", but "double", "sums", "counts""#), "{error}");
-    let error = refused(&good, &["counts"]);
-    assert!(error.contains(r#"the output "counts" is"#) && error.contains("not a tensor of f32"), "{error}");
+    assert!(error.contains(r#"has no output "boxes", but "double", "sums", "counts", "few""#), "{error}");
+    let error = open(&rows(), &["bytes"], 1).unwrap_err().to_string();
+    assert!(error.contains(r#"the output "bytes" is"#) && error.contains("not a tensor of f32, i64 or i32"), "{error}");
     let error = refused(&input_of("images", 5, "nchw", "f32"), &["sums"]);
     assert!(error.contains("not a tensor of f32 [batch, 3, 4, 5]"), "{error}");
     let error = refused(&input_of("images", 5, "nhwc", "f32"), &["sums"]);
@@ -147,6 +147,66 @@ fn an_engine_that_fails_is_an_error_and_the_model_lives_on() {
     let mut model = open(&reshaped(&[0, -1]), &["flat"], 7).unwrap();
     model.warm_up(&[]).unwrap();
     assert_eq!(model.output_shapes(), [vec![SAMPLE]]);
+}
+
+#[test]
+fn whole_numbers_come_out_as_f32_which_holds_them_exactly() {
+    for output in ["counts", "few"] {
+        let mut model = open(&arithmetic(BATCH), &[output, "double"], 2).unwrap();
+        model.warm_up(&[]).unwrap();
+        assert_eq!(model.output_shapes(), [[3, SIDE, SIDE], [3, SIDE, SIDE]]);
+        let mut numbers = ramp(2);
+        (numbers[SAMPLE], numbers[SAMPLE + 1]) = (16_777_216.0, -16_777_216.0);
+        let outputs = model.run(2, Samples::F32(&numbers)).unwrap();
+        assert_eq!(outputs.sample(0, 1).1, &numbers[SAMPLE..]);
+        assert_eq!(outputs.sample(1, 1).1[2], 2.0 * numbers[SAMPLE + 2]);
+        drop(outputs);
+        for beyond in [16_777_218.0, -16_777_218.0] {
+            numbers[3] = beyond;
+            let error = model.run(2, Samples::F32(&numbers)).err().expect(output).to_string();
+            assert!(error.contains(&format!("{output:?} has the number {beyond:.0}")), "{error}");
+        }
+    }
+}
+
+/// An image that is not zero at these places.
+fn image_of(places: &[usize]) -> Vec<f32> {
+    (0..SAMPLE).map(|place| f32::from(places.contains(&place))).collect()
+}
+
+#[test]
+fn outputs_of_any_number_of_rows_are_filled_up_with_zeroes() {
+    let shapes = [vec![3, 3], vec![3, 3]];
+    let mut model = open(&rows(), &["floats", "places"], 8).unwrap().filled_up(Some(&shapes));
+    model.warm_up(&[]).unwrap();
+    assert_eq!((model.batch_max(), model.output_shapes()), (1, &shapes[..]));
+    // The third place of a run is not left to the next.
+    for (places, expected) in [
+        (&[1, 22, 47][..], [0., 0., 1., 1., 1., 2., 2., 3., 3.]),
+        (&[47], [2., 3., 3., 0., 0., 0., 0., 0., 0.]),
+        (&[], [0.; 9]),
+    ] {
+        let image = image_of(places);
+        let outputs = model.run(1, Samples::F32(&image)).unwrap();
+        for output in 0..2 {
+            assert_eq!(outputs.tensor(output).0, [1, 3, 3]);
+            assert_eq!(outputs.sample(output, 0), (&[3, 3][..], &expected[..]), "{places:?}");
+        }
+    }
+}
+
+#[test]
+fn more_rows_than_there_may_be_fail_the_run_and_not_the_next() {
+    let mut model = open(&rows(), &["places"], 1).unwrap().filled_up(Some(&[vec![2, 3]]));
+    let crowd = image_of(&[1, 2, 3]);
+    let error = model.run(1, Samples::F32(&crowd)).err().expect("three rows do not fit").to_string();
+    assert!(error.contains("[3, 3], more rows than those of [2, 3]: raise"), "{error}");
+    assert!(model.run(1, Samples::F32(&image_of(&[1, 2]))).is_ok());
+    for shape in [vec![3], vec![3, 4], vec![3, 3, 1], vec![]] {
+        let mut model = open(&rows(), &["places"], 1).unwrap().filled_up(Some(&[shape]));
+        let error = model.run(1, Samples::F32(&crowd)).err().expect("they are rows of 3").to_string();
+        assert!(error.contains("correct the manifest"), "{error}");
+    }
 }
 
 #[test]

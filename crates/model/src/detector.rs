@@ -3,6 +3,7 @@
 
 mod anchor_grid;
 mod distance;
+mod maskrcnn;
 mod nanodet;
 mod planes;
 mod resnet_anchor;
@@ -18,11 +19,13 @@ mod yolov8;
 use std::fmt::Debug;
 
 use framepipe_frame::detections::Detection;
+use framepipe_frame::masks::{Mask, Masks};
 use framepipe_frame::raw::{OUTPUT_COUNT_MAX, Output};
 use framepipe_frame::{ErrorCode, FrameError, TensorMap};
-use framepipe_vision::{Plan, clamp_to, nms};
+use framepipe_vision::{Plan, Window, clamp_to, nms, paste_mask};
 use serde::Deserialize;
 
+pub use maskrcnn::MaskrcnnSpec;
 pub use nanodet::NanodetSpec;
 pub use resnet_anchor::ResnetAnchorSpec;
 pub use rtdetr::RtdetrSpec;
@@ -73,6 +76,8 @@ pub enum HeadSpec {
     Ssd(SsdSpec),
     /// RT-DETR: one box a query, no NMS.
     Rtdetr(RtdetrSpec),
+    /// Mask R-CNN: boxes, classes, scores and masks of a graph with NMS inside.
+    Maskrcnn(MaskrcnnSpec),
     /// A ResNet with anchors at several strides, objectness, classes by sigmoid.
     ResnetAnchor(ResnetAnchorSpec),
 }
@@ -86,6 +91,7 @@ impl HeadSpec {
             Self::Yolov8(spec) => Box::new(spec.build(context)?),
             Self::Ssd(spec) => Box::new(spec.build(context)?),
             Self::Rtdetr(spec) => Box::new(spec.build(context)?),
+            Self::Maskrcnn(spec) => Box::new(spec.build(context)?),
             Self::ResnetAnchor(spec) => Box::new(spec.build(context)?),
         })
     }
@@ -97,12 +103,31 @@ trait Head: Debug + Send + Sync {
     fn outputs(&self) -> Vec<String>;
     /// Their shapes, the batch dimension left out.
     fn raw_shapes(&self) -> Vec<Vec<usize>>;
+    /// True where the graph puts out as many rows as it finds objects: `raw_shapes` has their most.
+    fn rows_vary(&self) -> bool {
+        false
+    }
     /// True where the graph puts out each object once: NMS has nothing to do.
     fn is_end_to_end(&self) -> bool {
         false
     }
     /// Gives every candidate box to `candidates`. The tensors have the shapes of `raw_shapes`.
     fn decode(&self, tensors: &[Output<'_>], candidates: &mut Candidates<'_>);
+    /// Bytes of a frame's masks; 0: the family has none.
+    fn mask_bytes_max(&self) -> usize {
+        0
+    }
+    /// The mask in `row` of the tensors, where the family has masks.
+    fn mask<'t>(&self, _tensors: &[Output<'t>], _row: usize) -> Option<DrawnMask<'t>> {
+        None
+    }
+}
+
+/// A mask as the network draws it: `side` x `side` numbers for a box, whose edges are in pixels of the tensor.
+struct DrawnMask<'t> {
+    numbers: &'t [f32],
+    side: usize,
+    edges: [f32; 4],
 }
 
 /// What a head is built for.
@@ -159,12 +184,16 @@ struct Candidates<'a> {
 impl Candidates<'_> {
     /// Takes a box (left, top, right, bottom, in pixels of the tensor) when its score is above the threshold, its
     /// numbers are finite and it has an area.
-    fn push(&mut self, class: usize, score: f32, [left, top, right, bottom]: [f32; 4]) {
-        let (x0, y0) = self.map.to_source(left, top);
-        let (x1, y1) = self.map.to_source(right, bottom);
+    fn push(&mut self, class: usize, score: f32, edges: [f32; 4]) {
+        self.push_row(0, class, score, edges);
+    }
+
+    /// The same, of a row that has a mask.
+    fn push_row(&mut self, row: usize, class: usize, score: f32, edges: [f32; 4]) {
+        let [x0, y0, x1, y1] = to_source(self.map, edges);
         let is_box = [x0, y0, x1, y1].iter().all(|edge| edge.is_finite()) && x0 < x1 && y0 < y1;
         if score > self.score_threshold && score.is_finite() && is_box {
-            self.found.push(Detection { class: class as u32, score: score.min(1.0), x0, y0, x1, y1 });
+            self.found.push(Detection { class: class as u32, score: score.min(1.0), x0, y0, x1, y1, row: row as u32 });
         }
     }
 }
@@ -224,6 +253,12 @@ impl Detector {
         &self.shapes
     }
 
+    /// The same shapes where the graph puts out as many rows as it finds objects, up to these; what is missing is filled
+    /// up with zeroes.
+    pub fn rows_max(&self) -> Option<&[Vec<usize>]> {
+        self.head.rows_vary().then_some(self.raw_shapes())
+    }
+
     /// Appends every box whose score is above the threshold to `found`, in source pixels, unsorted, the best class
     /// of each anchor. Boxes may reach beyond the source image; those that are not finite or have no area are left out.
     ///
@@ -261,6 +296,37 @@ impl Detector {
         Ok(dropped)
     }
 
+    /// Bytes of a frame's masks at most; 0: the model draws none.
+    pub fn mask_bytes_max(&self) -> usize {
+        self.head.mask_bytes_max()
+    }
+
+    /// Puts the masks of what [`Detector::find`] left in `found` into `masks`, which has room for
+    /// [`Detector::mask_bytes_max`]; those for which there is no room are left out.
+    ///
+    /// # Errors
+    /// As [`Detector::decode`].
+    pub fn draw(
+        &self,
+        outputs: &[Output<'_>],
+        map: &TensorMap,
+        found: &[Detection],
+        masks: &mut Masks,
+    ) -> Result<(), FrameError> {
+        masks.clear();
+        self.check_outputs(outputs)?;
+        let mut runs = Vec::new();
+        for (index, detection) in found.iter().enumerate() {
+            let Some(drawn) = self.head.mask(outputs, detection.row as usize) else { return Ok(()) };
+            let window = Window::of(detection);
+            let corners = to_source(map, drawn.edges).map(f64::from);
+            paste_mask(drawn.numbers, drawn.side, corners, &window, &mut runs);
+            let Window { x, y, width, height } = window;
+            masks.push(Mask { detection: index as u32, x, y, width, height, run_bytes: 0 }, &runs);
+        }
+        Ok(())
+    }
+
     fn check_outputs(&self, outputs: &[Output<'_>]) -> Result<(), FrameError> {
         let refuse = |what: String| {
             Err(FrameError::new(
@@ -288,6 +354,13 @@ impl Detector {
         }
         Ok(())
     }
+}
+
+/// Left, top, right and bottom in source pixels of a box in pixels of the tensor.
+fn to_source(map: &TensorMap, [left, top, right, bottom]: [f32; 4]) -> [f32; 4] {
+    let (x0, y0) = map.to_source(left, top);
+    let (x1, y1) = map.to_source(right, bottom);
+    [x0, y0, x1, y1]
 }
 
 /// Left, top, right and bottom of a box of this centre, width and height.

@@ -15,7 +15,7 @@ use framepipe_vision::{Input, InputSpec};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::{AttributeHead, AttributesSpec, Detector, DetectorSpec, ModelRef};
+use crate::{AttributeHead, AttributesSpec, Detector, DetectorSpec, ModelRef, OutputKind};
 
 pub(crate) use error::Checker;
 pub use error::ManifestError;
@@ -176,11 +176,24 @@ impl Manifest {
         })?;
         let mut sum = Sha256::new();
         std::io::copy(&mut file, &mut sum).map_err(|error| ManifestError::Read { path: path.clone(), error })?;
-        let actual: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let actual = hex(&sum.finalize());
         if actual == self.sha256 {
             return Ok(());
         }
         Err(ManifestError::Checksum { manifest: self.path(), path, expected: self.sha256.clone(), actual })
+    }
+
+    /// Sums of the files that the manifest names: what a frame in flight means hangs on them.
+    pub fn sums(&self) -> impl Iterator<Item = &str> {
+        let outputs = match &self.task {
+            Task::Detector(_) => &[][..],
+            Task::Attributes(spec) => &spec.outputs,
+        };
+        let charsets = outputs.iter().filter_map(|output| match &output.kind {
+            OutputKind::CtcText(spec) => Some(spec.charset_sha256.as_str()),
+            _ => None,
+        });
+        std::iter::once(self.sha256.as_str()).chain(charsets)
     }
 
     /// The model and its version.
@@ -248,6 +261,15 @@ impl Manifest {
             Task::Attributes(_) => AttributeHead::new(self).map(drop),
         }
     }
+}
+
+/// The sha256 of bytes, 64 hex digits in lower case.
+pub(crate) fn sum_of(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// True for a name that is one folder or file, here and on every system.

@@ -92,8 +92,11 @@ impl Plan {
         let slot_bytes = slot_bytes(&detector)?;
         let geometry = geometry(config, &detector, &attributes, &slot_bytes);
         geometry.check()?;
+        // A mask's head takes a half more in a result than in its slot, its runs the same.
+        let mask_bytes = Detector::new(&detector)?.mask_bytes_max() as u64 * 3 / 2;
         let attribute_bytes = geometry.pools[Pool::Attributes as usize].slot_bytes_max();
-        let derived = RESULT_BASE_BYTES + spec.detections_max as u64 * RESULT_DETECTION_BYTES + attribute_bytes * 5 / 4;
+        let detection_bytes = spec.detections_max as u64 * RESULT_DETECTION_BYTES;
+        let derived = RESULT_BASE_BYTES + detection_bytes + mask_bytes + attribute_bytes * 5 / 4;
         let result_bytes_max = Some(config.journal.result_bytes_max).filter(|bytes| *bytes > 0).unwrap_or(derived);
         Ok(Self { detector, attributes, geometry, result_bytes_max, slot_bytes })
     }
@@ -136,10 +139,11 @@ impl Plan {
 
 /// Bytes of a slot that a model needs, by pool; 0 where the configuration alone says.
 fn slot_bytes(detector: &Manifest) -> Result<[u64; POOL_COUNT_MAX], PlanError> {
+    let (head, spec) = (Detector::new(detector)?, detector.detector()?);
     let mut needed = [0; POOL_COUNT_MAX];
     needed[Pool::Tensor as usize] = detector.input.plan.tensor_bytes() as u64;
-    needed[Pool::Raw as usize] = raw::slot_bytes(Detector::new(detector)?.raw_shapes()) as u64;
-    needed[Pool::Detections as usize] = detections::slot_bytes(detector.detector()?.detections_max) as u64;
+    needed[Pool::Raw as usize] = raw::slot_bytes(head.raw_shapes()) as u64;
+    needed[Pool::Detections as usize] = detections::slot_bytes(spec.detections_max, head.mask_bytes_max()) as u64;
     Ok(needed)
 }
 
@@ -177,7 +181,8 @@ fn geometry(
 /// What must not change under frames in flight beside their sizes: the models, their files, and where sources lie.
 fn pipeline_hash(config: &Config, detector: &Manifest, attributes: &[Manifest]) -> u64 {
     let models = std::iter::once(detector).chain(attributes);
-    let models = models.flat_map(|model| [model.name.clone(), model.version.to_string(), model.sha256.clone()]);
+    let names = |model: &Manifest| [model.name.clone(), model.version.to_string()];
+    let models = models.flat_map(|model| names(model).into_iter().chain(model.sums().map(str::to_owned)));
     let inbox = config.server.inbox.iter().map(|root| root.display().to_string());
     let words: Vec<String> = models.chain(inbox).collect();
     // FNV-1a over the words, each ended by a byte that none of them holds.

@@ -147,6 +147,7 @@ fn suppression(criterion: &mut Criterion) {
             y0,
             x1: x0 + 40.0,
             y1: y0 + 60.0,
+            row: 0,
         }
     };
     let candidates: Vec<Detection> = (0..1000).map(candidate).collect();

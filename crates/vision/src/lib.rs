@@ -11,6 +11,7 @@
 //! | planar video frames to RGB8 | [`YuvView`] | preprocess, attribute |
 //! | pixels to the detector's tensor | [`Preprocessor`] | preprocess |
 //! | boxes to the boxes worth keeping | [`nms`](nms()), [`iou`], [`clamp_to`] | model |
+//! | a box's mask to its pixels | [`paste_mask`], [`Window`] | model |
 //! | a box's pixels to an attribute model's tensor | [`Cropper`], [`crop_rect`] | attribute |
 //! | a graph's operators one by one | [`graph::steps`] | inspect |
 //!
@@ -25,6 +26,7 @@ mod decode;
 mod frame_view;
 pub mod graph;
 mod limits;
+mod mask;
 mod nms;
 mod probe;
 mod region;
@@ -38,6 +40,7 @@ pub use decode::{DecodeScale, Decoder, JpegRows, ScalePolicy};
 pub use frame_view::{FrameView, PixelOrder, RawView, ViewError};
 pub use graph::{DataType, Graph, GraphError, Input, InputSpec, Layout, Plan};
 pub use limits::Limits;
+pub use mask::{Window, paste as paste_mask};
 pub use nms::{clamp_to, iou, nms};
 pub use probe::{Format, Header, JpegColor, probe};
 pub use region::Region;

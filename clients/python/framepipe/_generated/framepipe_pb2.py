@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66ramepipe/v1/framepipe.proto\x12\x0c\x66ramepipe.v1\"\xca\x01\n\x0fPushDataRequest\x12\x10\n\x08location\x18\x01 \x01(\t\x12\r\n\x05sizes\x18\x02 \x03(\x04\x12\r\n\x05\x66iles\x18\x03 \x03(\t\x12\r\n\x05names\x18\x04 \x03(\t\x12\x0e\n\x06stream\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x06 \x01(\x04\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12)\n\x03raw\x18\x08 \x01(\x0b\x32\x1c.framepipe.v1.RawFrameFormat\x12\x0f\n\x07wait_ms\x18\t \x01(\x04\"j\n\x0eRawFrameFormat\x12)\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x19.framepipe.v1.PixelFormat\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\x0e\n\x06stride\x18\x04 \x01(\r\"I\n\x10PushDataResponse\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x13\n\x0b\x66irst_frame\x18\x02 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\r\"R\n\x11PullResultRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\x12\x15\n\runtil_drained\x18\x03 \x01(\x08\"\x81\x02\n\x0b\x46rameResult\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x66rame\x18\x03 \x01(\x04\x12\x13\n\x0b\x62\x61tch_index\x18\x04 \x01(\r\x12.\n\ndetections\x18\x05 \x01(\x0b\x32\x18.framepipe.v1.DetectionsH\x00\x12)\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x18.framepipe.v1.FrameErrorH\x00\x12 \n\x03gap\x18\x08 \x01(\x0b\x32\x11.framepipe.v1.GapH\x00\x12&\n\x05times\x18\x07 \x03(\x0b\x32\x17.framepipe.v1.StageTimeB\t\n\x07outcome\"4\n\x03Gap\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\"\x97\x01\n\nDetections\x12+\n\ndetections\x18\x01 \x03(\x0b\x32\x17.framepipe.v1.Detection\x12\x13\n\x0bimage_width\x18\x02 \x01(\r\x12\x14\n\x0cimage_height\x18\x03 \x01(\r\x12\x1a\n\x12\x64\x65tections_dropped\x18\x04 \x01(\r\x12\x15\n\rcrops_dropped\x18\x05 \x01(\r\"\x8b\x01\n\tDetection\x12\x13\n\x0b\x63lass_index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x1e\n\x03\x62ox\x18\x04 \x01(\x0b\x32\x11.framepipe.v1.Box\x12+\n\nattributes\x18\x05 \x03(\x0b\x32\x17.framepipe.v1.Attribute\"5\n\x03\x42ox\x12\n\n\x02x0\x18\x01 \x01(\x02\x12\n\n\x02y0\x18\x02 \x01(\x02\x12\n\n\x02x1\x18\x03 \x01(\x02\x12\n\n\x02y1\x18\x04 \x01(\x02\"\xb5\x02\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x36\n\x0e\x63lassification\x18\x03 \x01(\x0b\x32\x1c.framepipe.v1.ClassificationH\x00\x12\x10\n\x06number\x18\x04 \x01(\x02H\x00\x12,\n\tembedding\x18\x05 \x01(\x0b\x32\x17.framepipe.v1.EmbeddingH\x00\x12\x38\n\x0f\x63lassifications\x18\x06 \x01(\x0b\x32\x1d.framepipe.v1.ClassificationsH\x00\x12,\n\tkeypoints\x18\x07 \x01(\x0b\x32\x17.framepipe.v1.KeypointsH\x00\x12\"\n\x04text\x18\x08 \x01(\x0b\x32\x12.framepipe.v1.TextH\x00\x42\x07\n\x05value\"C\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x13\n\x0b\x63lass_index\x18\x03 \x01(\r\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"@\n\x0f\x43lassifications\x12-\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x1c.framepipe.v1.Classification\"3\n\tKeypoints\x12&\n\x06points\x18\x01 \x03(\x0b\x32\x16.framepipe.v1.Keypoint\"=\n\x08Keypoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\t\n\x01x\x18\x02 \x01(\x02\x12\t\n\x01y\x18\x03 \x01(\x02\x12\r\n\x05score\x18\x04 \x01(\x02\"#\n\x04Text\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\">\n\tStageTime\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x11\n\tqueued_us\x18\x02 \x01(\x04\x12\x0f\n\x07\x62usy_us\x18\x03 \x01(\x04\"D\n\nFrameError\x12%\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x17.framepipe.v1.ErrorCode\x12\x0f\n\x07message\x18\x02 \x01(\t\"5\n\x11\x41\x63kResultsRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"\"\n\x12\x41\x63kResultsResponse\x12\x0c\n\x04kept\x18\x01 \x01(\x04*\xa1\x01\n\x0bPixelFormat\x12\x1c\n\x18PIXEL_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12PIXEL_FORMAT_RGB24\x10\x01\x12\x16\n\x12PIXEL_FORMAT_BGR24\x10\x02\x12\x16\n\x12PIXEL_FORMAT_GRAY8\x10\x03\x12\x15\n\x11PIXEL_FORMAT_NV12\x10\x04\x12\x15\n\x11PIXEL_FORMAT_I420\x10\x05*\xea\x02\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45RROR_CODE_SOURCE_GONE\x10\x01\x12\x1d\n\x19\x45RROR_CODE_SOURCE_CHANGED\x10\x02\x12!\n\x1d\x45RROR_CODE_UNSUPPORTED_FORMAT\x10\x03\x12\x1c\n\x18\x45RROR_CODE_CORRUPT_IMAGE\x10\x04\x12\x1e\n\x1a\x45RROR_CODE_IMAGE_TOO_LARGE\x10\x05\x12 \n\x1c\x45RROR_CODE_DEADLINE_EXCEEDED\x10\x06\x12\x15\n\x11\x45RROR_CODE_POISON\x10\x07\x12\x18\n\x14\x45RROR_CODE_INFERENCE\x10\x08\x12\x1f\n\x1b\x45RROR_CODE_RESULT_TOO_LARGE\x10\t\x12\x17\n\x13\x45RROR_CODE_INTERNAL\x10\n\x12\x18\n\x14\x45RROR_CODE_DISCARDED\x10\x0b\x32\xf3\x01\n\tFramepipe\x12I\n\x08PushData\x12\x1d.framepipe.v1.PushDataRequest\x1a\x1e.framepipe.v1.PushDataResponse\x12J\n\nPullResult\x12\x1f.framepipe.v1.PullResultRequest\x1a\x19.framepipe.v1.FrameResult0\x01\x12O\n\nAckResults\x12\x1f.framepipe.v1.AckResultsRequest\x1a .framepipe.v1.AckResultsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66ramepipe/v1/framepipe.proto\x12\x0c\x66ramepipe.v1\"\xca\x01\n\x0fPushDataRequest\x12\x10\n\x08location\x18\x01 \x01(\t\x12\r\n\x05sizes\x18\x02 \x03(\x04\x12\r\n\x05\x66iles\x18\x03 \x03(\t\x12\r\n\x05names\x18\x04 \x03(\t\x12\x0e\n\x06stream\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x06 \x01(\x04\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12)\n\x03raw\x18\x08 \x01(\x0b\x32\x1c.framepipe.v1.RawFrameFormat\x12\x0f\n\x07wait_ms\x18\t \x01(\x04\"j\n\x0eRawFrameFormat\x12)\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x19.framepipe.v1.PixelFormat\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\x0e\n\x06stride\x18\x04 \x01(\r\"I\n\x10PushDataResponse\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x13\n\x0b\x66irst_frame\x18\x02 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\r\"R\n\x11PullResultRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\x12\x15\n\runtil_drained\x18\x03 \x01(\x08\"\x81\x02\n\x0b\x46rameResult\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x66rame\x18\x03 \x01(\x04\x12\x13\n\x0b\x62\x61tch_index\x18\x04 \x01(\r\x12.\n\ndetections\x18\x05 \x01(\x0b\x32\x18.framepipe.v1.DetectionsH\x00\x12)\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x18.framepipe.v1.FrameErrorH\x00\x12 \n\x03gap\x18\x08 \x01(\x0b\x32\x11.framepipe.v1.GapH\x00\x12&\n\x05times\x18\x07 \x03(\x0b\x32\x17.framepipe.v1.StageTimeB\t\n\x07outcome\"4\n\x03Gap\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\"\xae\x01\n\nDetections\x12+\n\ndetections\x18\x01 \x03(\x0b\x32\x17.framepipe.v1.Detection\x12\x13\n\x0bimage_width\x18\x02 \x01(\r\x12\x14\n\x0cimage_height\x18\x03 \x01(\r\x12\x1a\n\x12\x64\x65tections_dropped\x18\x04 \x01(\r\x12\x15\n\rcrops_dropped\x18\x05 \x01(\r\x12\x15\n\rmasks_dropped\x18\x06 \x01(\r\"\xad\x01\n\tDetection\x12\x13\n\x0b\x63lass_index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x1e\n\x03\x62ox\x18\x04 \x01(\x0b\x32\x11.framepipe.v1.Box\x12+\n\nattributes\x18\x05 \x03(\x0b\x32\x17.framepipe.v1.Attribute\x12 \n\x04mask\x18\x06 \x01(\x0b\x32\x12.framepipe.v1.Mask\"K\n\x04Mask\x12\t\n\x01x\x18\x01 \x01(\r\x12\t\n\x01y\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\x12\x0e\n\x06\x63ounts\x18\x05 \x03(\r\"5\n\x03\x42ox\x12\n\n\x02x0\x18\x01 \x01(\x02\x12\n\n\x02y0\x18\x02 \x01(\x02\x12\n\n\x02x1\x18\x03 \x01(\x02\x12\n\n\x02y1\x18\x04 \x01(\x02\"\xb5\x02\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x36\n\x0e\x63lassification\x18\x03 \x01(\x0b\x32\x1c.framepipe.v1.ClassificationH\x00\x12\x10\n\x06number\x18\x04 \x01(\x02H\x00\x12,\n\tembedding\x18\x05 \x01(\x0b\x32\x17.framepipe.v1.EmbeddingH\x00\x12\x38\n\x0f\x63lassifications\x18\x06 \x01(\x0b\x32\x1d.framepipe.v1.ClassificationsH\x00\x12,\n\tkeypoints\x18\x07 \x01(\x0b\x32\x17.framepipe.v1.KeypointsH\x00\x12\"\n\x04text\x18\x08 \x01(\x0b\x32\x12.framepipe.v1.TextH\x00\x42\x07\n\x05value\"C\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x13\n\x0b\x63lass_index\x18\x03 \x01(\r\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"@\n\x0f\x43lassifications\x12-\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x1c.framepipe.v1.Classification\"3\n\tKeypoints\x12&\n\x06points\x18\x01 \x03(\x0b\x32\x16.framepipe.v1.Keypoint\"=\n\x08Keypoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\t\n\x01x\x18\x02 \x01(\x02\x12\t\n\x01y\x18\x03 \x01(\x02\x12\r\n\x05score\x18\x04 \x01(\x02\"#\n\x04Text\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\">\n\tStageTime\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x11\n\tqueued_us\x18\x02 \x01(\x04\x12\x0f\n\x07\x62usy_us\x18\x03 \x01(\x04\"D\n\nFrameError\x12%\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x17.framepipe.v1.ErrorCode\x12\x0f\n\x07message\x18\x02 \x01(\t\"5\n\x11\x41\x63kResultsRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"\"\n\x12\x41\x63kResultsResponse\x12\x0c\n\x04kept\x18\x01 \x01(\x04*\xa1\x01\n\x0bPixelFormat\x12\x1c\n\x18PIXEL_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12PIXEL_FORMAT_RGB24\x10\x01\x12\x16\n\x12PIXEL_FORMAT_BGR24\x10\x02\x12\x16\n\x12PIXEL_FORMAT_GRAY8\x10\x03\x12\x15\n\x11PIXEL_FORMAT_NV12\x10\x04\x12\x15\n\x11PIXEL_FORMAT_I420\x10\x05*\xea\x02\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45RROR_CODE_SOURCE_GONE\x10\x01\x12\x1d\n\x19\x45RROR_CODE_SOURCE_CHANGED\x10\x02\x12!\n\x1d\x45RROR_CODE_UNSUPPORTED_FORMAT\x10\x03\x12\x1c\n\x18\x45RROR_CODE_CORRUPT_IMAGE\x10\x04\x12\x1e\n\x1a\x45RROR_CODE_IMAGE_TOO_LARGE\x10\x05\x12 \n\x1c\x45RROR_CODE_DEADLINE_EXCEEDED\x10\x06\x12\x15\n\x11\x45RROR_CODE_POISON\x10\x07\x12\x18\n\x14\x45RROR_CODE_INFERENCE\x10\x08\x12\x1f\n\x1b\x45RROR_CODE_RESULT_TOO_LARGE\x10\t\x12\x17\n\x13\x45RROR_CODE_INTERNAL\x10\n\x12\x18\n\x14\x45RROR_CODE_DISCARDED\x10\x0b\x32\xf3\x01\n\tFramepipe\x12I\n\x08PushData\x12\x1d.framepipe.v1.PushDataRequest\x1a\x1e.framepipe.v1.PushDataResponse\x12J\n\nPullResult\x12\x1f.framepipe.v1.PullResultRequest\x1a\x19.framepipe.v1.FrameResult0\x01\x12O\n\nAckResults\x12\x1f.framepipe.v1.AckResultsRequest\x1a .framepipe.v1.AckResultsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'framepipe.v1.framepipe_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PIXELFORMAT']._serialized_start=2038
-  _globals['_PIXELFORMAT']._serialized_end=2199
-  _globals['_ERRORCODE']._serialized_start=2202
-  _globals['_ERRORCODE']._serialized_end=2564
+  _globals['_PIXELFORMAT']._serialized_start=2172
+  _globals['_PIXELFORMAT']._serialized_end=2333
+  _globals['_ERRORCODE']._serialized_start=2336
+  _globals['_ERRORCODE']._serialized_end=2698
   _globals['_PUSHDATAREQUEST']._serialized_start=47
   _globals['_PUSHDATAREQUEST']._serialized_end=249
   _globals['_RAWFRAMEFORMAT']._serialized_start=251
@@ -48,33 +48,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GAP']._serialized_start=778
   _globals['_GAP']._serialized_end=830
   _globals['_DETECTIONS']._serialized_start=833
-  _globals['_DETECTIONS']._serialized_end=984
-  _globals['_DETECTION']._serialized_start=987
-  _globals['_DETECTION']._serialized_end=1126
-  _globals['_BOX']._serialized_start=1128
-  _globals['_BOX']._serialized_end=1181
-  _globals['_ATTRIBUTE']._serialized_start=1184
-  _globals['_ATTRIBUTE']._serialized_end=1493
-  _globals['_CLASSIFICATION']._serialized_start=1495
-  _globals['_CLASSIFICATION']._serialized_end=1562
-  _globals['_EMBEDDING']._serialized_start=1564
-  _globals['_EMBEDDING']._serialized_end=1591
-  _globals['_CLASSIFICATIONS']._serialized_start=1593
-  _globals['_CLASSIFICATIONS']._serialized_end=1657
-  _globals['_KEYPOINTS']._serialized_start=1659
-  _globals['_KEYPOINTS']._serialized_end=1710
-  _globals['_KEYPOINT']._serialized_start=1712
-  _globals['_KEYPOINT']._serialized_end=1773
-  _globals['_TEXT']._serialized_start=1775
-  _globals['_TEXT']._serialized_end=1810
-  _globals['_STAGETIME']._serialized_start=1812
-  _globals['_STAGETIME']._serialized_end=1874
-  _globals['_FRAMEERROR']._serialized_start=1876
-  _globals['_FRAMEERROR']._serialized_end=1944
-  _globals['_ACKRESULTSREQUEST']._serialized_start=1946
-  _globals['_ACKRESULTSREQUEST']._serialized_end=1999
-  _globals['_ACKRESULTSRESPONSE']._serialized_start=2001
-  _globals['_ACKRESULTSRESPONSE']._serialized_end=2035
-  _globals['_FRAMEPIPE']._serialized_start=2567
-  _globals['_FRAMEPIPE']._serialized_end=2810
+  _globals['_DETECTIONS']._serialized_end=1007
+  _globals['_DETECTION']._serialized_start=1010
+  _globals['_DETECTION']._serialized_end=1183
+  _globals['_MASK']._serialized_start=1185
+  _globals['_MASK']._serialized_end=1260
+  _globals['_BOX']._serialized_start=1262
+  _globals['_BOX']._serialized_end=1315
+  _globals['_ATTRIBUTE']._serialized_start=1318
+  _globals['_ATTRIBUTE']._serialized_end=1627
+  _globals['_CLASSIFICATION']._serialized_start=1629
+  _globals['_CLASSIFICATION']._serialized_end=1696
+  _globals['_EMBEDDING']._serialized_start=1698
+  _globals['_EMBEDDING']._serialized_end=1725
+  _globals['_CLASSIFICATIONS']._serialized_start=1727
+  _globals['_CLASSIFICATIONS']._serialized_end=1791
+  _globals['_KEYPOINTS']._serialized_start=1793
+  _globals['_KEYPOINTS']._serialized_end=1844
+  _globals['_KEYPOINT']._serialized_start=1846
+  _globals['_KEYPOINT']._serialized_end=1907
+  _globals['_TEXT']._serialized_start=1909
+  _globals['_TEXT']._serialized_end=1944
+  _globals['_STAGETIME']._serialized_start=1946
+  _globals['_STAGETIME']._serialized_end=2008
+  _globals['_FRAMEERROR']._serialized_start=2010
+  _globals['_FRAMEERROR']._serialized_end=2078
+  _globals['_ACKRESULTSREQUEST']._serialized_start=2080
+  _globals['_ACKRESULTSREQUEST']._serialized_end=2133
+  _globals['_ACKRESULTSRESPONSE']._serialized_start=2135
+  _globals['_ACKRESULTSRESPONSE']._serialized_end=2169
+  _globals['_FRAMEPIPE']._serialized_start=2701
+  _globals['_FRAMEPIPE']._serialized_end=2944
 # @@protoc_insertion_point(module_scope)

@@ -132,32 +132,50 @@ class Gap(_message.Message):
     def __init__(self, first_sequence: _Optional[int] = ..., last_sequence: _Optional[int] = ...) -> None: ...
 
 class Detections(_message.Message):
-    __slots__ = ("detections", "image_width", "image_height", "detections_dropped", "crops_dropped")
+    __slots__ = ("detections", "image_width", "image_height", "detections_dropped", "crops_dropped", "masks_dropped")
     DETECTIONS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_WIDTH_FIELD_NUMBER: _ClassVar[int]
     IMAGE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
     DETECTIONS_DROPPED_FIELD_NUMBER: _ClassVar[int]
     CROPS_DROPPED_FIELD_NUMBER: _ClassVar[int]
+    MASKS_DROPPED_FIELD_NUMBER: _ClassVar[int]
     detections: _containers.RepeatedCompositeFieldContainer[Detection]
     image_width: int
     image_height: int
     detections_dropped: int
     crops_dropped: int
-    def __init__(self, detections: _Optional[_Iterable[_Union[Detection, _Mapping]]] = ..., image_width: _Optional[int] = ..., image_height: _Optional[int] = ..., detections_dropped: _Optional[int] = ..., crops_dropped: _Optional[int] = ...) -> None: ...
+    masks_dropped: int
+    def __init__(self, detections: _Optional[_Iterable[_Union[Detection, _Mapping]]] = ..., image_width: _Optional[int] = ..., image_height: _Optional[int] = ..., detections_dropped: _Optional[int] = ..., crops_dropped: _Optional[int] = ..., masks_dropped: _Optional[int] = ...) -> None: ...
 
 class Detection(_message.Message):
-    __slots__ = ("class_index", "label", "score", "box", "attributes")
+    __slots__ = ("class_index", "label", "score", "box", "attributes", "mask")
     CLASS_INDEX_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     BOX_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    MASK_FIELD_NUMBER: _ClassVar[int]
     class_index: int
     label: str
     score: float
     box: Box
     attributes: _containers.RepeatedCompositeFieldContainer[Attribute]
-    def __init__(self, class_index: _Optional[int] = ..., label: _Optional[str] = ..., score: _Optional[float] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ...) -> None: ...
+    mask: Mask
+    def __init__(self, class_index: _Optional[int] = ..., label: _Optional[str] = ..., score: _Optional[float] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., mask: _Optional[_Union[Mask, _Mapping]] = ...) -> None: ...
+
+class Mask(_message.Message):
+    __slots__ = ("x", "y", "width", "height", "counts")
+    X_FIELD_NUMBER: _ClassVar[int]
+    Y_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    x: int
+    y: int
+    width: int
+    height: int
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, x: _Optional[int] = ..., y: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Box(_message.Message):
     __slots__ = ("x0", "y0", "x1", "y1")

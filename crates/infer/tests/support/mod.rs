@@ -8,7 +8,7 @@ use framepipe_infer::{CpuModel, InferError, ModelFile, Options, Runtime};
 use framepipe_vision::{Input, InputSpec};
 
 pub use onnx::Size::{Fixed, Open};
-pub use onnx::{F32, Graph, I64, Size, U8};
+pub use onnx::{F32, Graph, I32, I64, Size, U8};
 
 /// A batch that the model leaves open.
 pub const BATCH: Size = Open("N");
@@ -55,7 +55,8 @@ pub fn input_of(tensor: &str, width: usize, order: &str, dtype: &str) -> Input {
     toml::from_str::<InputSpec>(&table).expect("a valid table").compile().expect("a valid graph")
 }
 
-/// `double` = 2 * images; `sums` = the sums of all 3x3 windows over all channels; `counts` = images as integers.
+/// `double` = 2 * images; `sums` = the sums of all 3x3 windows over all channels; `counts` and
+/// `few` = images as integers.
 pub fn arithmetic(batch: Size) -> Vec<u8> {
     let image = [batch, Fixed(3), Fixed(4), Fixed(4)];
     let ones: Vec<u8> = std::iter::repeat_n(1f32.to_le_bytes(), 27).flatten().collect();
@@ -66,9 +67,11 @@ pub fn arithmetic(batch: Size) -> Vec<u8> {
         .node("Mul", &["images", "two"], "double", &[])
         .node("Conv", &["images", "ones"], "sums", &[])
         .node("Cast", &["images"], "counts", &[("to", I64)])
+        .node("Cast", &["images"], "few", &[("to", I32)])
         .output("double", F32, &image)
         .output("sums", F32, &[batch, Fixed(1), Fixed(2), Fixed(2)])
         .output("counts", I64, &image)
+        .output("few", I32, &image)
         .file()
 }
 
@@ -81,6 +84,25 @@ pub fn reshaped(sizes: &[i64]) -> Vec<u8> {
         .constant("shape", I64, &[sizes.len() as u64], &raw)
         .node("Reshape", &["images", "shape"], "flat", &[])
         .output("flat", F32, &open)
+        .file()
+}
+
+/// `places` = where images are not zero, a row each, whole numbers; `floats` = the same in a batch of one; `bytes` = images
+/// of another type. The input has no batch.
+pub fn rows() -> Vec<u8> {
+    let image = [Fixed(3), Fixed(4), Fixed(4)];
+    let shape: Vec<u8> = [1i64, -1, 3].iter().flat_map(|size| size.to_le_bytes()).collect();
+    Graph::default()
+        .input("images", F32, &image)
+        .constant("shape", I64, &[3], &shape)
+        .node("NonZero", &["images"], "columns", &[])
+        .node("Transpose", &["columns"], "places", &[])
+        .node("Cast", &["places"], "wide", &[("to", F32)])
+        .node("Reshape", &["wide", "shape"], "floats", &[])
+        .node("Cast", &["images"], "bytes", &[("to", U8)])
+        .output("places", I64, &[Open("N"), Fixed(3)])
+        .output("floats", F32, &[Fixed(1), Open("N"), Fixed(3)])
+        .output("bytes", U8, &image)
         .file()
 }
 

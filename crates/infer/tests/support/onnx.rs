@@ -3,6 +3,7 @@
 /// Type numbers of onnx.proto3.
 pub const F32: u64 = 1;
 pub const U8: u64 = 2;
+pub const I32: u64 = 6;
 pub const I64: u64 = 7;
 
 /// A size of a tensor: fixed, or left open under a name.

@@ -10,7 +10,7 @@ use framepipe_vision::Rect;
 use serde::Deserialize;
 
 use super::{Context, Decode, class};
-use crate::manifest::is_plain_name;
+use crate::manifest::{is_plain_name, sum_of};
 use crate::{Activation, ManifestError};
 
 /// Most characters of a charset.
@@ -26,6 +26,8 @@ pub struct CtcTextSpec {
     pub activation: Activation,
     /// A file in the manifest's folder, one character a line, in the model's order without the blank.
     pub charset: String,
+    /// That file's sha256, 64 hex digits in lower case: other characters would be other words.
+    pub charset_sha256: String,
     /// The blank's index.
     pub blank: usize,
 }
@@ -39,12 +41,19 @@ pub(super) struct CtcText {
 
 impl CtcTextSpec {
     pub(super) fn build(&self, context: &Context<'_>) -> Result<CtcText, ManifestError> {
-        let Self { activation, charset, blank } = self;
+        let Self { activation, charset, charset_sha256, blank } = self;
         let is_one = *activation != Activation::Sigmoid;
         context.require(is_one, "ctc_text.activation", activation, r#"give "none" or "softmax""#)?;
         let advice = "name a file in the manifest's own folder";
         context.require(is_plain_name(charset), "ctc_text.charset", charset, advice)?;
-        let characters = read_lines(&context.manifest.dir.join(charset))?;
+        let path = context.manifest.dir.join(charset);
+        let text = read(&path)?;
+        let actual = sum_of(text.as_bytes());
+        if actual != *charset_sha256 {
+            let (manifest, expected) = (context.manifest.path(), charset_sha256.clone());
+            return Err(ManifestError::Checksum { manifest, path, expected, actual });
+        }
+        let characters: Vec<String> = text.lines().map(str::to_owned).collect();
         let is_charset =
             (1..=CHARSET_COUNT_MAX).contains(&characters.len()) && !characters.iter().any(String::is_empty);
         let advice = format!("write 1 to {CHARSET_COUNT_MAX} characters into the file, one a line");
@@ -55,11 +64,11 @@ impl CtcTextSpec {
     }
 }
 
-fn read_lines(path: &Path) -> Result<Vec<String>, ManifestError> {
+fn read(path: &Path) -> Result<String, ManifestError> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(CHARSET_BYTES_MAX).read_to_string(&mut text));
     read.map_err(|error| ManifestError::Read { path: path.to_owned(), error })?;
-    Ok(text.lines().map(str::to_owned).collect())
+    Ok(text)
 }
 
 impl CtcText {

@@ -4,7 +4,7 @@
 //! | form | tensors |
 //! |---|---|
 //! | `priors` | offsets `[priors, 4]` (centre x, centre y, width, height) and scores `[priors, 1 + classes]`, the first being the background |
-//! | `exported` | boxes `[count, 4]`, classes `[count]`, scores `[count]`, and how many of them count, a number |
+//! | `exported` | boxes `[count, 4]`, classes `[count]`, scores `[count]`, and how many of them count, a number (with the batch `[batch]`, not `[batch, 1]`) |
 //!
 //! ```text
 //! x = prior_x + offset_x * variance[0] * prior_width        width = prior_width * exp(offset_width * variance[2])
@@ -57,6 +57,10 @@ pub enum SsdSpec {
         count: Option<String>,
         /// Boxes that there is room for.
         count_max: usize,
+        /// True: the graph puts out as many boxes as it finds, with no batch or a batch of 1. It is run on one frame at a
+        /// time; a frame with more than `count_max` fails.
+        #[serde(default)]
+        rows_vary: bool,
         /// The order of a box's edges.
         order: EdgeOrder,
         /// True: edges are shares of the tensor's sides; false: pixels of it.
@@ -113,6 +117,7 @@ pub(super) struct Priors {
 pub(super) struct Exported {
     names: Vec<String>,
     count_max: usize,
+    rows_vary: bool,
     order: EdgeOrder,
     /// What an edge of each direction is multiplied with: left, top, right, bottom.
     sides: [f32; 4],
@@ -142,13 +147,14 @@ impl SsdSpec {
                     priors: priors(context, levels, clip)?,
                 }))
             }
-            Self::Exported { boxes, classes, scores, count, count_max, order, normalized, first_class } => {
+            Self::Exported { boxes, classes, scores, count, count_max, rows_vary, order, normalized, first_class } => {
                 let advice = format_args!("give 1 to {CANDIDATE_COUNT_MAX}");
                 let is_count = (1..=CANDIDATE_COUNT_MAX).contains(count_max);
                 check.require(is_count, format_args!("{KEY}.exported.count_max"), count_max, advice)?;
                 Ok(Ssd::Exported(Exported {
                     names: [boxes, classes, scores].into_iter().chain(count).cloned().collect(),
                     count_max: *count_max,
+                    rows_vary: *rows_vary,
                     order: *order,
                     sides: if *normalized { context.sides() } else { [1.0; 4] },
                     first_class: *first_class,
@@ -235,6 +241,10 @@ impl Head for Ssd {
                 shapes.into_iter().take(names.len()).collect()
             }
         }
+    }
+
+    fn rows_vary(&self) -> bool {
+        matches!(self, Self::Exported(Exported { rows_vary: true, .. }))
     }
 
     fn is_end_to_end(&self) -> bool {

@@ -103,7 +103,7 @@ fn tensors_that_the_manifest_does_not_describe_are_refused() {
 fn found_is_appended_to() {
     let detector = detector(YOLOV2, &["face"], 0.5);
     let numbers = vec![1.0; number_count(&detector)];
-    let first = Detection { class: 7, score: 0.1, x0: 0.0, y0: 0.0, x1: 1.0, y1: 1.0 };
+    let first = Detection { class: 7, score: 0.1, x0: 0.0, y0: 0.0, x1: 1.0, y1: 1.0, row: 0 };
     let mut found = vec![first];
     detector.decode(&tensors(&detector, &numbers), &IDENTITY, &mut found).unwrap();
     assert_eq!((found[0], found.len()), (first, 1 + 2 * 2 * 3));

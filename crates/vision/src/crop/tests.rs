@@ -19,7 +19,7 @@ fn run(cropper: &mut Cropper, view: &FrameView<'_>, rect: &Rect) -> Vec<f32> {
 }
 
 fn detection(x0: f32, y0: f32, x1: f32, y1: f32) -> Detection {
-    Detection { class: 0, score: 1.0, x0, y0, x1, y1 }
+    Detection { class: 0, score: 1.0, x0, y0, x1, y1, row: 0 }
 }
 
 const SQUARE: CropSpec = CropSpec { shape: CropShape::Square, margin: 0.1 };

@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn detection(class: u32, score: f32, x0: f32, y0: f32, x1: f32, y1: f32) -> Detection {
-    Detection { class, score, x0, y0, x1, y1 }
+    Detection { class, score, x0, y0, x1, y1, row: 0 }
 }
 
 /// Boxes of few classes, on a coarse grid, with few scores: many overlaps, many ties.

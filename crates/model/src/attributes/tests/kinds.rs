@@ -4,11 +4,12 @@
 use super::super::ctc_text::CHARSET_COUNT_MAX;
 use super::*;
 use crate::MANIFEST_FILE;
+use crate::manifest::sum_of;
 
 const WEARS: &str = r#"classes = { activation = "sigmoid", labels = ["hat", "coat", "bag"], score_threshold = 0.5,
     classes_max = 2 }"#;
 const POINTS: &str = r#"keypoints = { names = ["nose", "chin"], normalized = false, activation = "none" }"#;
-const TEXT: &str = r#"ctc_text = { activation = "none", charset = "charset.txt", blank = 1 }"#;
+const TEXT: &str = r#"ctc_text = { activation = "none", charset = "charset.txt", charset_sha256 = "SUM", blank = 1 }"#;
 const NUMBER: &str = "number = { scale = 10.0, offset = -1.0 }";
 const BINS: &str = r#"expectation = { first = 0.0, step = 2.0, activation = "softmax" }"#;
 const CHARSET: &str = "a\nß\n字\n";
@@ -19,7 +20,8 @@ fn build(kind: &str, charset: &str, change: impl Fn(String) -> String) -> Result
     let text = with_attributes(&format!("{output}kind = {{ {} }}\n", kind.replace('\n', "")));
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("charset.txt"), charset).unwrap();
-    std::fs::write(dir.path().join(MANIFEST_FILE), change(text)).unwrap();
+    let text = change(text).replace("SUM", &sum_of(charset.as_bytes()));
+    std::fs::write(dir.path().join(MANIFEST_FILE), text).unwrap();
     AttributeHead::new(&Manifest::load(dir.path())?)
 }
 
@@ -106,6 +108,7 @@ fn a_value_that_cannot_be_right_is_named_with_its_key() {
         (TEXT, "\"none\"", "\"sigmoid\"", "kind.ctc_text.activation = Sigmoid"),
         (TEXT, "charset.txt", "../charset.txt", "name a file in the manifest's own folder"),
         (TEXT, "charset.txt", "letters.txt", "letters.txt"),
+        (TEXT, "SUM", "9372c4", "charset.txt has the sha256"),
         (TEXT, "blank = 1", "blank = 4", "kind.ctc_text.blank = 4: give 0 to 3"),
     ];
     for (kind, from, to, expected) in cases {

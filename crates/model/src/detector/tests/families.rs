@@ -1,6 +1,7 @@
 //! The families that tests/tests/families.rs compares with the reference, number by number: here their shapes, their
 //! manifests' faults, and what no draw can be trusted to meet.
 
+use framepipe_frame::masks::{Masks, masks};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -18,7 +19,10 @@ const SSD_PRIORS: &str = r#"ssd.priors = { boxes = "loc", scores = "conf", activ
 const SSD_EXPORTED: &str = r#"ssd.exported = { boxes = "b", classes = "c", scores = "s", count = "n", count_max = 3,
     order = "yxyx", normalized = true, first_class = 1 }"#;
 const RTDETR: &str = r#"rtdetr = { boxes = "b", scores = "s", queries = 30, activation = "sigmoid" }"#;
-const ALL: [&str; 7] = [YOLOV3_RAW, YOLOV3_EXPORTED, YOLOV8_RAW, YOLOV8_EXPORTED, SSD_PRIORS, SSD_EXPORTED, RTDETR];
+const MASKRCNN: &str = r#"maskrcnn = { boxes = "b", classes = "c", scores = "s", masks = "m", count_max = 3, mask_side = 2,
+    mask_bytes_max = 100, first_class = 1 }"#;
+const ALL: [&str; 8] =
+    [YOLOV3_RAW, YOLOV3_EXPORTED, YOLOV8_RAW, YOLOV8_EXPORTED, SSD_PRIORS, SSD_EXPORTED, RTDETR, MASKRCNN];
 
 /// A manifest's text of 32 columns and 48 rows, two labels and this head.
 fn text(head: &str) -> String {
@@ -30,7 +34,7 @@ fn text(head: &str) -> String {
 }
 
 fn is_end_to_end(head: &str) -> bool {
-    head.starts_with("ssd.exported") || head.starts_with("rtdetr")
+    ["ssd.exported", "rtdetr", "maskrcnn"].iter().any(|family| head.starts_with(family))
 }
 
 fn build(head: &str) -> Result<Detector, ManifestError> {
@@ -73,7 +77,18 @@ fn the_shapes_are_those_of_published_models() {
     let (start, _) = SSD_PRIORS.split_once("levels").expect("it has levels");
     let ssd300 = format!("{start}levels = [{}] }}", levels.join(", "));
     assert_eq!(of(&ssd300, 20, 300), [[8732, 4], [8732, 21]]);
+    let torchvision = MASKRCNN.replace("count_max = 3, mask_side = 2", "count_max = 100, mask_side = 28");
+    assert_eq!(of(&torchvision, 90, 800), [vec![100, 4], vec![100], vec![100], vec![100, 1, 28, 28]]);
     assert_eq!(of(SSD_EXPORTED, 90, 300), [vec![3, 4], vec![3], vec![3], vec![]]);
+}
+
+#[test]
+fn rows_vary_where_the_manifest_says_so() {
+    for head in ALL {
+        assert_eq!(build(head).unwrap().rows_max().is_some(), head == MASKRCNN, "{head}");
+    }
+    let varying = build(&SSD_EXPORTED.replace("count_max = 3", "count_max = 3, rows_vary = true")).unwrap();
+    assert_eq!(varying.rows_max(), Some(varying.raw_shapes()));
 }
 
 #[test]
@@ -105,6 +120,9 @@ fn a_value_that_cannot_be_right_is_named_with_its_key() {
         (SSD_EXPORTED, "\"yxyx\"", "\"xywh\"", "xywh"),
         (SSD_EXPORTED, "\"n\"", "\"s\"", "\"s\" stands there twice"),
         (RTDETR, "queries = 30", "queries = 0", "detector.head.rtdetr.queries = 0"),
+        (MASKRCNN, "count_max = 3", "count_max = 10001", "detector.head.maskrcnn.count_max = 10001: give 1 to 10000"),
+        (MASKRCNN, "mask_side = 2", "mask_side = 0", "detector.head.maskrcnn.mask_side = 0: give 1 to 256"),
+        (MASKRCNN, "bytes_max = 100", "bytes_max = 16777217", "detector.head.maskrcnn.mask_bytes_max = 16777217"),
     ];
     for (head, from, to, expected) in cases {
         assert!(head.contains(from), "{from:?} is not in {head}");
@@ -118,7 +136,7 @@ fn a_value_that_cannot_be_right_is_named_with_its_key() {
 
 #[test]
 fn a_head_without_duplicates_is_not_thinned_out() {
-    for head in [SSD_EXPORTED, RTDETR] {
+    for head in [SSD_EXPORTED, RTDETR, MASKRCNN] {
         let text = text(head).replace("iou_threshold = 1.0", "iou_threshold = 0.6");
         let words = load(&text).expect_err("it was taken").to_string();
         assert!(words.contains("detector.iou_threshold = 0.6: give 1.0"), "{words}");
@@ -142,6 +160,31 @@ fn an_exported_count_cuts_and_a_class_without_a_label_is_no_detection() {
     }
     for class in [0.0, 3.0, -1.0, 1e9, f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         assert_eq!(found([1.0, class, 1.0], 3.0).len(), 2, "class {class}");
+    }
+}
+
+#[test]
+fn a_mask_without_room_is_left_out_and_its_box_is_not() {
+    let mut numbers = [[0.0, 0.0, 8.0, 4.0], [-4.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 2.0]].concat();
+    numbers.extend([1.0, 2.0, 2.0, 0.7, 0.9, 0.8]);
+    // The second covers the right half of its box, which is what lies in the image.
+    numbers.extend([1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
+    // A head takes 24 bytes, each run one.
+    for (room, expected) in [(1000, &[0, 1, 2][..]), (31, &[0]), (30, &[1]), (25, &[])] {
+        let detector = build(MASKRCNN).unwrap();
+        let outputs = tensors(&detector, &numbers);
+        let (mut found, mut drawn) = (Vec::new(), Masks::new(room));
+        detector.find(&outputs, &IDENTITY, (32, 48), &mut found).unwrap();
+        assert_eq!(found.iter().map(|one| (one.class, one.row)).collect::<Vec<_>>(), [(1, 1), (1, 2), (0, 0)]);
+        detector.draw(&outputs, &IDENTITY, &found, &mut drawn).unwrap();
+        let all: Vec<_> = masks(drawn.bytes()).collect::<Result<_, _>>().unwrap();
+        let heads: Vec<u32> = all.iter().map(|(mask, _)| mask.detection).collect();
+        assert_eq!(heads, expected, "{room}");
+        if let Some((mask, runs)) = all.first().filter(|(mask, _)| mask.detection == 0) {
+            assert_eq!((mask.x, mask.y, mask.width, mask.height), (0, 0, 4, 4));
+            // The corner's pixel is 0.375 of a column and 0.25 of a row outside: 0.625 * 0.75 is less than a half.
+            assert_eq!(runs, &[1, 2, 1, 8, 1, 2, 1]);
+        }
     }
 }
 

@@ -1,0 +1,1 @@
+"""Detector graphs of published architectures, whose weights find painted objects: see `net.py`."""
