@@ -18,4 +18,4 @@ mod manifest;
 pub use activation::Activation;
 pub use attributes::{AttributeHead, AttributesSpec, OutputKind, OutputSpec};
 pub use detector::{Detector, DetectorSpec};
-pub use manifest::{MANIFEST_FILE, Manifest, ManifestError, Task};
+pub use manifest::{AGREEMENT_MIN, MANIFEST_FILE, Manifest, ManifestError, Measure, Quantized, Task};

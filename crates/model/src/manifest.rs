@@ -1,10 +1,11 @@
 //! `models/<name>/<version>/manifest.toml`: what a model file is, where it came from, what goes in and comes out.
 //!
 //! Format: the top keys of [`Manifest`], `[input]` (an [`InputSpec`], which lists the preprocess graph), and exactly one of `[detector]`
-//! ([`DetectorSpec`]) and `[attributes]` ([`AttributesSpec`]). Unknown keys are errors. A loaded manifest is a checked
+//! ([`DetectorSpec`]) and `[attributes]` ([`AttributesSpec`]); of an INT8 model `[quantized]` ([`Quantized`]). Unknown keys are errors. A loaded manifest is a checked
 //! one: the head it describes can be built.
 
 mod error;
+mod quantized;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -19,6 +20,7 @@ use crate::{AttributeHead, AttributesSpec, Detector, DetectorSpec};
 
 pub(crate) use error::Checker;
 pub use error::ManifestError;
+pub use quantized::{AGREEMENT_MIN, Measure, Quantized};
 
 /// Name of a manifest in its folder.
 pub const MANIFEST_FILE: &str = "manifest.toml";
@@ -46,6 +48,8 @@ pub struct Manifest {
     pub input: Input,
     /// What comes out.
     pub task: Task,
+    /// How near it comes to its float twin, where it is an INT8 model.
+    pub quantized: Option<Quantized>,
 }
 
 /// What a model does.
@@ -71,6 +75,7 @@ struct Written {
     input: InputSpec,
     detector: Option<DetectorSpec>,
     attributes: Option<AttributesSpec>,
+    quantized: Option<Quantized>,
 }
 
 impl Manifest {
@@ -105,6 +110,7 @@ impl Manifest {
             description: written.description,
             input,
             task,
+            quantized: written.quantized,
         };
         manifest.check()?;
         Ok(manifest)
@@ -134,6 +140,19 @@ impl Manifest {
             "write the number of its folder, or move it",
         )?;
         Ok(manifest)
+    }
+
+    /// `Ok` for a model that may be served: a float one, an INT8 one that is near enough to its float twin, or a forced one.
+    ///
+    /// # Errors
+    /// Says how near it came, and what to do.
+    pub fn check_servable(&self) -> Result<(), ManifestError> {
+        match &self.quantized {
+            Some(quantized) if !quantized.is_servable() => {
+                Err(ManifestError::Agreement { path: self.path(), name: self.name.clone(), found: quantized.agreement })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads the model file and compares its sha256.
@@ -201,6 +220,7 @@ impl Manifest {
             Task::Attributes(_) => self.input.plan.crop_spec().map(drop),
         };
         fits.map_err(|error| ManifestError::Input { path: path.clone(), error })?;
+        self.quantized.as_ref().map_or(Ok(()), |quantized| quantized.check(check))?;
         match &self.task {
             Task::Detector(_) => Detector::new(self).map(drop),
             Task::Attributes(_) => AttributeHead::new(self).map(drop),

@@ -262,3 +262,22 @@ fn verify_knows_the_file_a_missing_one_and_another() {
     assert_eq!(expected, manifest.sha256);
     assert_eq!(actual, "f26577a9e6b0228aef5acbb1c403d5523b51398c0646f731935b33eb376c8a8a");
 }
+
+#[test]
+fn an_int8_model_far_from_its_float_twin_is_refused_unless_forced() {
+    let with = |agreement: &str, forced: bool| {
+        load(&format!(
+            "{DETECTOR}[quantized]\nagreement = {agreement}\nmeasure = \"ap50\"\nimages = 212\nspeed = 1.9\n\
+             float_layers = [\"conv_3\"]\nforced = {forced}\n"
+        ))
+    };
+    load(DETECTOR).unwrap().check_servable().unwrap();
+    with("0.97", false).unwrap().check_servable().unwrap();
+    let words = with("0.9699", false).unwrap().check_servable().unwrap_err().to_string();
+    assert!(words.contains("0.9699 is below 0.97") && words.contains("--force finder"), "{words}");
+    with("0.9699", true).unwrap().check_servable().unwrap();
+    for wrong in ["1.01", "-0.1", "nan"] {
+        let words = with(wrong, true).expect_err(wrong).to_string();
+        assert!(words.contains("quantized.agreement"), "{words}");
+    }
+}
