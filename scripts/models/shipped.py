@@ -11,16 +11,18 @@ from paths import FLOAT_GRAPHS, INT8_GRAPHS
 
 @dataclass(frozen=True)
 class Int8:
-    """How a graph is quantised, and how near it must come to its float twin.
+    """How a graph is quantised: what `framepipe model quantize` found.
 
-    `cosine_min` is a floor under the mean cosine of each output; the measured figures stand in the
-    manifests. `inputs_max` bounds the inputs of the calibration, and those of the measurement: random
-    weights have no rare inputs to be found, and the set-up's time is theirs.
+    `method` names a calibration of quantise.py, `float_layers` what stays float. `inputs_max` bounds the
+    inputs of the calibration and of the gate, and `random` has cosines measured: random weights have no
+    rare inputs to be found, their classes mean nothing, and the set-up's time is theirs.
     """
 
-    cosine_min: float
+    method: str = "minmax"
+    float_layers: tuple[str, ...] = ()
     keep_head_float: bool = False
     inputs_max: int | None = None
+    random: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,16 @@ class Shipped:
         return INT8_GRAPHS / f"{self.source}.onnx" if self.int8 else self.float_graph()
 
 
-RANDOM = Int8(0.95, inputs_max=8)
+RANDOM = Int8(inputs_max=8, random=True)
 
 SHIPPED = {
     "nanodet416-4c-fp32": Shipped("nanodet416-4c"),
-    "nanodet416-4c-int8": Shipped("nanodet416-4c", Int8(0.95, keep_head_float=True)),
+    "nanodet416-4c-int8": Shipped("nanodet416-4c", Int8(keep_head_float=True)),
     "tiny-face-416": Shipped("tiny-face-416"),
-    "face-resnet34-descriptor": Shipped("face-resnet34-descriptor", Int8(0.99)),
+    "face-resnet34-descriptor": Shipped("face-resnet34-descriptor", Int8()),
     "face-age-gender": Shipped("face-age-gender"),
     "face-expression": Shipped("face-expression"),
-    "faceres": Shipped("faceres"),
+    "faceres": Shipped("faceres", Int8()),
     "resnet18-4class-416-random-fp32": Shipped("resnet18-4class-416-random"),
     "resnet18-4class-416-random-int8": Shipped("resnet18-4class-416-random", RANDOM),
     "resnet34-a-224-random-int8": Shipped("resnet34-a-224-random", RANDOM),
