@@ -53,7 +53,8 @@ use crate::quarantine::QuarantineVerb;
   framepipe up --config config/street.toml --detect 2
   framepipe status --config config/street.toml
   framepipe demo --config config/faces.toml photos/*.jpg
-  framepipe inspect photos/zidane.jpg --config config/faces.toml"
+  framepipe inspect photos/zidane.jpg --config config/faces.toml
+  framepipe model list"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -96,6 +97,13 @@ Exit status: 0 done; 1 not done, as the message says; 3 the frame killed its sta
     #[command(disable_help_flag = true)]
     Inspect {
         /// See `framepipe inspect --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// List, show, check and remove the models of the repository, and quantize them to INT8.
+    #[command(disable_help_flag = true)]
+    Model {
+        /// See `framepipe model --help`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
@@ -195,6 +203,7 @@ fn main() -> ExitCode {
         Verb::Quarantine(arguments) => quarantine(arguments),
         Verb::Demo { arguments } => Err(become_sibling("framepipe-demo", &arguments)),
         Verb::Inspect { arguments } => Err(become_sibling("framepipe-inspect", &arguments)),
+        Verb::Model { arguments } => Err(become_sibling("framepipe-model", &arguments)),
     };
     let ended = done.unwrap_or_else(|error| {
         log::say!("framepipe: {error:#}");
@@ -229,7 +238,7 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The demo is a client, with a client's dependencies, and inspect has those of stages: programs of their own. Returns why it
+/// The demo is a client, with a client's dependencies, and inspect and model have those of stages: programs of their own. Returns why it
 /// could not.
 fn become_sibling(binary: &str, arguments: &[OsString]) -> anyhow::Error {
     let program = match child::sibling(binary) {
