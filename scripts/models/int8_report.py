@@ -28,8 +28,8 @@ Made by `build/venv/bin/python scripts/models/int8_report.py > docs/int8.md`, fr
 
 Speed is the float twin's CPU time over the INT8 graph's, runs in turns, medians, one thread, batch 1. Inputs are the
 photos of `scripts/setup` in variants (mirrored, brightness, crops) other than those of the calibration: the same eight
-photos, so that the agreement on others may be lower. A search that leaves layers float stops at the first set that passes
-on these inputs.
+photos, so that the agreement on others may be lower. A search that leaves layers float stops at the first set that
+passes on these inputs.
 
 Weights have 7 bits, because AVX2 without VNNI saturates with 8; those of depthwise layers have 8, because their kernels
 add in 32 bits and because 7 are too few for them. A layer ({", ".join(LAYERS)}) that stays float has its
