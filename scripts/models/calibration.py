@@ -1,10 +1,13 @@
 """What quantisation is calibrated and measured on: the fetched photos, and the faces in them.
 
 Photos and crops go through the preprocessing that the manifest states. There are few photos, so each
-is used mirrored and at several brightnesses too. Measuring uses other variants than calibrating.
+is used mirrored and at several brightnesses too. The gate uses other variants than the calibration.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,15 +23,20 @@ from manifest import read_manifest as read  # noqa: E402
 # Fetched without --tests, so that everyone's INT8 graphs are calibrated on the same photos.
 CALIBRATION_PHOTOS = ["bus.jpg", "zidane.jpg", *(f"sample{i}.jpg" for i in range(1, 7))]
 FACE_DETECTOR = "tiny-face-416"
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 class Variant(NamedTuple):
-    """One way to look at a photo, and to crop a face in it: `shift` is in parts of its side."""
+    """One way to look at a photo, and to crop a face in it: `shift` is in parts of its side.
+
+    Of a photo that is no face's, `cut` is what is left out at the left and the top, in parts of its sides.
+    """
 
     brightness: float
     mirrored: bool
     margin: float
     shift: float
+    cut: float = 0.0
 
 
 CALIBRATION_VARIANTS = [
@@ -37,24 +45,22 @@ CALIBRATION_VARIANTS = [
     Variant(brightness=1.0, mirrored=True, margin=0.3, shift=0.0),
     Variant(brightness=1.3, mirrored=True, margin=0.15, shift=0.08),
 ]
-# 8 photos, 25 times each.
-MEASUREMENT_COUNT = 25
+# The gate's: none of the calibration's. As many are taken as its count of inputs needs.
+GATE_VARIANTS = [
+    Variant(brightness, mirrored, margin, shift, cut=margin + shift)
+    for shift in (0.05, -0.06, 0.02, -0.03)
+    for margin in (0.1, 0.2)
+    for brightness in (0.8, 1.0, 1.15, 0.9)
+    for mirrored in (True, False)
+]
 
 
-def _measurement_variants() -> list[Variant]:
-    random = np.random.default_rng(2)
-    return [
-        Variant(
-            brightness=float(random.uniform(0.65, 1.3)),
-            mirrored=bool(random.integers(2)),
-            margin=float(random.uniform(0.05, 0.3)),
-            shift=float(random.uniform(-0.08, 0.08)),
-        )
-        for _ in range(MEASUREMENT_COUNT)
-    ]
+@dataclass(frozen=True)
+class Input:
+    """One input of a model, and the frame that it is of."""
 
-
-MEASUREMENT_VARIANTS = _measurement_variants()
+    tensor: np.ndarray
+    frame: np.ndarray
 
 
 def read_manifest(name: str) -> dict:
@@ -71,32 +77,57 @@ def _look(photo: np.ndarray, variant: Variant) -> np.ndarray:
     return photo
 
 
-def frames(variants: list[Variant]) -> Iterator[tuple[np.ndarray, Variant]]:
-    """Yield each photo in each variant."""
-    for name in CALIBRATION_PHOTOS:
-        photo = load_photo(PHOTOS / name)
-        for variant in variants:
-            yield _look(photo, variant), variant
+def images_of(folder: Path) -> list[Path]:
+    """Return the photos in a folder, by name."""
+    images = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        raise SystemExit(f"quantise: {folder} holds no image ({', '.join(IMAGE_SUFFIXES)}): name a folder of photos")
+    return images
 
 
-def face_tensors(manifest: dict, variants: list[Variant]) -> Iterator[np.ndarray]:
-    """Yield the tensors of the faces that the float face detector finds in the photo variants."""
+def shipped_photos() -> list[Path]:
+    """Return the photos that everyone has."""
+    return [PHOTOS / name for name in CALIBRATION_PHOTOS]
+
+
+def frames(photos: list[Path], variants: list[Variant]) -> Iterator[tuple[np.ndarray, Variant]]:
+    """Yield each photo in a variant, then each in the next one."""
+    for variant in variants:
+        for photo in photos:
+            yield _look(load_photo(photo), variant), variant
+
+
+def inputs(manifest: dict, photos: list[Path], variants: list[Variant]) -> Iterator[Input]:
+    """Yield a model's inputs: for an attribute model the faces that the float detector finds, whole photos else."""
+    if "attributes" not in manifest:
+        for photo, variant in frames(photos, variants):
+            frame = photo[int(photo.shape[0] * variant.cut) :, int(photo.shape[1] * variant.cut) :]
+            yield Input(frame_tensor(frame, manifest["spec"])[0], frame)
+        return
     detector = Detector(read_manifest(FACE_DETECTOR), FLOAT_GRAPHS / f"{FACE_DETECTOR}.onnx")
-    for frame, variant in frames(variants):
+    for frame, variant in frames(photos, variants):
         for face in detector.detect(frame):
             x1, y1, x2, y2 = face.box
             across, down = variant.shift * (x2 - x1), variant.shift * (y2 - y1)
             box = (x1 + across, y1 + down, x2 + across, y2 + down)
-            yield crop_tensor(frame, box, variant.margin, manifest["spec"])
+            yield Input(crop_tensor(frame, box, variant.margin, manifest["spec"]), frame)
 
 
-def tensors(manifest: dict, variants: list[Variant]) -> Iterator[np.ndarray]:
-    """Yield the input tensors of a model: faces for an attribute model, whole photos else."""
-    if "attributes" in manifest:
-        yield from face_tensors(manifest, variants)
-    else:
-        for frame, _ in frames(variants):
-            yield frame_tensor(frame, manifest["spec"])[0]
+def calibration_tensors(manifest: dict, count_max: int | None, photos: list[Path] | None = None) -> list[np.ndarray]:
+    """Return what a model is calibrated on."""
+    found = inputs(manifest, photos or shipped_photos(), CALIBRATION_VARIANTS)
+    return [one.tensor for one in islice(found, count_max)]
+
+
+def gate_tensors(manifest: dict, count: int, photos: list[Path] | None = None) -> list[Input]:
+    """Return `count` inputs for the gate."""
+    found = list(islice(inputs(manifest, photos or shipped_photos(), GATE_VARIANTS), count))
+    if len(found) < count:
+        raise SystemExit(
+            f"quantise: these images give {len(found)} inputs, and the gate needs {count}: give more images of "
+            f"{'faces' if 'attributes' in manifest else 'what the model finds'}"
+        )
+    return found
 
 
 class CalibrationReader(CalibrationDataReader):

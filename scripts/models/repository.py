@@ -1,7 +1,7 @@
 """Assemble the model repository: models/<name>/<version>/{model.onnx, manifest.toml}.
 
-One manifest in config/models makes one model; its copy gets the graph's SHA-256 filled in. Each
-model is put together beside the repository and moved into place whole.
+One manifest in config/models makes one model; its copy gets the graph's SHA-256 filled in, and an INT8
+model's what its gate found. Each model is put together beside the repository and moved into place whole.
 """
 
 import re
@@ -10,31 +10,43 @@ import tomllib
 from pathlib import Path
 
 from fetch import sha256_of
-from paths import BUILD, MANIFESTS, MODELS
+from paths import MANIFESTS, MODELS
 from shipped import SHIPPED
 
 EMPTY_SHA256 = re.compile(r'^sha256 = ""', re.MULTILINE)
+VERSION = re.compile(r"^version = .*$", re.MULTILINE)
 
 
-def assemble(manifest_path: Path, graph: Path, gate_note: str) -> None:
-    """Put one model into the repository; `gate_note` ends its manifest."""
+def place(manifest_path: Path, graph: Path, version: int, quantized: str, models: Path, only: bool) -> Path:
+    """Put one version of a model into the repository, `only` it or beside others; return its folder."""
     text = manifest_path.read_text()
-    manifest = tomllib.loads(text)
-    name = manifest["name"]
+    name = tomllib.loads(text)["name"]
     if name != manifest_path.stem:
         raise ValueError(f"{manifest_path}: the name in it is {name}; name the file after it")
     filled, count = EMPTY_SHA256.subn(f'sha256 = "{sha256_of(graph)}"', text)
     if count != 1:
         raise ValueError(f'{manifest_path}: needs exactly one line `sha256 = ""` to fill in')
+    filled = VERSION.sub(f"version = {version}", filled, count=1)
 
-    arriving = BUILD / "assembling" / name
+    arriving = models / f".{name}.new"
     shutil.rmtree(arriving, ignore_errors=True)
-    version = arriving / str(manifest["version"])
-    version.mkdir(parents=True)
-    shutil.copyfile(graph, version / manifest["file"])
-    (version / "manifest.toml").write_text(filled + gate_note)
-    shutil.rmtree(MODELS / name, ignore_errors=True)
-    arriving.rename(MODELS / name)
+    folder = arriving / str(version)
+    folder.mkdir(parents=True)
+    shutil.copyfile(graph, folder / tomllib.loads(text)["file"])
+    (folder / "manifest.toml").write_text(filled + quantized)
+    if only or not (models / name).exists():
+        shutil.rmtree(models / name, ignore_errors=True)
+        arriving.rename(models / name)
+    else:
+        folder.rename(models / name / str(version))
+        arriving.rmdir()
+    return models / name / str(version)
+
+
+def assemble(manifest_path: Path, graph: Path, quantized: str) -> None:
+    """Put one model into the repository."""
+    version = tomllib.loads(manifest_path.read_text())["version"]
+    place(manifest_path, graph, version, quantized, MODELS, only=True)
 
 
 def main() -> None:
@@ -47,9 +59,8 @@ def main() -> None:
         )
     MODELS.mkdir(exist_ok=True)
     for name, path in manifests.items():
-        model = SHIPPED[name]
-        graph = model.graph()
-        assemble(path, graph, model.gate_note().read_text() if model.int8 else "")
+        graph = SHIPPED[name].graph()
+        assemble(path, graph, graph.with_suffix(".toml").read_text() if SHIPPED[name].int8 else "")
         print(f"  {name}: {graph.stat().st_size / 1e6:.1f} MB", flush=True)
 
 

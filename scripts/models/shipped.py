@@ -11,16 +11,18 @@ from paths import FLOAT_GRAPHS, INT8_GRAPHS
 
 @dataclass(frozen=True)
 class Int8:
-    """How a graph is quantised, and how near it must come to its float twin.
+    """How a graph is quantised: what `framepipe model quantize` found.
 
-    `float_nodes` stay float, and so does the head where that is said. `inputs_max` bounds the inputs of
-    the calibration, and those of the measurement: random weights have no rare inputs to be found, and
-    the set-up's time is theirs.
+    `method` names a calibration of quantise.py, `float_layers` what stays float. `inputs_max` bounds the
+    inputs of the calibration and of the gate, and `random` has cosines measured: random weights have no
+    rare inputs to be found, their classes mean nothing, and the set-up's time is theirs.
     """
 
+    method: str = "minmax"
+    float_layers: tuple[str, ...] = ()
     keep_head_float: bool = False
-    float_nodes: tuple[str, ...] = ()
     inputs_max: int | None = None
+    random: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,8 @@ class Shipped:
         """Return the path of the graph that ships."""
         return INT8_GRAPHS / f"{self.source}.onnx" if self.int8 else self.float_graph()
 
-    def gate_note(self) -> Path:
-        """Return the path of what the INT8 graph came to at the gate: the manifest's [quantized]."""
-        return INT8_GRAPHS / f"{self.source}.toml"
 
-
-RANDOM = Int8(inputs_max=8)
+RANDOM = Int8(inputs_max=8, random=True)
 
 SHIPPED = {
     "nanodet416-4c-fp32": Shipped("nanodet416-4c"),
@@ -52,8 +50,7 @@ SHIPPED = {
     "face-resnet34-descriptor": Shipped("face-resnet34-descriptor", Int8()),
     "face-age-gender": Shipped("face-age-gender"),
     "face-expression": Shipped("face-expression"),
-    # The first depthwise layer and the one before it see the widest range of numbers.
-    "faceres": Shipped("faceres", Int8(float_nodes=("conv_2", "clip_7", "conv_9", "clip_15"))),
+    "faceres": Shipped("faceres", Int8()),
     "resnet18-4class-416-random-fp32": Shipped("resnet18-4class-416-random"),
     "resnet18-4class-416-random-int8": Shipped("resnet18-4class-416-random", RANDOM),
     "resnet34-a-224-random-int8": Shipped("resnet34-a-224-random", RANDOM),

@@ -11,6 +11,4 @@ def open_session(graph: Path) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # What a graph keeps float stays float.
-    options.add_session_config_entry("optimization.disable_specified_optimizers", "WeightBiasQuantization")
     return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])

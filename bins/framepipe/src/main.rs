@@ -58,7 +58,8 @@ use crate::{control::Answer, quarantine::QuarantineVerb};
   framepipe up --config config/street.toml --detect 2
   framepipe status --config config/street.toml
   framepipe demo --config config/faces.toml photos/*.jpg
-  framepipe inspect photos/zidane.jpg --config config/faces.toml"
+  framepipe inspect photos/zidane.jpg --config config/faces.toml
+  framepipe model list"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -81,8 +82,6 @@ Exit status: 0 drained and stopped; 1 could not start or was forced to stop; 2 w
 
 Exit status: 0 it runs; 1 it does not.")]
     Status(StatusArgs),
-    /// Change the models that serve, or look at the model repository.
-    Model(ModelArgs),
     /// Look at frames that killed their stage, try them again, or drop them.
     #[command(after_help = "Examples:
   framepipe quarantine list --config config/street.toml
@@ -103,6 +102,13 @@ Exit status: 0 done; 1 not done, as the message says; 3 the frame killed its sta
     #[command(disable_help_flag = true)]
     Inspect {
         /// See `framepipe inspect --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Let another model serve; list, show, check and remove the models of the repository, and quantize them to INT8.
+    #[command(disable_help_flag = true)]
+    Model {
+        /// See `framepipe model --help`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
@@ -171,32 +177,27 @@ struct QuarantineArgs {
     verb: QuarantineVerb,
 }
 
-#[derive(Args)]
-struct ModelArgs {
-    #[command(flatten)]
-    instance: Instance,
-    #[command(subcommand)]
-    verb: ModelVerb,
-}
-
-#[derive(Subcommand)]
-enum ModelVerb {
-    /// Let a model serve in a running pipeline, in place of another version of it, or of another model. No frame is lost, and
-    /// none waits: the new model gets warm beside the old one, which finishes the frames that were accepted for it.
-    #[command(after_help = "Examples:
+/// Let a model serve in a running pipeline, in place of another version of it, or of another model. No frame is lost, and none
+/// waits: the new model gets warm beside the old one, which finishes the frames that were accepted for it.
+#[derive(Parser)]
+#[command(
+    bin_name = "framepipe model use",
+    after_help = "Examples:
   framepipe model use nanodet416-4c-int8@2 --config config/street.toml
   framepipe model use nanodet416-4c-fp32 --replace nanodet416-4c-int8
 
 A model that does not get warm is given up, and nothing has changed. What is chosen so serves after a restart too.
 
-Exit status: 0 it serves; 1 it does not, as the message says; 2 wrong usage.")]
-    Use {
-        /// The model: NAME@VERSION, or NAME for its newest version.
-        model: ModelRef,
-        /// The model that it replaces, where that has another name.
-        #[arg(long, value_name = "NAME")]
-        replace: Option<String>,
-    },
+Exit status: 0 it serves; 1 it does not, as the message says; 2 wrong usage."
+)]
+struct UseModel {
+    #[command(flatten)]
+    instance: Instance,
+    /// The model: NAME@VERSION, or NAME for its newest version.
+    model: ModelRef,
+    /// The model that it replaces, where that has another name.
+    #[arg(long, value_name = "NAME")]
+    replace: Option<String>,
 }
 
 impl Instance {
@@ -227,10 +228,14 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Verb::Up(arguments) => up(arguments),
         Verb::Status(arguments) => status(arguments),
-        Verb::Model(ModelArgs { instance, verb }) => model(instance, verb),
         Verb::Quarantine(arguments) => quarantine(arguments),
         Verb::Demo { arguments } => Err(become_sibling("framepipe-demo", &arguments)),
         Verb::Inspect { arguments } => Err(become_sibling("framepipe-inspect", &arguments)),
+        // The launcher is asked for one verb; all others are of the repository.
+        Verb::Model { arguments } if arguments.first().is_some_and(|verb| verb == "use") => {
+            use_model(UseModel::parse_from(arguments))
+        }
+        Verb::Model { arguments } => Err(become_sibling("framepipe-model", &arguments)),
     };
     let ended = done.unwrap_or_else(|error| {
         log::say!("framepipe: {error:#}");
@@ -256,9 +261,9 @@ fn status(arguments: StatusArgs) -> anyhow::Result<ExitCode> {
     print(&text)
 }
 
-fn model(instance: Instance, verb: ModelVerb) -> anyhow::Result<ExitCode> {
+fn use_model(arguments: UseModel) -> anyhow::Result<ExitCode> {
+    let UseModel { instance, model: new, replace } = arguments;
     let config = instance.load(Overrides::default())?;
-    let ModelVerb::Use { model: new, replace } = verb;
     let request = control::Request::UseModel { old: replace.unwrap_or_else(|| new.name.clone()), new };
     match control::ask(&config.run, &request, |words| log::say!("{words}"))? {
         Answer::Done(words) | Answer::Progress(words) => print(&format!("{words}\n")),
@@ -279,7 +284,7 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The demo is a client, with a client's dependencies, and inspect has those of stages: programs of their own. Returns why it
+/// The demo is a client, with a client's dependencies, and inspect and model have those of stages: programs of their own. Returns why it
 /// could not.
 fn become_sibling(binary: &str, arguments: &[OsString]) -> anyhow::Error {
     let program = match child::sibling(binary) {

@@ -19,11 +19,6 @@ const THREAD_COUNT_MAX: usize = 256;
 /// Largest batch of any model.
 const BATCH_MAX: usize = 1024;
 
-/// What the optimiser is told; part of an optimised graph's name.
-pub(crate) const OPTIMISER: &str = "all but WeightBiasQuantization";
-/// It would quantise what the model keeps float, for its precision's sake, between two quantised tensors.
-const DISABLED_OPTIMISERS: &str = "WeightBiasQuantization";
-
 /// A model file, as its manifest names it.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelFile<'a> {
@@ -269,8 +264,7 @@ fn check_option(option: &'static str, value: usize, max: usize) -> Result<(), In
 /// A session of the model's optimised graph, from the cache where it has that; else the graph is optimised, and kept there.
 fn session(runtime: &Runtime, file: &Path, sha256: &str, threads: usize) -> ort::Result<Session> {
     let optimised = || -> ort::Result<SessionBuilder> {
-        let builder = builder(runtime, threads)?.with_optimization_level(GraphOptimizationLevel::All)?;
-        Ok(builder.with_disabled_optimizers(DISABLED_OPTIMISERS)?)
+        Ok(builder(runtime, threads)?.with_optimization_level(GraphOptimizationLevel::All)?)
     };
     let Some(cache) = &runtime.graphs else { return optimised()?.commit_from_file(file) };
     if let Some(graph) = cache.find(sha256) {

@@ -1,9 +1,9 @@
 //! Optimised graphs on disk, so that a session of a model that was opened before is made without optimising it again.
 //!
 //! An entry is a file whose name tells what it was made of and what it holds: `MODEL-ENGINE-BYTES-CRC.onnx`. `MODEL` is the model
-//! file's sha256; `ENGINE` a hash of all that the optimiser's choices depend on: the library, this CPU's instructions, the
-//! settings. An entry is written aside and moved into place; one whose bytes are not those that its name tells is removed. It
-//! makes a start faster, and no failure of it is one of the start.
+//! file's sha256; `ENGINE` a hash of all that the optimiser's choices depend on: the library and this CPU's instructions. An entry
+//! is written aside and moved into place; one whose bytes are not those that its name tells is removed. It makes a start faster,
+//! and no failure of it is one of the start.
 
 use std::{
     fs::{self, File},
@@ -38,10 +38,9 @@ pub(crate) struct Draft<'c> {
 }
 
 impl GraphCache {
-    /// A cache in `folder`, which is made when the first entry is; `settings` are all that the engine's choices depend on beside
-    /// this CPU.
-    pub(crate) fn new(folder: PathBuf, settings: &str) -> Self {
-        let sum = Sha256::digest(format!("{settings}; {}", instructions()));
+    /// A cache in `folder`, which is made when the first entry is; `library` says which build of the engine it is.
+    pub(crate) fn new(folder: PathBuf, library: &str) -> Self {
+        let sum = Sha256::digest(format!("{library}; {}", instructions()));
         let engine: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
         Self { folder, engine: engine[..ENGINE_DIGITS].to_owned() }
     }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
-use crate::{InferError, cpu, graph_cache::GraphCache};
+use crate::{InferError, graph_cache::GraphCache};
 
 /// The engine allows one environment a process, and none after the first is gone: so the first stays.
 static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
@@ -46,8 +46,7 @@ impl Runtime {
 
     /// The same, with a folder for optimised graphs: a model that was opened before is not optimised again.
     pub fn caching_graphs_in(self, folder: PathBuf) -> Self {
-        let settings = format!("{}; {}", ort::info(), cpu::OPTIMISER);
-        Self { graphs: Some(GraphCache::new(folder, &settings)), ..self }
+        Self { graphs: Some(GraphCache::new(folder, ort::info())), ..self }
     }
 
     /// The library file.

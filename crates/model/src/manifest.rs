@@ -1,10 +1,11 @@
 //! `models/<name>/<version>/manifest.toml`: what a model file is, where it came from, what goes in and comes out.
 //!
 //! Format: the top keys of [`Manifest`], `[input]` (an [`InputSpec`], which lists the preprocess graph), and exactly one of `[detector]`
-//! ([`DetectorSpec`]) and `[attributes]` ([`AttributesSpec`]). Unknown keys are errors. A loaded manifest is a checked
+//! ([`DetectorSpec`]) and `[attributes]` ([`AttributesSpec`]); of an INT8 model `[quantized]` ([`Quantized`]). Unknown keys are errors. A loaded manifest is a checked
 //! one: the head it describes can be built.
 
 mod error;
+mod quantized;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -19,9 +20,8 @@ use crate::{AttributeHead, AttributesSpec, Detector, DetectorSpec, ModelRef, Out
 
 pub(crate) use error::Checker;
 pub use error::ManifestError;
+pub use quantized::{AGREEMENT_MIN, Measure, Quantized};
 
-/// What an INT8 model must agree with its float model, to serve.
-pub const AGREEMENT_LEAST: f64 = 0.97;
 /// Name of a manifest in its folder.
 pub const MANIFEST_FILE: &str = "manifest.toml";
 
@@ -44,12 +44,12 @@ pub struct Manifest {
     pub licence: String,
     /// One line about it.
     pub description: String,
-    /// How far it agrees with the float model that it was made of; `None`: it was not quantised by framepipe.
-    pub quantized: Option<Quantized>,
     /// What goes in.
     pub input: Input,
     /// What comes out.
     pub task: Task,
+    /// How near it comes to its float twin, where it is an INT8 model.
+    pub quantized: Option<Quantized>,
 }
 
 /// What a model does.
@@ -59,24 +59,6 @@ pub enum Task {
     Detector(DetectorSpec),
     /// It describes a crop of an object.
     Attributes(AttributesSpec),
-}
-
-/// What an INT8 model came to at the gate: the tool that quantised it writes it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Quantized {
-    /// The lowest of its outputs' agreements with the float model's, 1 where they are the same.
-    pub agreement: f64,
-    /// Measure and output.
-    pub measure: String,
-    /// Inputs that it was measured on.
-    pub inputs: u32,
-    /// Layers that stayed float.
-    pub float_layers: u32,
-    /// Layers with weights.
-    pub layers: u32,
-    /// The model's own name, where it shall serve all the same.
-    pub forced: Option<String>,
 }
 
 /// The file as it is written.
@@ -90,10 +72,10 @@ struct Written {
     source: String,
     licence: String,
     description: String,
-    quantized: Option<Quantized>,
     input: InputSpec,
     detector: Option<DetectorSpec>,
     attributes: Option<AttributesSpec>,
+    quantized: Option<Quantized>,
 }
 
 impl Manifest {
@@ -126,9 +108,9 @@ impl Manifest {
             source: written.source,
             licence: written.licence,
             description: written.description,
-            quantized: written.quantized,
             input,
             task,
+            quantized: written.quantized,
         };
         manifest.check()?;
         Ok(manifest)
@@ -162,6 +144,19 @@ impl Manifest {
             "write the number of its folder, or move it",
         )?;
         Ok(manifest)
+    }
+
+    /// `Ok` for a model that may be served: a float one, an INT8 one that is near enough to its float twin, or a forced one.
+    ///
+    /// # Errors
+    /// Says how near it came, and what to do.
+    pub fn check_servable(&self) -> Result<(), ManifestError> {
+        match &self.quantized {
+            Some(quantized) if !quantized.is_servable() => {
+                Err(ManifestError::Agreement { path: self.path(), name: self.name.clone(), found: quantized.agreement })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads the model file and compares its sha256.
@@ -242,20 +237,12 @@ impl Manifest {
         let is_sum = self.sha256.len() == 64 && self.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         check.require(is_sum, "sha256", &self.sha256, "give the 64 lower-case hex digits that sha256sum prints")?;
         check.require_names("input.tensor", [self.input.tensor.as_str()], 1, 1)?;
-        if let Some(quantized) = &self.quantized {
-            let serves = quantized.agreement >= AGREEMENT_LEAST || quantized.forced.as_ref() == Some(&self.name);
-            let advice = format!(
-                "{AGREEMENT_LEAST} is asked of what serves: keep more layers float, or serve it all the same with \
-                 quantized.forced = {:?}",
-                self.name
-            );
-            check.require(serves, "quantized.agreement", quantized.agreement, &advice)?;
-        }
         let fits = match &self.task {
             Task::Detector(_) => self.input.plan.check_frame(),
             Task::Attributes(_) => self.input.plan.crop_spec().map(drop),
         };
         fits.map_err(|error| ManifestError::Input { path: path.clone(), error })?;
+        self.quantized.as_ref().map_or(Ok(()), |quantized| quantized.check(check))?;
         match &self.task {
             Task::Detector(_) => Detector::new(self).map(drop),
             Task::Attributes(_) => AttributeHead::new(self).map(drop),

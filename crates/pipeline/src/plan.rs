@@ -72,11 +72,14 @@ impl Plan {
     /// Finds the models and sizes everything by them. Checksums are verified by the launcher alone, once.
     ///
     /// # Errors
-    /// When a model is missing or contradicts itself, or the pools cannot be.
+    /// When a model is missing, contradicts itself or may not be served, or the pools cannot be.
     pub fn of(config: &Config) -> Result<Self, PlanError> {
         let detector = Manifest::find(&config.models, &config.detector)?;
         let attributes =
             config.attributes.iter().map(|name| Manifest::find(&config.models, name)).collect::<Result<Vec<_>, _>>()?;
+        for model in std::iter::once(&detector).chain(&attributes) {
+            model.check_servable()?;
+        }
         let spec = detector.detector()?;
         for model in &attributes {
             let applies_to = &model.attributes()?.applies_to;

@@ -98,6 +98,20 @@ pub enum ManifestError {
         /// The section that is wanted.
         wanted: &'static str,
     },
+    /// An INT8 model that is too far from its float twin.
+    #[error(
+        "{path}: quantized.agreement = {found} is below {}: serve the float model, quantize it again with other images \
+         (framepipe model quantize), or accept it with framepipe model quantize {name} --force {name}",
+        super::AGREEMENT_MIN
+    )]
+    Agreement {
+        /// The manifest.
+        path: PathBuf,
+        /// The model's name.
+        name: String,
+        /// Its agreement with the float twin.
+        found: f64,
+    },
 }
 
 fn listed(names: &[String]) -> String {

@@ -240,21 +240,6 @@ fn the_highest_version_with_a_manifest_is_found() {
 }
 
 #[test]
-fn a_quantised_model_that_agrees_too_little_serves_only_where_it_is_forced_by_its_name() {
-    let quantized = |agreement: &str, forced: &str| {
-        let table = "[quantized]\nmeasure = \"AP50 of boxes\"\ninputs = 200\nfloat_layers = 3\nlayers = 70\n";
-        load(&format!("{DETECTOR}{table}agreement = {agreement}\n{forced}\n"))
-    };
-    assert_eq!(quantized("0.97", "").unwrap().quantized.unwrap().layers, 70);
-    for (agreement, forced) in [("0.9699", ""), ("nan", ""), ("0.5", "forced = \"another\"")] {
-        let words = quantized(agreement, forced).unwrap_err().to_string();
-        let advice = ["quantized.agreement = ", "0.97 is asked", "quantized.forced = \"finder\""];
-        assert!(advice.iter().all(|word| words.contains(word)), "{words}");
-    }
-    assert!(quantized("0.5", "forced = \"finder\"").is_ok());
-}
-
-#[test]
 fn a_missing_model_lists_those_there_are() {
     let dir = tempfile::tempdir().unwrap();
     let words = find(&dir.path().join("none"), "finder").unwrap_err().to_string();
@@ -282,4 +267,23 @@ fn verify_knows_the_file_a_missing_one_and_another() {
     let Err(ManifestError::Checksum { expected, actual, .. }) = manifest.verify() else { panic!("it was taken") };
     assert_eq!(expected, manifest.sha256);
     assert_eq!(actual, "f26577a9e6b0228aef5acbb1c403d5523b51398c0646f731935b33eb376c8a8a");
+}
+
+#[test]
+fn an_int8_model_far_from_its_float_twin_is_refused_unless_forced() {
+    let with = |agreement: &str, forced: bool| {
+        load(&format!(
+            "{DETECTOR}[quantized]\nagreement = {agreement}\nmeasure = \"ap50\"\nimages = 212\nspeed = 1.9\n\
+             float_layers = [\"conv_3\"]\nforced = {forced}\n"
+        ))
+    };
+    load(DETECTOR).unwrap().check_servable().unwrap();
+    with("0.97", false).unwrap().check_servable().unwrap();
+    let words = with("0.9699", false).unwrap().check_servable().unwrap_err().to_string();
+    assert!(words.contains("0.9699 is below 0.97") && words.contains("--force finder"), "{words}");
+    with("0.9699", true).unwrap().check_servable().unwrap();
+    for wrong in ["1.01", "-0.1", "nan"] {
+        let words = with(wrong, true).expect_err(wrong).to_string();
+        assert!(words.contains("quantized.agreement"), "{words}");
+    }
 }

@@ -1,0 +1,165 @@
+//! `framepipe model`: the models of the repository, looked at, checked, removed, and quantized to INT8.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `repository.rs` | the models and versions that there are, and one of them by name |
+//! | `list.rs` | `list` and `show` |
+//! | `check.rs` | `check`: the checksum, the engine, and what it puts out |
+//! | `remove.rs` | `remove`: unless a configuration uses it |
+//! | `quantize.rs` | `quantize`: the private Python environment's search, run |
+
+mod check;
+mod list;
+mod quantize;
+mod remove;
+mod repository;
+
+use std::{
+    io::{ErrorKind, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use framepipe_model::ModelRef;
+use framepipe_pipeline::{Config, Overrides};
+
+/// List, show, check and remove the models of the repository, and quantize them to INT8.
+#[derive(Parser)]
+#[command(
+    name = "framepipe model",
+    bin_name = "framepipe model",
+    version,
+    after_help = "Examples:
+  framepipe model list
+  framepipe model show nanodet416-4c-int8
+  framepipe model check --all
+  framepipe model quantize faceres --images photos
+
+To let a model serve in a running pipeline: framepipe model use --help"
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Args)]
+struct Place {
+    /// A configuration, for the repository (paths.models) and the engine (paths.onnxruntime).
+    #[arg(long, value_name = "FILE", default_value = "config/street.toml")]
+    config: PathBuf,
+}
+
+impl Place {
+    fn load(&self) -> anyhow::Result<Config> {
+        Ok(Config::load(&self.config, &Overrides::default())?)
+    }
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// List the models: version, task, precision, input, size and licence.
+    #[command(after_help = "Examples:
+  framepipe model list
+  framepipe model list --json | jq '.[] | select(.precision == \"int8\") | .name'
+
+Exit status: 0 all can be read; 1 one cannot, as the message says.")]
+    List {
+        #[command(flatten)]
+        place: Place,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what is known of one model.
+    #[command(after_help = "Examples:
+  framepipe model show faceres
+  framepipe model show faceres@1 --json
+
+Exit status: 0 done; 1 there is no such model, or it cannot be read.")]
+    Show {
+        /// NAME, for the highest version, or NAME@VERSION.
+        model: ModelRef,
+        #[command(flatten)]
+        place: Place,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare models with their checksums, open them in the engine, run them once, and compare what comes out.
+    #[command(after_help = "Examples:
+  framepipe model check nanodet416-4c-int8
+  framepipe model check faceres@1
+  framepipe model check --all
+
+Exit status: 0 all can be served; 1 one cannot, as its line says.")]
+    Check {
+        /// NAME, for the highest version, or NAME@VERSION.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        model: Option<ModelRef>,
+        /// Every version of every model.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Remove one version of a model, or all; refused where the configuration uses it.
+    #[command(after_help = "Examples:
+  framepipe model remove faceres@2
+  framepipe model remove faceres --config config/faces.toml --yes
+
+Exit status: 0 removed; 1 refused, as the message says.")]
+    Remove {
+        /// NAME, for all versions, or NAME@VERSION.
+        model: ModelRef,
+        #[command(flatten)]
+        place: Place,
+        /// Remove it even where the configuration uses it.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Make an INT8 version of a shipped float model, if it comes near enough to it and is faster.
+    #[command(after_help = "Examples:
+  framepipe model quantize faceres --images photos
+  framepipe model quantize faceres --images photos --out-version 7
+  framepipe model quantize face-expression --images photos --force face-expression
+
+Searches for a calibration, and for layers to leave float, until the agreement with the float
+model is 0.97 or more on 200 inputs made from the images; docs/int8.md says how it is measured.
+The same images give the same model. build/onnx/try/NAME/report.json says what it came to.
+
+Exit status: 0 the new version lies in the repository; 1 it does not, as the message says.")]
+    Quantize(quantize::Arguments),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("framepipe model: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::List { place, json } => print(&list::list(&place.load()?.models, json)?),
+        Verb::Show { model, place, json } => print(&list::show(&place.load()?.models, &model, json)?),
+        Verb::Check { model, place, all: _ } => {
+            let (text, holds) = check::check(&place.load()?, model.as_ref())?;
+            print(&text)?;
+            Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Verb::Remove { model, place, yes } => print(&remove::remove(&place.load()?, &model, yes)?),
+        Verb::Quantize(arguments) => Err(quantize::quantize(&arguments)),
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to standard output"),
+        _ => Ok(ExitCode::SUCCESS), // whoever closed the pipe has read enough
+    }
+}
