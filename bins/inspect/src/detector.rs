@@ -83,7 +83,7 @@ pub fn write(seen: &Seen, frame: &Frame, manifest: &Manifest, folder: &mut Folde
         if picture == source {
             (shown, name) = (picture, SOURCE.to_owned());
         } else if picture != shown {
-            (shown, name) = (picture, format!("{}-{}.png", at + 1, row.name));
+            (shown, name) = (picture, format!("{at}-{}.png", row.name));
             folder.write_picture(&name, &shown)?;
         }
         row.picture = Some(name.clone());
