@@ -198,10 +198,12 @@ fn a_run_folder_too_deep_for_sockets_is_named() {
 
 #[test]
 fn help_says_what_there_is_and_wrong_usage_is_status_2() {
-    for verb in ["up", "status", "demo", "inspect"] {
-        let output = framepipe(&[verb, "--help"]);
+    let verbs =
+        [&["up"][..], &["status"], &["demo"], &["inspect"], &["model", "use"], &["model", "list"], &["model", "check"]];
+    for verb in verbs {
+        let output = framepipe(&[verb, &["--help"]].concat());
         let said = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(output.status.code(), Some(0), "{verb}");
+        assert_eq!(output.status.code(), Some(0), "{verb:?}");
         assert!(said.contains("--config") && said.contains("Examples:"), "{said}");
     }
     let output = framepipe(&["up", "--help"]);
