@@ -103,8 +103,14 @@ fn a_repository_is_listed_and_one_model_of_it_shown() {
     let text = said(&model(home.path(), &["show", "finder"]));
     assert!(text.contains("finder version 2") && text.contains("0.95 with its float twin: not served"), "{text}");
     assert!(said(&model(home.path(), &["show", "finder@1"])).contains("finder version 1"));
-    for wrong in ["finder@3", "finder@x", "loser", "../models"] {
+    for wrong in ["finder@3", "loser"] {
         assert!(refused(&model(home.path(), &["show", wrong])).contains(wrong), "{wrong}");
+    }
+    for wrong in ["finder@x", "../models"] {
+        let output = model(home.path(), &["show", wrong]);
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words}");
+        assert!(words.contains(wrong) && words.contains("names no model: write NAME"), "{words}");
     }
 }
 
