@@ -2,12 +2,18 @@
 //! layer, with weights that find painted objects. Each finds every object once and nothing else, and each box is the
 //! reference's, which decodes the outputs of the same graph in numpy.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use framepipe_client::{ErrorCode, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_tests::{
     Home, Server,
     findings::{Findings, Found, differing_pixels, iou, matched, run_python},
+    program,
 };
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -181,4 +187,39 @@ async fn masks_without_room_are_counted_and_more_rows_than_there_may_be_fail_the
     assert_eq!(error.code(), ErrorCode::Inference);
     assert!(error.message.contains("[8, 4], more rows than those of [7, 4]"), "{}", error.message);
     assert!(matches!(empty.outcome, Some(Outcome::Detections(_))), "{:?}", empty.outcome);
+}
+
+/// Of the bare ONNX file `framepipe model add` makes a model that finds the same, once somebody has looked at what it could not
+/// know; until then it is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_added_model_serves_once_it_is_finished() {
+    const GRAPH: &str = "yolov8-exported";
+    let made = Made::new(&["--only", GRAPH]);
+    let home = Home::new();
+    let labels = home.path("labels.txt");
+    std::fs::write(&labels, "red\ngreen\n").expect("the test's own folder");
+    let models = made.models();
+    let config = home.configure(&format!("[pipeline]\ndetector = \"added\"\n[paths]\nmodels = {models:?}\n"));
+    let framepipe = |arguments: &[&str]| {
+        let output = Command::new(program()).args(arguments).arg("--config").arg(&config).output();
+        let output = output.expect("framepipe can be run");
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let file = models.join(GRAPH).join("1/model.onnx");
+    let text = |path: &Path| path.to_str().expect("the tests' paths are UTF-8").to_owned();
+    let add = ["model", "add", &text(&file), "--name", "added", "--labels", &text(&labels)];
+    let (added, words) = framepipe(&add);
+    assert!(added && words.contains("not served until") && words.contains("licence"), "{words}");
+    let (started, words) = framepipe(&["up"]);
+    assert!(!started && words.contains("is unfinished") && words.contains("input.graph"), "{words}");
+    let path = models.join("added/1/manifest.toml");
+    let manifest = std::fs::read_to_string(&path).expect("it was added");
+    let (before, rest) = manifest.split_once("unfinished = [").expect("it is unfinished");
+    let (_, after) = rest.split_once("]\n").expect("a list ends");
+    std::fs::write(&path, format!("{before}{after}")).expect("it can be written");
+    let [result, _] = made.push(&home, "added").await;
+    let found = Findings::of_results("added", vec![result]);
+    finds_what_was_painted("added", &found.photos[0].detections, &made.painted()[GRAPH]);
+    let (added, words) = framepipe(&["model", "add", &text(&file), "--name", "added@1"]);
+    assert!(!added && words.contains("give another version"), "{words}");
 }

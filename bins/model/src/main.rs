@@ -3,11 +3,13 @@
 //! | file | what it does |
 //! |---|---|
 //! | `repository.rs` | the models and versions that there are, and one of them by name |
+//! | `add.rs` | `add`: an ONNX file, and what it says of itself |
 //! | `list.rs` | `list` and `show` |
 //! | `check.rs` | `check`: the checksum, the engine, and what it puts out |
 //! | `remove.rs` | `remove`: unless a configuration uses it |
 //! | `quantize.rs` | `quantize`: the private Python environment's search, run |
 
+mod add;
 mod check;
 mod list;
 mod quantize;
@@ -25,7 +27,7 @@ use clap::{Args, Parser, Subcommand};
 use framepipe_model::ModelRef;
 use framepipe_pipeline::{Config, Overrides};
 
-/// List, show, check and remove the models of the repository, and quantize them to INT8.
+/// List, show, check, add and remove the models of the repository, and quantize them to INT8.
 #[derive(Parser)]
 #[command(
     name = "framepipe model",
@@ -35,6 +37,7 @@ use framepipe_pipeline::{Config, Overrides};
   framepipe model list
   framepipe model show nanodet416-4c-int8
   framepipe model check --all
+  framepipe model add yolov8n.onnx --name yolov8n
   framepipe model quantize faceres --images photos
 
 To let a model serve in a running pipeline: framepipe model use --help"
@@ -104,6 +107,14 @@ Exit status: 0 all can be served; 1 one cannot, as its line says.")]
         #[command(flatten)]
         place: Place,
     },
+    /// Make a model of an ONNX file: family, input and labels are guessed where its shapes and notes tell them, and what it does not
+    /// tell is listed in its manifest, which is not served until somebody has looked at it.
+    #[command(after_help = "Examples:
+  framepipe model add yolov8n.onnx --name yolov8n --licence AGPL-3.0 --source 'my own training'
+  framepipe model add colours.onnx --name colours@3 --labels colours.txt
+
+Exit status: 0 it lies in the repository, finished or not; 1 it does not, as the message says.")]
+    Add(add::Arguments),
     /// Remove one version of a model, or all; refused where the configuration uses it.
     #[command(after_help = "Examples:
   framepipe model remove faceres@2
@@ -152,6 +163,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
             print(&text)?;
             Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Verb::Add(arguments) => print(&add::add(&arguments.place.load()?, &arguments)?),
         Verb::Remove { model, place, yes } => print(&remove::remove(&place.load()?, &model, yes)?),
         Verb::Quantize(arguments) => Err(quantize::quantize(&arguments)),
     }

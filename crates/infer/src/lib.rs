@@ -6,6 +6,7 @@
 //! | `contract` | what a caller expects of a model, compared with the model when it is opened |
 //! | `cpu` | [`CpuModel`]: a model on CPU threads |
 //! | `graph_cache` | optimised graphs on disk |
+//! | `describe` | what a model file says of itself |
 //! | `outputs` | what a run put out, as f32: lent without a copy, or converted and filled up |
 //! | `retry` | a batch that fails is run again, one by one |
 //!
@@ -13,6 +14,7 @@
 
 mod contract;
 mod cpu;
+mod describe;
 mod error;
 mod graph_cache;
 mod outputs;
@@ -20,6 +22,7 @@ mod retry;
 mod runtime;
 
 pub use cpu::{CpuModel, ModelFile, Options, Samples};
+pub use describe::{Description, Tensor};
 pub use error::InferError;
 pub use outputs::Outputs;
 pub use retry::run_or_each_alone;

@@ -44,6 +44,8 @@ pub struct Manifest {
     pub licence: String,
     /// One line about it.
     pub description: String,
+    /// What its writer did not know: somebody must look at each before it is served.
+    pub unfinished: Vec<String>,
     /// What goes in.
     pub input: Input,
     /// What comes out.
@@ -72,6 +74,8 @@ struct Written {
     source: String,
     licence: String,
     description: String,
+    #[serde(default)]
+    unfinished: Vec<String>,
     input: InputSpec,
     detector: Option<DetectorSpec>,
     attributes: Option<AttributesSpec>,
@@ -108,6 +112,7 @@ impl Manifest {
             source: written.source,
             licence: written.licence,
             description: written.description,
+            unfinished: written.unfinished,
             input,
             task,
             quantized: written.quantized,
@@ -146,11 +151,14 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// `Ok` for a model that may be served: a float one, an INT8 one that is near enough to its float twin, or a forced one.
+    /// `Ok` for a model that may be served: a finished one, and if it is INT8, one that is near enough to its float twin or forced.
     ///
     /// # Errors
-    /// Says how near it came, and what to do.
+    /// Says what is to be looked at, or how near it came, and what to do.
     pub fn check_servable(&self) -> Result<(), ManifestError> {
+        if !self.unfinished.is_empty() {
+            return Err(ManifestError::Unfinished { path: self.path(), what: self.unfinished.clone() });
+        }
         match &self.quantized {
             Some(quantized) if !quantized.is_servable() => {
                 Err(ManifestError::Agreement { path: self.path(), name: self.name.clone(), found: quantized.agreement })

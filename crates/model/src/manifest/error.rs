@@ -98,6 +98,14 @@ pub enum ManifestError {
         /// The section that is wanted.
         wanted: &'static str,
     },
+    /// A manifest whose writer did not know all.
+    #[error("{path} is unfinished: look at {}; correct each, and take it out of `unfinished`", what.join("; "))]
+    Unfinished {
+        /// The manifest.
+        path: PathBuf,
+        /// What is to be looked at.
+        what: Vec<String>,
+    },
     /// An INT8 model that is too far from its float twin.
     #[error(
         "{path}: quantized.agreement = {found} is below {}: serve the float model, quantize it again with other images \
