@@ -133,7 +133,11 @@ impl Camera {
     }
 }
 
-fn label(result: &FrameResult) -> String {
+/// What a frame's first detection is called, which tells the version that found it.
+///
+/// # Panics
+/// Where the frame has none, or an error.
+pub fn label(result: &FrameResult) -> String {
     match &result.outcome {
         Some(Outcome::Detections(found)) => found.detections.first().expect("every image has one").label.clone(),
         other => panic!("frame {}: {other:?}", result.frame),

@@ -1,14 +1,23 @@
 //! Other models while frames flow: none is lost, each has the result of the models that it was accepted for, and a model that
 //! does not get warm changes nothing.
 
-use std::{path::PathBuf, process::Output};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
 
-use framepipe_client::PushRequest;
+use framepipe_client::{FrameResult, PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_tests::{
     Home, Server,
     images::png,
-    swaps::{Camera, MODEL, Models},
+    program,
+    swaps::{Camera, MODEL, Models, label},
+    wait_until,
 };
+
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn use_model(server: &Server, arguments: &[&str]) -> Output {
     server.run(&[&["model", "use"], arguments].concat())
@@ -111,4 +120,49 @@ async fn what_was_chosen_serves_after_the_launchers_death_and_after_a_restart() 
     assert_eq!(serving(&server), ["tiny-face-416@3"]);
     server.stop();
     assert!(home.path("state").join("models.json").is_file());
+}
+
+/// At the steps of a change that the launcher tells: whatever generation a frame was accepted for, it has its result, and the
+/// next change works.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_launcher_may_die_while_models_change() {
+    for step in ["gets warm", "new frames go to generation 1"] {
+        let home = Home::new();
+        let config = Models::new(&home, 2).config();
+        let server = Server::start(&home, &config).await;
+        let push = async |server: &Server, count: usize| {
+            let images: Vec<Vec<u8>> = (0..count).map(|_| png(64, 64)).collect();
+            server.client().push(PushRequest::images(&images).stream("camera")).await.expect("the push is good")
+        };
+        push(&server, 24).await;
+        let mut asked = Command::new(program())
+            .args(["model", "use", "tiny-face-416@2", "--config"])
+            .arg(home.path("config.toml"))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("framepipe can be run");
+        wait_until(step, LIMIT, || server.output().contains(step));
+        push(&server, 24).await;
+        server.kill();
+        asked.wait().expect("it ends with the launcher");
+        let server = Server::start(&home, &config).await;
+        let serves = serving(&server);
+        let newest = push(&server, 1).await.first_frame;
+        let options = ResultsOptions { until_drained: true, ..ResultsOptions::default() };
+        let results: Vec<FrameResult> = tokio::time::timeout(
+            LIMIT,
+            server.client().results("camera", options).map(|result| result.expect("it is readable")).collect(),
+        )
+        .await
+        .expect("all results in time");
+        let frames: BTreeSet<u64> = results.iter().map(|result| result.frame).collect();
+        assert_eq!((results.len(), frames.len()), (49, 49), "after {step}");
+        let labels: BTreeMap<u64, String> = results.iter().map(|result| (result.frame, label(result))).collect();
+        assert!(labels.values().all(|label| ["face 1", "face 2"].contains(&label.as_str())), "{labels:?}");
+        assert_eq!(labels[&newest].replace("face ", "tiny-face-416@"), serves[0], "after {step}");
+        switch(&server, if serves[0].ends_with('1') { 2 } else { 1 });
+        let status = server.status();
+        assert_eq!((status.in_flight(), status.pools_in_use()), (0, vec![]), "after {step}");
+        server.stop();
+    }
 }
