@@ -178,11 +178,15 @@ mod tests {
                 prop_assert!(place.left + place.width <= tensor.0 as usize && place.top + place.height <= tensor.1 as usize);
             }
             let map = aim.tensor_map();
+            // A tensor of one column shows a source of thousands of rows in a few: what floats of that size cannot tell.
+            let slack = |scale: f32, pad: f32, side: u32| 2e-2 + 4.0 * f32::EPSILON * scale * (pad.abs() + side as f32);
+            let most = (slack(map.scale_x, map.pad_x, tensor.0), slack(map.scale_y, map.pad_y, tensor.1));
             let (x, y) = map.to_source(place.left as f32, place.top as f32);
-            prop_assert!((x - corner.0 as f32).abs() < 1e-2 && (y - corner.1 as f32).abs() < 1e-2, "{} {}", x, y);
+            let (left, top) = (corner.0 as f32, corner.1 as f32);
+            prop_assert!((x - left).abs() < most.0 && (y - top).abs() < most.1, "{} {}", x, y);
             let (x, y) = map.to_source((place.left + place.width) as f32, (place.top + place.height) as f32);
             let (right, bottom) = ((corner.0 + source.0) as f32, (corner.1 + source.1) as f32);
-            prop_assert!((x - right).abs() < 2e-2 && (y - bottom).abs() < 2e-2, "{} {}", x, y);
+            prop_assert!((x - right).abs() < most.0 && (y - bottom).abs() < most.1, "{} {}", x, y);
         }
 
         #[test]
