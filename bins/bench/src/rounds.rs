@@ -10,7 +10,7 @@ use framepipe_pipeline::{Config, Overrides, StageConfig, stage_index};
 use crate::{
     cascade::{self, Cascade},
     engine::{Bare, Engines, Work, bare},
-    int8_limit,
+    int8_limit::{self, Int8Limit},
     load::Workload,
     running::{Running, System, Window},
 };
@@ -61,7 +61,7 @@ pub struct Round {
     /// One process of one thread.
     pub float: Bare,
     /// 10^9 multiply-accumulates per second that the cores of the layout can do.
-    pub int8_limit: Option<f64>,
+    pub int8_limit: Option<Int8Limit>,
 }
 
 /// Runs all of it.
