@@ -43,9 +43,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use framepipe_model::ModelRef;
-use framepipe_pipeline::{Config, NO_TELEMETRY, Overrides};
+use framepipe_pipeline::{Config, NO_TELEMETRY, Overrides, Profile};
 
 use crate::{control::Answer, quarantine::QuarantineVerb};
 
@@ -71,6 +74,7 @@ enum Verb {
     /// Start a pipeline and supervise it until SIGTERM or Ctrl-C, which finish what was accepted first.
     #[command(after_help = "Examples:
   framepipe up --config config/street.toml
+  framepipe up --config config/street.toml --profile latency
   framepipe up --config config/faces.toml --detect 1 --attribute 2 --tcp 0.0.0.0:50051
 
 Exit status: 0 drained and stopped; 1 could not start or was forced to stop; 2 wrong usage.")]
@@ -114,6 +118,12 @@ Exit status: 0 done; 1 not done, as the message says; 3 the frame killed its sta
     },
 }
 
+/// Reads the name of a profile.
+fn aims() -> impl TypedValueParser<Value = Profile> {
+    let names = PossibleValuesParser::new(Profile::ALL.map(|(name, _)| name));
+    names.map(|said| Profile::ALL.into_iter().find(|(name, _)| *name == said).expect("one of the names").1)
+}
+
 #[derive(Args)]
 struct Instance {
     /// The pipeline's configuration; config/framepipe.toml documents every key.
@@ -137,19 +147,27 @@ struct UpArgs {
     /// TCP address (IP:PORT) of the gRPC listener, instead of the configuration's; "" for none.
     #[arg(long, value_name = "ADDRESS")]
     tcp: Option<String>,
+    /// What the processes and threads of the stages are laid out for, where no number is given: throughput (as many
+    /// detect processes as cores, of one thread each) or latency (one, whose engine uses all cores)
+    /// [default: the configuration's, or throughput].
+    #[arg(long, value_name = "AIM", value_parser = aims())]
+    profile: Option<Profile>,
+    /// The cores that they are laid out for [default: those that it may use].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    cores: Option<u32>,
     /// Processes of the ingest stage, 1 to 64 [default: the configuration's, or 1].
     #[arg(long, value_name = "N")]
     ingest: Option<u32>,
-    /// Processes of the preprocess stage, 1 to 64 [default: the configuration's, or 1].
+    /// Processes of the preprocess stage, 1 to 64 [default: the configuration's, or by --profile].
     #[arg(long, value_name = "N")]
     preprocess: Option<u32>,
-    /// Processes of the detect stage, 1 to 64 [default: the configuration's, or 2].
+    /// Processes of the detect stage, 1 to 64 [default: the configuration's, or by --profile].
     #[arg(long, value_name = "N")]
     detect: Option<u32>,
     /// Processes of the postprocess stage, 1 to 64 [default: the configuration's, or 1].
     #[arg(long, value_name = "N")]
     postprocess: Option<u32>,
-    /// Processes of the attribute stage, 1 to 64 [default: the configuration's, or 1].
+    /// Processes of the attribute stage, 1 to 64 [default: the configuration's, or by --profile].
     #[arg(long, value_name = "N")]
     attribute: Option<u32>,
     /// Throw away a segment that a dead launcher left and that cannot be taken over; its frames get an error as result.
@@ -209,7 +227,13 @@ impl Instance {
 
 impl UpArgs {
     fn load(self) -> anyhow::Result<Config> {
-        let mut overrides = Overrides { tcp: self.tcp, state: self.state_dir, ..Overrides::default() };
+        let mut overrides = Overrides {
+            profile: self.profile,
+            cores: self.cores,
+            tcp: self.tcp,
+            state: self.state_dir,
+            ..Overrides::default()
+        };
         let counts = [
             ("ingest", self.ingest),
             ("preprocess", self.preprocess),

@@ -11,10 +11,10 @@ use framepipe_model::ModelRef;
 use framepipe_vision::Limits;
 use serde::{Deserialize, Serialize};
 
-use crate::{STAGES, stage_index};
+use crate::{Profile, STAGES, stage_index};
 
 /// Most processes of one stage.
-const PROCESSES_MAX: u32 = 64;
+pub(crate) const PROCESSES_MAX: u32 = 64;
 /// Most frames of one batch.
 const BATCH_MAX: u32 = 256;
 
@@ -164,6 +164,10 @@ pub struct PoolConfig {
 /// What the command line says over the file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overrides {
+    /// What the stages are laid out for.
+    pub profile: Option<Profile>,
+    /// The cores that they are laid out for; none: those that this process may use.
+    pub cores: Option<u32>,
     /// Processes by stage name.
     pub processes: Vec<(String, u32)>,
     /// TCP address.

@@ -23,6 +23,7 @@ pub mod faults;
 mod generation;
 mod plan;
 mod process;
+mod profile;
 pub mod quarantine;
 mod say;
 pub mod source;
@@ -36,6 +37,7 @@ pub use control::{Command, Report, StartOrder};
 pub use generation::{Generation, Generations};
 pub use plan::{Plan, PlanError};
 pub use process::{Exit, Process, run_stage};
+pub use profile::{Layout, Profile};
 pub use stage_loop::{Frame, Item, Needs, Stage};
 pub use stages::{
     GATEWAY, GATEWAY_BINARY, NO_TELEMETRY, Pool, QUEUES, STAGES, StageRow, gateway_access, queue_before, queues_of,

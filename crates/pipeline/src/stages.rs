@@ -59,8 +59,10 @@ pub struct StageRow {
     pub frees: &'static [Pool],
     /// True where a frame whose deadline has passed is answered instead of processed.
     pub checks_deadline: bool,
-    /// How many processes it has by default.
-    pub processes: u32,
+    /// True where its processes run the inference engine.
+    pub runs_engine: bool,
+    /// Of how many cores one process is the share, where nothing else is said; none: one process on any machine.
+    pub cores_per_process: Option<u32>,
 }
 
 /// The stages, in the order in which a frame passes them.
@@ -73,7 +75,8 @@ pub const STAGES: [StageRow; 5] = [
         writes: &[Pool::Encoded],
         frees: &[],
         checks_deadline: true,
-        processes: 1,
+        runs_engine: false,
+        cores_per_process: None,
     },
     StageRow {
         name: "preprocess",
@@ -83,7 +86,8 @@ pub const STAGES: [StageRow; 5] = [
         writes: &[Pool::Image, Pool::Tensor],
         frees: &[],
         checks_deadline: true,
-        processes: 1,
+        runs_engine: false,
+        cores_per_process: Some(6),
     },
     StageRow {
         name: "detect",
@@ -93,7 +97,8 @@ pub const STAGES: [StageRow; 5] = [
         writes: &[Pool::Raw],
         frees: &[Pool::Tensor],
         checks_deadline: true,
-        processes: 2,
+        runs_engine: true,
+        cores_per_process: Some(1),
     },
     StageRow {
         name: "postprocess",
@@ -103,7 +108,8 @@ pub const STAGES: [StageRow; 5] = [
         writes: &[Pool::Detections],
         frees: &[Pool::Raw],
         checks_deadline: false,
-        processes: 1,
+        runs_engine: false,
+        cores_per_process: None,
     },
     StageRow {
         name: "attribute",
@@ -113,10 +119,13 @@ pub const STAGES: [StageRow; 5] = [
         writes: &[Pool::Attributes],
         frees: &[Pool::Image],
         checks_deadline: false,
-        processes: 1,
+        runs_engine: true,
+        cores_per_process: Some(2),
     },
 ];
 
+/// The stage that the pools' defaults follow.
+pub(crate) const DETECT: usize = 2;
 /// The queue behind the last stage, which all generations share; in place of a stage's number, the gateway.
 pub const GATEWAY: usize = STAGES.len();
 /// All queues: before each stage one for generations of even number and one for those of odd number, and the gateway's.

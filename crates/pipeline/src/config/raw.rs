@@ -9,12 +9,14 @@ use framepipe_vision::Limits;
 use serde::Deserialize;
 
 use super::{Config, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig, bytes};
-use crate::{Pool, STAGES};
+use crate::{Pool, Profile, STAGES, profile, stages::DETECT};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
     name: Option<String>,
+    #[serde(default)]
+    profile: Profile,
     pipeline: RawPipeline,
     #[serde(default)]
     paths: RawPaths,
@@ -177,16 +179,17 @@ mod defaults {
         30_000
     }
     /// Slots of a pool. In flight behind ingest at once: what the stages hold in hand, and as much again waiting so
-    /// that none runs dry.
-    pub fn pool(pool: super::Pool) -> Vec<(u64, u64)> {
+    /// that none runs dry; so they grow with the detect processes.
+    pub fn pool(pool: super::Pool, detectors: u64) -> Vec<(u64, u64)> {
         const MIB: u64 = 1 << 20;
         match pool {
-            super::Pool::Encoded => vec![(MIB, 48), (8 * MIB, 6), (64 * MIB, 1)],
-            super::Pool::Image => vec![(MIB, 16), (8 * MIB, 8), (48 * MIB, 1)],
-            super::Pool::Tensor => vec![(0, 16)],
-            super::Pool::Raw => vec![(0, 16)],
-            super::Pool::Detections => vec![(0, 64)],
-            super::Pool::Attributes => vec![(256 << 10, 64)],
+            super::Pool::Encoded => vec![(MIB, (6 * detectors).max(48)), (8 * MIB, detectors.max(6)), (64 * MIB, 1)],
+            super::Pool::Image => {
+                vec![(MIB, (4 * detectors).max(16)), (8 * MIB, (2 * detectors).max(8)), (48 * MIB, 1)]
+            }
+            super::Pool::Tensor | super::Pool::Raw => vec![(0, (4 * detectors).max(16))],
+            super::Pool::Detections => vec![(0, (4 * detectors).max(64))],
+            super::Pool::Attributes => vec![(256 << 10, (4 * detectors).max(64))],
         }
     }
 }
@@ -198,6 +201,8 @@ impl Raw {
         let tcp = overrides.tcp.clone().unwrap_or(self.server.tcp);
         let run = overrides.run.clone().or(self.paths.run.map(place)).unwrap_or_else(|| run_folder().join(&name));
         let state = overrides.state.clone().or(self.paths.state.map(place));
+        let stages = self.stages.complete(self.profile, overrides);
+        let detectors = stages[DETECT].processes;
         Config {
             detector: self.pipeline.detector,
             attributes: self.pipeline.attributes,
@@ -233,20 +238,23 @@ impl Raw {
                 entries_max: self.quarantine.entries_max,
                 bytes_max: bytes(self.quarantine.bytes_max),
             },
-            stages: self.stages.complete(overrides),
-            pools: self.pools.complete(),
+            pools: self.pools.complete(detectors),
+            stages,
         }
     }
 }
 
 impl RawStages {
-    fn complete(self, overrides: &Overrides) -> Vec<StageConfig> {
+    fn complete(self, profile: Profile, overrides: &Overrides) -> Vec<StageConfig> {
+        let profile = overrides.profile.unwrap_or(profile);
+        let cores = overrides.cores.unwrap_or_else(profile::cores);
         let raw = [self.ingest, self.preprocess, self.detect, self.postprocess, self.attribute];
         let complete = |(raw, row): (RawStage, &crate::StageRow)| {
             let said = overrides.processes.iter().rev().find(|(name, _)| name == row.name);
+            let layout = profile.layout(row, cores);
             StageConfig {
-                processes: said.map(|(_, count)| *count).or(raw.processes).unwrap_or(row.processes),
-                threads: raw.threads.unwrap_or(1),
+                processes: said.map(|(_, count)| *count).or(raw.processes).unwrap_or(layout.processes),
+                threads: raw.threads.unwrap_or(layout.threads),
                 batch_max: raw.batch_max.unwrap_or(1),
                 batch_wait_us_max: raw.batch_wait_us_max.unwrap_or(2000),
                 nice: raw.nice.unwrap_or(10),
@@ -258,11 +266,11 @@ impl RawStages {
 }
 
 impl RawPools {
-    fn complete(self) -> Vec<PoolConfig> {
+    fn complete(self, detectors: u32) -> Vec<PoolConfig> {
         let raw = [self.encoded, self.image, self.tensor, self.raw, self.detections, self.attributes];
         let complete = |(raw, pool): (Option<Vec<RawClass>>, Pool)| {
             let typed = raw.map(|classes| classes.iter().map(|class| (bytes(class.bytes), class.slots)).collect());
-            PoolConfig { classes: typed.unwrap_or_else(|| defaults::pool(pool)) }
+            PoolConfig { classes: typed.unwrap_or_else(|| defaults::pool(pool, detectors.into())) }
         };
         raw.into_iter().zip(Pool::ALL).map(complete).collect()
     }

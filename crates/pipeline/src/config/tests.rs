@@ -1,4 +1,5 @@
 use super::*;
+use crate::Pool;
 
 const LEAST: &str = "[pipeline]\ndetector = \"finder\"\n";
 
@@ -12,7 +13,22 @@ fn the_shortest_file_gets_every_default() {
     assert_eq!(config.detector.to_string(), "finder");
     assert_eq!(config.models, Path::new("/etc/framepipe/../models"));
     assert_eq!(config.stages.len(), STAGES.len());
-    assert_eq!(config.stages[stage_index("detect").expect("a stage")].processes, 2);
+}
+
+#[test]
+fn the_profile_says_what_the_file_does_not_and_the_command_line_wins() {
+    let layout = |text: &str, overrides: Overrides| {
+        let config = Config::parse(text, Path::new("x.toml"), &overrides).expect("it is good");
+        let detect = &config.stages[stage_index("detect").expect("a stage")];
+        (detect.processes, detect.threads, config.pools[Pool::Tensor as usize].classes[0].1)
+    };
+    let on = |cores| Overrides { cores: Some(cores), ..Overrides::default() };
+    let latency = format!("profile = \"latency\"\n{LEAST}");
+    assert_eq!(layout(LEAST, on(2)), (2, 1, 16));
+    assert_eq!(layout(LEAST, on(8)), (8, 1, 32), "and more slots");
+    assert_eq!(layout(&latency, on(8)), (1, 8, 16));
+    assert_eq!(layout(&latency, Overrides { profile: Some(Profile::Throughput), ..on(8) }), (8, 1, 32));
+    assert_eq!(layout(&format!("{latency}[stages.detect]\nprocesses = 3\n"), on(8)), (3, 8, 16));
 }
 
 #[test]
@@ -60,8 +76,9 @@ fn the_documented_default_file_is_the_default() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
     let documented = std::fs::read_to_string(folder.join("framepipe.toml")).expect("config/framepipe.toml is there");
     let path = Path::new("/etc/framepipe/x.toml");
-    let documented = Config::parse(&documented, path, &Overrides::default()).expect("it is good");
+    let on_two = Overrides { cores: Some(2), ..Overrides::default() };
+    let documented = Config::parse(&documented, path, &on_two).expect("it is good");
     let least = format!("name = \"street\"\n[pipeline]\ndetector = \"{}\"\n", documented.detector);
-    let least = Config::parse(&least, path, &Overrides::default()).expect("it is good");
+    let least = Config::parse(&least, path, &on_two).expect("it is good");
     assert_eq!(format!("{documented:#?}"), format!("{least:#?}"));
 }
