@@ -13,9 +13,12 @@ use framepipe_tests::{
 };
 use serde::Deserialize;
 
-/// Of 60 lines. Measured: see the assertions' words; a library's next version may read a line otherwise.
+/// Orientations that are right, of 60 lines: measured 59.
 const ORIENTATIONS_MIN: usize = 57;
-const EXACT_MIN: usize = 48;
+/// Strings that are exact, of 60 lines: measured 57.
+const EXACT_MIN: usize = 54;
+/// Strings that are exact, of the 30 lines that are upside down: measured 27.
+const EXACT_UPSIDE_DOWN_MIN: usize = 24;
 /// Least overlap of a box with the line's own.
 const IOU_MIN: f64 = 0.4;
 const LIMIT: Duration = Duration::from_secs(300);
@@ -58,7 +61,8 @@ async fn results(config: &str, scenes: &[Scene], folder: &std::path::Path) -> Ve
     let home = Home::new();
     let server = Server::start(&home, &format!("{config}{BATCH}")).await;
     let client = server.client();
-    let images: Vec<Vec<u8>> = scenes.iter().map(|scene| std::fs::read(folder.join(&scene.file)).unwrap()).collect();
+    let images: Vec<Vec<u8>> =
+        scenes.iter().map(|scene| std::fs::read(folder.join(&scene.file)).expect("it was drawn")).collect();
     client.push(PushRequest::images(&images).stream("text")).await.expect("the push is good");
     let options = ResultsOptions { until_drained: true, ..ResultsOptions::default() };
     let all = client.results("text", options).map(|result| result.expect("it is readable"));
@@ -102,8 +106,6 @@ async fn lines_are_found_and_read_whichever_way_up_they_are() {
     println!("{count} lines, {boxes} boxes; {oriented} orientations, {exact} strings, {exact_upside_down} upside down");
     assert!((count, boxes) == (60, 60), "{boxes} boxes of {count} lines");
     assert!(oriented >= ORIENTATIONS_MIN, "{oriented} orientations are right");
-    assert!(
-        exact >= EXACT_MIN && exact_upside_down >= EXACT_MIN / 2 - 2,
-        "{exact} are read, {exact_upside_down} turned"
-    );
+    assert!(exact >= EXACT_MIN, "{exact} strings are exact");
+    assert!(exact_upside_down >= EXACT_UPSIDE_DOWN_MIN, "{exact_upside_down} strings of lines upside down are exact");
 }

@@ -36,7 +36,7 @@ struct EntryDecoder {
     value_counts: Vec<usize>,
     values: Vec<f32>,
     turner: Option<Turner>,
-    /// By detection of the frame at hand: true where the model found its crop upside down.
+    /// By detection of the latest frame: true where the model found its crop upside down.
     upside_down: Vec<bool>,
 }
 
@@ -92,12 +92,8 @@ impl AttributeModel {
         Cropper::reads(&self.cropper.rect(&crop.detection, size), size)
     }
 
-    /// Forgets which crops of the former frame were upside down.
-    pub fn begin_frame(&mut self) {
-        self.decoder.upside_down.fill(false);
-    }
-
-    /// True where the model's run found the crop of the frame's detection number `detection` upside down.
+    /// True where the model found the crop of the detection number `detection` upside down, in the frame whose crops it ran
+    /// on last.
     pub fn is_upside_down(&self, detection: usize) -> bool {
         self.decoder.upside_down.get(detection).is_some_and(|is_upside_down| *is_upside_down)
     }

@@ -59,7 +59,6 @@ impl Attribute {
         };
         let view = pixels.of(frame, needed)?;
         for model in 0..models.len() {
-            models[model].begin_frame();
             for crop in crops.of(found).filter(|crop| crop.model == model) {
                 let is_turned = turners[model].is_some_and(|turner| models[turner].is_upside_down(crop.index));
                 models[model].add(&crop, &view, is_turned, item, batch);

@@ -153,8 +153,7 @@ impl Regions {
         let (mut x, mut first) = (0, 0);
         while let Some(from) = numbers[x..].iter().position(|number| *number > threshold) {
             let from = x + from;
-            let length = numbers[from..].iter().position(|number| !(*number > threshold));
-            let end = length.map_or(numbers.len(), |length| from + length);
+            let end = from + numbers[from..].iter().take_while(|number| **number > threshold).count();
             let region = self.join_above(&mut first, from, end);
             let one = &mut self.all[region];
             (one.left, one.right) = (one.left.min(from), one.right.max(end));
