@@ -21,11 +21,11 @@ LINES_A_SCENE = 6
 SIZES = 20, 64
 LINES = """STOP|ONE WAY|Hello world|framepipe|EXIT 24|Gate B12|Platform 7|No parking|SPEED LIMIT 50|2026-11-25
 Main Street|Open 9-17|SALE 30%|Order #48213|Coffee & Tea|Fragile|This side up|Lot 7734-A|Made in Europe|Emergency
-Push to open|Total: 128.50|Ticket 00917|Berlin Hbf|Madrid Atocha|Zone 30|Bus lane|Taxi|Hotel Central|Room 1204|Danger|High voltage
-Quality control|Batch 20261125|Serial X9K-44|Net 500 g|Best before 2027|Pharmacy|Police|Library|Museum|Airport
-Ferry terminal|Caution wet floor|Keep left|Dead end|km 142|GR-4821|B 7040 QX|Meeting point|Lost and found|Restrooms
-Information|Please wait here|The quick brown fox jumps|over the lazy dog|Pack my box with|five dozen liquor jugs
-Sphinx of black quartz|judge my vow""".replace("\n", "|").split("|")
+Push to open|Total: 128.50|Ticket 00917|Berlin Hbf|Madrid Atocha|Zone 30|Bus lane|Taxi|Hotel Central|Room 1204|Danger
+High voltage|Quality control|Batch 20261125|Serial X9K-44|Net 500 g|Best before 2027|Pharmacy|Police|Library
+Museum|Airport|Ferry terminal|Caution wet floor|Keep left|Dead end|km 142|GR-4821|B 7040 QX|Meeting point|Lost and found
+Restrooms|Information|Please wait here|The quick brown fox jumps|over the lazy dog|Pack my box with
+five dozen liquor jugs|Sphinx of black quartz|judge my vow""".replace("\n", "|").split("|")
 # Text, size, board, letters, upside down.
 SIGNS = [
     ("Platform 7", 54, (16, 56, 120), (255, 255, 255), False),

@@ -50,6 +50,9 @@ fn a_model_is_turned_by_the_one_before_it_that_says_the_attribute() {
     assert_eq!(of(&[other(), orientation("cls"), other(), reader()]), [None, None, None, Some(1)]);
     assert_eq!(of(&[orientation("cls"), reader(), reader()]), [None, Some(0), Some(0)]);
     assert_eq!(of(&[other()]), [None]);
+    let more = ["sign".to_owned(), "text".to_owned()];
+    let turners = turners(&more, &[orientation("cls"), reader()]).expect("neither is asked about signs");
+    assert_eq!(turners, [None, Some(0)]);
 }
 
 #[test]
