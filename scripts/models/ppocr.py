@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import onnx
-from onnx import helper
-from onnx_graph import fold_constants
+from onnx import helper, version_converter
+from onnx_graph import OPSET, fold_constants
 
 # The recogniser's metadata has the characters, one a line; PaddleOCR adds the space behind them.
 CHARSET_KEY = "character"
@@ -12,7 +12,8 @@ CHARSET_KEY = "character"
 
 def with_size(source: Path, path: Path, width: int, height: int, output: str, shape: list) -> None:
     """Write a graph whose input `image` is any count of images of this size; its output gets this name and shape."""
-    model = onnx.load(source)
+    # Quantisation per channel needs this opset; theirs are older.
+    model = version_converter.convert_version(onnx.load(source), OPSET)
     graph = model.graph
     names = {graph.input[0].name: "image", graph.output[0].name: output}
     for node in graph.node:
