@@ -1,6 +1,6 @@
 """Adds up the demos' totals into one flat JSON object of figures.
 
-Usage: demo_figures.py STREET.json FACES.json
+Usage: demo_figures.py DIRECTORY/demo-PIPELINE.json ...
 """
 
 import datetime
@@ -26,10 +26,12 @@ def commit() -> str:
 
 
 def main() -> None:
-    """Print the sums of both demos, and each one's time to ready."""
-    street, faces = (json.loads(pathlib.Path(name).read_text()) for name in sys.argv[1:3])
-    figures = {name: street[name] + faces[name] for name in ("photos", "detections", "attributes", "errors")}
-    figures |= {"ready_ms_street": street["ready_ms"], "ready_ms_faces": faces["ready_ms"]}
+    """Print the sums of all demos, and each one's time to ready."""
+    paths = [pathlib.Path(name) for name in sys.argv[1:]]
+    demos = {path.stem.removeprefix("demo-"): json.loads(path.read_text()) for path in paths}
+    names = ("photos", "detections", "attributes", "errors")
+    figures = {name: sum(demo[name] for demo in demos.values()) for name in names}
+    figures |= {f"ready_ms_{pipeline}": demo["ready_ms"] for pipeline, demo in demos.items()}
     figures |= {"machine": cpu_model(), "date": datetime.date.today().isoformat(), "commit": commit()}
     print(json.dumps(figures, indent=2))
 

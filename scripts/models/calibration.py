@@ -104,6 +104,8 @@ def inputs(manifest: dict, photos: list[Path], variants: list[Variant]) -> Itera
             frame = photo[int(photo.shape[0] * variant.cut) :, int(photo.shape[1] * variant.cut) :]
             yield Input(frame_tensor(frame, manifest["spec"])[0], frame)
         return
+    if "text" in manifest["attributes"]["applies_to"]:
+        raise SystemExit(f"quantise: {manifest['name']} describes text, and crops are of faces alone: it stays float")
     detector = Detector(read_manifest(FACE_DETECTOR), FLOAT_GRAPHS / f"{FACE_DETECTOR}.onnx")
     for frame, variant in frames(photos, variants):
         for face in detector.detect(frame):

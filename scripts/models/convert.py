@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import faceapi_to_onnx as faceapi
+import ppocr
 from class_slice import keep_classes
 from onnx_graph import fold_constants
 from paths import FLOAT_GRAPHS, SOURCES
@@ -12,6 +13,7 @@ from throughput_models import RESNET18, RESNET34, random_classifier, random_resn
 
 HUMAN_MODELS = SOURCES / "human-models" / "package" / "models"
 FACE_API = SOURCES / "face-api" / "package" / "model"
+PPOCR = SOURCES / "rapidocr" / "rapidocr_onnxruntime" / "models"
 
 COCO_PERSON, COCO_BICYCLE, COCO_CAR, COCO_BUS = 0, 1, 2, 5
 
@@ -44,6 +46,9 @@ GRAPHS = {
     "face-age-gender": lambda path: faceapi.age_and_gender(FACE_API, path),
     "face-expression": lambda path: faceapi.face_expression(FACE_API, path),
     "faceres": faceres,
+    "text-dbnet-736": lambda path: ppocr.detection(PPOCR / "ch_PP-OCRv4_det_infer.onnx", path, side=736),
+    "text-orientation": lambda path: ppocr.orientation(PPOCR / "ch_ppocr_mobile_v2.0_cls_infer.onnx", path),
+    "text-recognition": lambda path: ppocr.recognition(PPOCR / "ch_PP-OCRv4_rec_infer.onnx", path, width=320),
     "resnet18-4class-416-random": lambda path: random_resnet18_detector(path, side=416),
     "resnet34-a-224-random": lambda path: random_classifier(path, side=224, blocks=RESNET34, seed=1),
     "resnet34-b-224-random": lambda path: random_classifier(path, side=224, blocks=RESNET34, seed=2),

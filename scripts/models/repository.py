@@ -1,4 +1,4 @@
-"""Assemble the model repository: models/<name>/<version>/{model.onnx, manifest.toml}.
+"""Assemble the model repository: models/<name>/<version>/{model.onnx, manifest.toml}, and a text model's charset.
 
 One manifest in config/models makes one model; its copy gets the graph's SHA-256 filled in, and an INT8
 model's what its gate found. Each model is put together beside the repository and moved into place whole.
@@ -10,11 +10,17 @@ import tomllib
 from pathlib import Path
 
 from fetch import sha256_of
-from paths import MANIFESTS, MODELS
+from paths import FLOAT_GRAPHS, MANIFESTS, MODELS
 from shipped import SHIPPED
 
 EMPTY_SHA256 = re.compile(r'^sha256 = ""', re.MULTILINE)
 VERSION = re.compile(r"^version = .*$", re.MULTILINE)
+
+
+def charsets(manifest: dict) -> list[str]:
+    """Return the files of characters that a manifest names; convert.py wrote them beside the float graphs."""
+    kinds = [output["kind"] for output in manifest.get("attributes", {}).get("outputs", [])]
+    return [kind["ctc_text"]["charset"] for kind in kinds if "ctc_text" in kind]
 
 
 def place(manifest_path: Path, graph: Path, version: int, quantized: str, models: Path, only: bool) -> Path:
@@ -33,6 +39,8 @@ def place(manifest_path: Path, graph: Path, version: int, quantized: str, models
     folder = arriving / str(version)
     folder.mkdir(parents=True)
     shutil.copyfile(graph, folder / tomllib.loads(text)["file"])
+    for charset in charsets(tomllib.loads(text)):
+        shutil.copyfile(FLOAT_GRAPHS / charset, folder / charset)
     (folder / "manifest.toml").write_text(filled + quantized)
     if only or not (models / name).exists():
         shutil.rmtree(models / name, ignore_errors=True)

@@ -35,16 +35,16 @@ def _keypoints(options: dict, numbers: np.ndarray, rect: tuple, size: tuple) -> 
 
 
 def _ctc_text(options: dict, numbers: np.ndarray, charset: list[str]) -> dict:
-    """Return the line of the best character of each step, without repeats and blanks."""
+    """Return the line of the best character of each step, without repeats, blanks, and spaces at either end."""
     scores = _scores(options["activation"], numbers.reshape(-1, 1 + len(charset)))
     best = scores.argmax(1)
     is_new = np.concatenate([[True], best[1:] != best[:-1]]) & (best != options["blank"])
     symbols = [*charset[: options["blank"]], "", *charset[options["blank"] :]]
-    kept = np.clip(scores[is_new, best[is_new]], 0, 1)
-    return {
-        "label": "".join(symbols[index] for index in best[is_new]),
-        "score": float(kept.mean()) if len(kept) else 0.0,
-    }
+    line = [symbols[index] for index in best[is_new]]
+    label = "".join(line).strip(" ")
+    first = next((place for place, symbol in enumerate(line) if symbol != " "), 0)
+    kept = np.clip(scores[is_new, best[is_new]], 0, 1)[first : first + len(label)]
+    return {"label": label, "score": float(kept.mean()) if len(kept) else 0.0}
 
 
 def attribute_value(

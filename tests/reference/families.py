@@ -235,6 +235,20 @@ def maskrcnn(draw: Draw, labels: int) -> dict:
     return tensors
 
 
+def dbnet(draw: Draw, labels: int) -> dict:
+    """Return a probability map of bars, some of which touch, and of lone pixels."""
+    probabilities = np.full((HEIGHT, WIDTH), 0.05)
+    bars = {"empty": 0, "crowded": 60}.get(draw.kind, 12)
+    boxes = draw.boxes(bars) / [1, 1, *[8 if draw.kind == "crowded" else 2] * 2]
+    for (x, y, w, h), score in zip(np.ceil(boxes).astype(int), draw.rng.uniform(0.35, 0.99, bars), strict=True):
+        level = 0.75 if draw.kind == "ties" else score
+        probabilities[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)] = level
+    if draw.kind not in ("empty", "ties"):
+        probabilities += draw.rng.uniform(0, 0.01, probabilities.shape)
+        probabilities[draw.rng.random(probabilities.shape) < 0.01] = 0.6
+    return {"map": probabilities[None]}
+
+
 def rtdetr_of(activation: str):
     """Return a draw of boxes, and of scores or logits."""
 
@@ -325,6 +339,9 @@ mask_bytes_max = 1_000_000
 first_class = 1
 """,
         maskrcnn,
+    ),
+    "dbnet": Family(
+        '[detector.head.dbnet]\noutput = "map"\nthreshold = 0.3\nunclip_ratio = 1.5\nside_min = 2', dbnet, labels=1
     ),
     "resnet-anchor": Family(
         f"""[detector.head.resnet_anchor]

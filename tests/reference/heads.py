@@ -191,6 +191,30 @@ def maskrcnn(head: dict, labels: int, outputs: dict, width: int, height: int):
     return outputs[head["boxes"]].astype(np.float64), scores
 
 
+def dbnet(head: dict, labels: int, outputs: dict, width: int, height: int):
+    """DBNet: pixels above the threshold that touch are a region; its upright box grows by area * ratio / perimeter."""
+    numbers = outputs[head["output"]].reshape(height, width)
+    waiting = set(zip(*np.nonzero(numbers > head["threshold"]), strict=True))
+    boxes, scores = [], []
+    while waiting:
+        region, edge = [], [waiting.pop()]
+        while edge:
+            row, column = edge.pop()
+            region.append((row, column))
+            around = set(product(range(row - 1, row + 2), range(column - 1, column + 2))) & waiting
+            waiting -= around
+            edge.extend(around)
+        rows, columns = np.array(region).T
+        top, left, bottom, right = rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
+        if min(right - left, bottom - top) < head["side_min"]:
+            continue
+        area, perimeter = (right - left) * (bottom - top), 2 * (right - left + bottom - top)
+        grown = area * head["unclip_ratio"] / perimeter
+        boxes.append([left - grown, top - grown, right + grown, bottom + grown])
+        scores.append([numbers[rows, columns].astype(np.float64).mean()])
+    return np.array(boxes, np.float64).reshape(-1, 4), np.array(scores, np.float64).reshape(-1, 1)
+
+
 def paste(mask: np.ndarray, box: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
     """Return which pixels of `window` (x0, y0, x1, y1) are the object's, whose mask is drawn for `box`.
 
@@ -219,7 +243,7 @@ def runs(pixels: np.ndarray) -> list[int]:
 
 def is_end_to_end(family: str, head: dict) -> bool:
     """Say whether the graph puts out each object once, so that there is no NMS."""
-    return family in ("rtdetr", "maskrcnn") or (family == "ssd" and "exported" in head)
+    return family in ("rtdetr", "maskrcnn", "dbnet") or (family == "ssd" and "exported" in head)
 
 
 def is_without_batch(family: str, head: dict, outputs: dict) -> bool:
@@ -237,4 +261,5 @@ HEADS = {
     "rtdetr": rtdetr,
     "maskrcnn": maskrcnn,
     "resnet_anchor": resnet_anchor,
+    "dbnet": dbnet,
 }

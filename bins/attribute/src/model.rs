@@ -6,7 +6,7 @@ use framepipe_frame::{
     attributes::{self, Entry, entry_bytes},
 };
 use framepipe_infer::{CpuModel, InferError, ModelFile, Options, Outputs, Runtime, Samples, run_or_each_alone};
-use framepipe_model::{AttributeHead, Manifest};
+use framepipe_model::{AttributeHead, Manifest, Turner};
 use framepipe_pipeline::{Frame, Item, Pool};
 use framepipe_shm::{Counter, ProcessEntry};
 use framepipe_vision::{Cropper, DataType, FrameView, Region};
@@ -35,14 +35,18 @@ struct EntryDecoder {
     /// By output: how many numbers its entry has.
     value_counts: Vec<usize>,
     values: Vec<f32>,
+    turner: Option<Turner>,
+    /// By detection of the latest frame: true where the model found its crop upside down.
+    upside_down: Vec<bool>,
 }
 
 impl AttributeModel {
-    /// Opens the pipeline's attribute model number `model`.
+    /// Opens the pipeline's attribute model number `model`, for frames of at most `detections_max` detections.
     pub fn open(
         runtime: &Runtime,
         manifest: &Manifest,
         model: usize,
+        detections_max: usize,
         options: Options,
         entry: &'static ProcessEntry,
     ) -> Result<Self> {
@@ -67,7 +71,14 @@ impl AttributeModel {
             waiting: Waiting::new(input.plan.tensor_bytes(), session.batch_max()),
             session,
             entry,
-            decoder: EntryDecoder { model, head, value_counts, values: Vec::new() },
+            decoder: EntryDecoder {
+                model,
+                turner: head.turner(),
+                head,
+                value_counts,
+                values: Vec::new(),
+                upside_down: vec![false; detections_max],
+            },
         })
     }
 
@@ -81,13 +92,33 @@ impl AttributeModel {
         Cropper::reads(&self.cropper.rect(&crop.detection, size), size)
     }
 
-    /// Takes a crop of the batch's frame `item`, after running those that wait where there is no room for more.
-    pub fn add(&mut self, crop: &Crop, view: &FrameView<'_>, item: usize, batch: &mut [Item<'_, usize>]) {
+    /// True where the model found the crop of the detection number `detection` upside down, in the frame whose crops it ran
+    /// on last.
+    pub fn is_upside_down(&self, detection: usize) -> bool {
+        self.decoder.upside_down.get(detection).is_some_and(|is_upside_down| *is_upside_down)
+    }
+
+    /// Takes a crop of the batch's frame `item`, turned by 180 degrees or not, after running those that wait where there is no
+    /// room for more.
+    pub fn add(
+        &mut self,
+        crop: &Crop,
+        view: &FrameView<'_>,
+        is_turned: bool,
+        item: usize,
+        batch: &mut [Item<'_, usize>],
+    ) {
         if self.waiting.is_full() {
             self.run(batch);
         }
-        let rect = self.cropper.rect(&crop.detection, (view.width(), view.height()));
-        self.cropper.run(view, &rect, self.waiting.add(Origin { item, detection: crop.index, at: crop.at, rect }));
+        let size = (view.width(), view.height());
+        let rect = self.cropper.rect(&crop.detection, size);
+        let of_points = if is_turned { rect.turned() } else { rect };
+        let tensor = self.waiting.add(Origin { item, detection: crop.index, at: crop.at, rect: of_points });
+        self.cropper.run(view, &rect, tensor);
+        if is_turned {
+            self.cropper.turn(&rect, size, tensor);
+        }
     }
 
     /// Runs the crops that wait, and writes their entries or their frames' errors.
@@ -144,6 +175,11 @@ impl EntryDecoder {
         if found != expected {
             let message = format!("an attribute of {found} numbers, where the model's first run had {expected}");
             return Err(FrameError::new(ErrorCode::Inference, message));
+        }
+        if let Some(turner) = self.turner.filter(|turner| turner.output == output)
+            && let Some(is_upside_down) = self.upside_down.get_mut(origin.detection)
+        {
+            *is_upside_down = turner.is_upside_down(&self.values);
         }
         let (detection, model, output) = (origin.detection as u32, self.model as u32, output as u32);
         Ok(Entry { detection, model, output, kind: kind as u32, count: found as u32 })

@@ -12,6 +12,8 @@ use crate::{crops::Crops, model::AttributeModel, pixels::Pixels};
 /// The stage: the attribute models, warmed up, and the rule for crops. A pipeline may have none.
 pub struct Attribute {
     models: Vec<AttributeModel>,
+    /// By model: the one before it that says which of its crops are turned.
+    turners: Vec<Option<usize>>,
     crops: Crops,
     pixels: Pixels,
     slot_bytes_max: usize,
@@ -26,35 +28,44 @@ impl Attribute {
         let options = Options { threads, batch_max: config.crop_batch_max as usize };
         let load = || Runtime::load(&config.onnxruntime).map(|runtime| runtime.caching_graphs_in(config.graphs()));
         let runtime = if plan.attributes.is_empty() { None } else { Some(load()?) };
+        let spec = plan.detector.detector()?;
         let mut models = Vec::with_capacity(plan.attributes.len());
         let mut applies_to = Vec::with_capacity(plan.attributes.len());
         for (model, manifest) in plan.attributes.iter().enumerate() {
             let runtime = runtime.as_ref().expect("it was loaded, as there is a model");
-            models.push(AttributeModel::open(runtime, manifest, model, options, process.entry())?);
+            let open = AttributeModel::open(runtime, manifest, model, spec.detections_max, options, process.entry());
+            models.push(open?);
             applies_to.push(&manifest.attributes()?.applies_to[..]);
         }
         let entries_bytes = models.iter().map(AttributeModel::entries_bytes).collect();
-        let labels = &plan.detector.detector()?.labels;
         Ok(Self {
-            crops: Crops::new(labels, &applies_to, entries_bytes, config.crops_max as usize),
+            crops: Crops::new(&spec.labels, &applies_to, entries_bytes, config.crops_max as usize),
             models,
+            turners: plan.turners.clone(),
             pixels: Pixels::new(config.limits)?,
             slot_bytes_max: process.segment().geometry().pools[Pool::Attributes as usize].slot_bytes_max() as usize,
         })
     }
 
-    /// Gives the crops of one frame to their models.
+    /// Gives the crops of one frame to their models. A model that turns others' crops runs at once on those of this frame, so
+    /// that it is known which.
     fn crop(&mut self, item: usize, batch: &mut [Item<'_, usize>]) -> Result<(), FrameError> {
         let frame = &batch[item].frame;
         let found = detections::read(frame.input(Pool::Detections)?)?;
-        let Self { models, crops, pixels, .. } = self;
+        let Self { models, turners, crops, pixels, .. } = self;
         let needed = |size| {
             let reads = crops.of(found).map(|crop| models[crop.model].reads(&crop, size));
             reads.reduce(Region::union).expect("a frame without crops is left out")
         };
         let view = pixels.of(frame, needed)?;
-        for crop in crops.of(found) {
-            models[crop.model].add(&crop, &view, item, batch);
+        for model in 0..models.len() {
+            for crop in crops.of(found).filter(|crop| crop.model == model) {
+                let is_turned = turners[model].is_some_and(|turner| models[turner].is_upside_down(crop.index));
+                models[model].add(&crop, &view, is_turned, item, batch);
+            }
+            if turners.contains(&Some(model)) {
+                models[model].run(batch);
+            }
         }
         Ok(())
     }

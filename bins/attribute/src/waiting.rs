@@ -13,7 +13,7 @@ pub struct Origin {
     pub detection: usize,
     /// Where in the frame's slot its entries begin.
     pub at: usize,
-    /// What was cropped.
+    /// What was cropped: from its lower right corner on, where the crop was turned.
     pub rect: Rect,
 }
 

@@ -39,6 +39,9 @@ use crate::{Manifest, ManifestError};
 pub struct AttributesSpec {
     /// Labels of the detections that it describes.
     pub applies_to: Vec<String>,
+    /// The attribute that says whether a crop is upside down, so that it is turned for this model: that of a model before it
+    /// in the pipeline, with [`OutputSpec::turns`].
+    pub turned_by: Option<String>,
     /// What comes out.
     pub outputs: Vec<OutputSpec>,
 }
@@ -53,6 +56,18 @@ pub struct OutputSpec {
     pub name: String,
     /// What its numbers mean.
     pub kind: OutputKind,
+    /// Of a class: which label means that the crop is upside down.
+    pub turns: Option<TurnsSpec>,
+}
+
+/// `turns = { … }` of an output: what the models that this attribute turns crops for go by.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TurnsSpec {
+    /// The label of what is upside down.
+    pub label: String,
+    /// Least score of that label, 0 to 1; below it, the crop stays as it is.
+    pub score_min: f32,
 }
 
 /// The table of kinds: what an output's numbers mean, and what they become.
@@ -138,6 +153,23 @@ impl Context<'_> {
 #[derive(Debug)]
 pub struct AttributeHead {
     outputs: Vec<(OutputSpec, Box<dyn Decode>)>,
+    turner: Option<Turner>,
+}
+
+/// The output that says whether a crop is upside down.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Turner {
+    /// Its index.
+    pub output: usize,
+    class: usize,
+    score_min: f32,
+}
+
+impl Turner {
+    /// True where the output's values, of [`AttributeHead::decode`], say that the crop is upside down.
+    pub fn is_upside_down(&self, values: &[f32]) -> bool {
+        matches!(values, [class, score] if *class == self.class as f32 && *score >= self.score_min)
+    }
 }
 
 impl AttributeHead {
@@ -159,7 +191,17 @@ impl AttributeHead {
             let key = format!("attributes.outputs[{index}].kind");
             Ok((output.clone(), output.kind.build(&Context { check, manifest, key: &key })?))
         };
-        Ok(Self { outputs: spec.outputs.iter().enumerate().map(build).collect::<Result<_, _>>()? })
+        let outputs: Vec<_> = spec.outputs.iter().enumerate().map(build).collect::<Result<_, _>>()?;
+        let turners = outputs.iter().enumerate().map(|(index, (output, _))| turner(check, index, output));
+        let turners: Vec<Turner> = turners.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        let advice = "leave turns to one output of the model";
+        check.require(turners.len() <= 1, "attributes.outputs.turns", turners.len(), advice)?;
+        Ok(Self { outputs, turner: turners.first().copied() })
+    }
+
+    /// The output that says whether a crop is upside down, where there is one.
+    pub fn turner(&self) -> Option<Turner> {
+        self.turner
     }
 
     /// Tensor names, in the order of the manifest.
@@ -213,6 +255,25 @@ impl AttributeHead {
         values.resize(count, NOTHING);
         Ok(decoded)
     }
+}
+
+/// What the output's `turns` comes to.
+fn turner(check: Checker<'_>, index: usize, output: &OutputSpec) -> Result<Option<Turner>, ManifestError> {
+    let Some(TurnsSpec { label, score_min }) = &output.turns else { return Ok(None) };
+    let key = |name: &str| format!("attributes.outputs[{index}].turns{name}");
+    let labels = match &output.kind {
+        OutputKind::Class(spec) => &spec.labels[..],
+        OutputKind::Binary(spec) => &spec.labels[..],
+        _ => {
+            let advice = "leave it out: a label turns, of an output of kind class or binary";
+            return Err(check.error(key(""), format_args!("{:?}", output.turns), advice));
+        }
+    };
+    let class = labels.iter().position(|one| one == label);
+    let advice = format_args!("give one of the output's labels, {labels:?}");
+    check.require(class.is_some(), key(".label"), label, advice)?;
+    check.require((0.0..=1.0).contains(score_min), key(".score_min"), score_min, "give a number from 0 to 1")?;
+    Ok(class.map(|class| Turner { output: index, class, score_min: *score_min }))
 }
 
 fn refusal(spec: &OutputSpec, what: std::fmt::Arguments<'_>) -> FrameError {

@@ -2,6 +2,7 @@
 //! there and a file here is a new one. NMS comes after, and knows no family.
 
 mod anchor_grid;
+mod dbnet;
 mod distance;
 mod maskrcnn;
 mod nanodet;
@@ -25,6 +26,7 @@ use framepipe_frame::{ErrorCode, FrameError, TensorMap};
 use framepipe_vision::{Plan, Window, clamp_to, nms, paste_mask};
 use serde::Deserialize;
 
+pub use dbnet::DbnetSpec;
 pub use maskrcnn::MaskrcnnSpec;
 pub use nanodet::NanodetSpec;
 pub use resnet_anchor::ResnetAnchorSpec;
@@ -80,6 +82,8 @@ pub enum HeadSpec {
     Maskrcnn(MaskrcnnSpec),
     /// A ResNet with anchors at several strides, objectness, classes by sigmoid.
     ResnetAnchor(ResnetAnchorSpec),
+    /// DBNet: regions of text in a probability map.
+    Dbnet(DbnetSpec),
 }
 
 impl HeadSpec {
@@ -93,6 +97,7 @@ impl HeadSpec {
             Self::Rtdetr(spec) => Box::new(spec.build(context)?),
             Self::Maskrcnn(spec) => Box::new(spec.build(context)?),
             Self::ResnetAnchor(spec) => Box::new(spec.build(context)?),
+            Self::Dbnet(spec) => Box::new(spec.build(context)?),
         })
     }
 }

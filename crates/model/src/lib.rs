@@ -17,7 +17,7 @@ mod manifest;
 mod model_ref;
 
 pub use activation::Activation;
-pub use attributes::{AttributeHead, AttributesSpec, OutputKind, OutputSpec};
+pub use attributes::{AttributeHead, AttributesSpec, OutputKind, OutputSpec, Turner};
 pub use detector::{Detector, DetectorSpec};
 pub use manifest::{AGREEMENT_MIN, MANIFEST_FILE, Manifest, ManifestError, Measure, Quantized, Task};
 pub use model_ref::{ModelRef, ModelRefError};

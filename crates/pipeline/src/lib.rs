@@ -7,6 +7,7 @@
 //! | `stage_loop.rs` | **the loop**: claim up to B, acquire, process, publish, free, heartbeat |
 //! | `config.rs`, `config/` | the configuration file: as typed, then checked |
 //! | `plan.rs` | from the configuration and the manifests to the segment's geometry |
+//! | `turners.rs` | which attribute model turns the crops of which |
 //! | `generation.rs` | the models that frames are accepted for, which change while the pipeline serves |
 //! | `control.rs` | what launcher and processes say to each other |
 //! | `discarded.rs` | frames that an operator discarded, from the launcher to the gateway |
@@ -29,6 +30,7 @@ mod say;
 pub mod source;
 mod stage_loop;
 mod stages;
+mod turners;
 
 pub use config::{
     Config, ConfigError, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig,

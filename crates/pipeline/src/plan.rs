@@ -4,6 +4,7 @@ use framepipe_frame::{Descriptor, KeyRecord, Request, detections, raw};
 use framepipe_model::{Detector, Manifest, ManifestError};
 use framepipe_shm::{Geometry, GeometryError, POOL_COUNT_MAX, PoolGeometry};
 
+use crate::turners::turners;
 use crate::{Config, Pool, QUEUES};
 
 /// Bytes of a result beside its detections and attributes: name, stage times, numbers.
@@ -52,6 +53,16 @@ pub enum PlanError {
         /// What that finds.
         labels: Vec<String>,
     },
+    /// A model whose crops another one turns, which cannot.
+    #[error("the attribute model {model} has its crops turned by {by:?}, and {what}")]
+    Turner {
+        /// The model.
+        model: String,
+        /// The attribute.
+        by: String,
+        /// Why not, and what to do.
+        what: String,
+    },
 }
 
 /// A configuration with its models.
@@ -60,6 +71,8 @@ pub struct Plan {
     pub detector: Manifest,
     /// The attribute models' manifests.
     pub attributes: Vec<Manifest>,
+    /// By attribute model: the one before it that says which of its crops are upside down.
+    pub turners: Vec<Option<usize>>,
     /// The segment's geometry.
     pub geometry: Geometry,
     /// Most bytes of one result.
@@ -92,6 +105,7 @@ impl Plan {
                 });
             }
         }
+        let turners = turners(&spec.labels, &attributes)?;
         let slot_bytes = slot_bytes(&detector)?;
         let geometry = geometry(config, &detector, &attributes, &slot_bytes);
         geometry.check()?;
@@ -101,7 +115,7 @@ impl Plan {
         let detection_bytes = spec.detections_max as u64 * RESULT_DETECTION_BYTES;
         let derived = RESULT_BASE_BYTES + detection_bytes + mask_bytes + attribute_bytes * 5 / 4;
         let result_bytes_max = Some(config.journal.result_bytes_max).filter(|bytes| *bytes > 0).unwrap_or(derived);
-        Ok(Self { detector, attributes, geometry, result_bytes_max, slot_bytes })
+        Ok(Self { detector, attributes, turners, geometry, result_bytes_max, slot_bytes })
     }
 
     /// Largest decoded frame that is kept for the crops; 0: none is.

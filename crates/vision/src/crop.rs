@@ -67,6 +67,11 @@ pub fn crop_rect(detection: &Detection, spec: &CropSpec, width: u32, height: u32
 }
 
 impl Rect {
+    /// The same rectangle from its lower right corner on: where a turned crop's points lie.
+    pub fn turned(&self) -> Self {
+        Self { x0: self.x1, y0: self.y1, x1: self.x0, y1: self.y0 }
+    }
+
     fn has_area(&self) -> bool {
         let numbers = [self.x0, self.y0, self.x1, self.y1, self.x1 - self.x0, self.y1 - self.y0];
         numbers.iter().all(|number| number.is_finite()) && self.x0 < self.x1 && self.y0 < self.y1
@@ -135,6 +140,15 @@ impl Cropper {
         let mut rows = *view;
         self.sampler.aim(&aim, &rows);
         let Ok(()) = self.sampler.write(&mut rows, &self.plan.tensor, tensor);
+    }
+
+    /// Turns the tensor that [`Self::run`] made of `rect`, in a frame of `size`, by 180 degrees: the picture, not its padding.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn turn(&self, rect: &Rect, size: (u32, u32), tensor: &mut [u8]) {
+        let aim = self.plan.aim_at(window(rect, size), size);
+        self.plan.tensor.turn(&aim.place, tensor);
     }
 }
 

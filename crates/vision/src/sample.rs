@@ -84,6 +84,29 @@ impl Tensor {
         }
     }
 
+    /// Turns what lies in `place` by 180 degrees, in a tensor that is written.
+    pub(crate) fn turn(&self, place: &Placement, bytes: &mut [u8]) {
+        match self.dtype {
+            DataType::F32 => self.turn_numbers::<f32>(place, bytemuck::cast_slice_mut(bytes)),
+            DataType::U8 => self.turn_numbers(place, bytes),
+        }
+    }
+
+    fn turn_numbers<T: Copy>(&self, place: &Placement, numbers: &mut [T]) {
+        let pixel = if self.layout == Layout::Nhwc { self.channels() } else { 1 };
+        let count = place.width * place.height;
+        let at = |index: usize| {
+            let row = self.row(place, index / place.width, pixel).start;
+            row + index % place.width * pixel
+        };
+        for plane in numbers.chunks_exact_mut(self.width * self.height * pixel) {
+            for index in 0..count / 2 {
+                let (one, other) = (at(index), at(count - 1 - index));
+                (0..pixel).for_each(|channel| plane.swap(one + channel, other + channel));
+            }
+        }
+    }
+
     /// Which line of a source in `order`, of `lines` there are, the tensor's channel shows.
     fn line_of(&self, channel: usize, order: PixelOrder, lines: usize) -> usize {
         let reversed = matches!((order, self.color), (PixelOrder::Rgb, Color::Bgr) | (PixelOrder::Bgr, Color::Rgb));

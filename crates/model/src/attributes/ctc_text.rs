@@ -1,5 +1,6 @@
 //! A line of text (Graves et al., "Connectionist Temporal Classification", 2006), greedily: `[steps, 1 + characters]`, of which
-//! the best of each step counts; repeats are one character, blanks none. The score is the mean of its characters'.
+//! the best of each step counts; repeats are one character, blanks none. Spaces at either end are left out: they are what a crop
+//! has around its line. The score is the mean of its characters'.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -37,6 +38,8 @@ pub(super) struct CtcText {
     activation: Activation,
     blank: usize,
     characters: Vec<String>,
+    /// The character that is a space.
+    space: Option<usize>,
 }
 
 impl CtcTextSpec {
@@ -60,7 +63,8 @@ impl CtcTextSpec {
         context.require(is_charset, "ctc_text.charset", (charset, characters.len()), &advice)?;
         let advice = format!("give 0 to {}, the number of characters", characters.len());
         context.require(*blank <= characters.len(), "ctc_text.blank", blank, &advice)?;
-        Ok(CtcText { activation: *activation, blank: *blank, characters })
+        let space = characters.iter().position(|character| character == " ");
+        Ok(CtcText { activation: *activation, blank: *blank, characters, space })
     }
 }
 
@@ -90,16 +94,26 @@ impl Decode for CtcText {
 
     fn decode(&self, numbers: &[f32], _: &Rect, values: &mut Vec<f32>) -> Kind {
         let (mut sum, mut before) = (0.0, self.blank);
+        // Of the characters up to the last one that is no space.
+        let (mut sum_kept, mut kept) = (0.0, 1);
         values.push(0.0);
         for step in numbers.chunks_exact(self.width()) {
             let (class, score) = class::best(self.activation, step);
             if class != self.blank && class != before {
-                sum += score;
-                values.push((if class > self.blank { class - 1 } else { class }) as f32);
+                let character = if class > self.blank { class - 1 } else { class };
+                let is_space = Some(character) == self.space;
+                if !is_space || kept > 1 {
+                    sum += score;
+                    values.push(character as f32);
+                }
+                if !is_space {
+                    (sum_kept, kept) = (sum, values.len());
+                }
             }
             before = class;
         }
-        values[0] = sum / (values.len() - 1).max(1) as f32;
+        values.truncate(kept);
+        values[0] = sum_kept / (kept - 1).max(1) as f32;
         Kind::Text
     }
 }

@@ -1,3 +1,4 @@
+mod dbnet;
 mod families;
 mod hand;
 mod twin;

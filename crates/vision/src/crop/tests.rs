@@ -98,6 +98,36 @@ proptest! {
     }
 }
 
+proptest! {
+    /// At a scale of one, so that no pixel is a mean of others; the picture is not as wide as the tensor.
+    #[test]
+    fn a_turned_crop_is_the_crop_of_a_turned_frame(
+        frame in (1u32..20, 1u32..7).prop_map(|(width, height)| {
+            Frame::rgb(width, height, noise(7, (3 * width * height) as usize))
+        }),
+        layout in prop_oneof![Just("nchw"), Just("nhwc")],
+        dtype in prop_oneof![Just("u8"), Just("f32")],
+    ) {
+        let (width, height) = (frame.raw.width, frame.raw.height);
+        let plan = compile(&format!(
+            r#"{{ op = "crop", detection = "box" }},
+            {{ op = "resize", fit = "pad_right_bottom", width = {}, height = {height}, pad = 9 }},
+            {{ op = "layout", order = {layout:?} }}, {{ op = "cast", dtype = {dtype:?} }}"#,
+            width + 3
+        )).unwrap();
+        let mut cropper = Cropper::new(plan.clone()).unwrap();
+        let rect = Rect { x0: 0.0, y0: 0.0, x1: width as f32, y1: height as f32 };
+        let turned: Vec<u8> = frame.data.chunks(3).rev().flatten().copied().collect();
+        let turned = Frame::rgb(width, height, turned);
+        let of_turned = numbers(&plan, |tensor| cropper.run(&turned.view(), &rect, tensor));
+        let turned = numbers(&plan, |tensor| {
+            cropper.run(&frame.view(), &rect, tensor);
+            cropper.turn(&rect, (width, height), tensor);
+        });
+        prop_assert_eq!(turned, of_turned);
+    }
+}
+
 #[test]
 fn a_crop_has_its_models_shape_and_margin() {
     let plan = compile(

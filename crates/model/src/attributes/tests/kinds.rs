@@ -72,6 +72,51 @@ fn text_is_without_blanks_and_repeats() {
 }
 
 #[test]
+fn spaces_at_the_ends_of_a_line_are_left_out_and_do_not_count() {
+    // Classes: 0 is a, 1 the blank, 2 the space.
+    let line = |steps: &[(usize, f32)]| {
+        let mut numbers = vec![0.0; steps.len() * 3];
+        for (step, (class, score)) in steps.iter().enumerate() {
+            numbers[step * 3 + class] = *score;
+        }
+        let head = build(TEXT, "a\n \n", |text| text).unwrap();
+        let mut values = Vec::new();
+        head.decode(0, &numbers, &RECT, &mut values).unwrap();
+        values
+    };
+    let (a, blank, space) = ((0, 1.0), (1, 1.0), (2, 0.5));
+    assert_eq!(line(&[space, blank, space, a, space, a, blank, space])[..5], [2.5 / 3.0, 0.0, 1.0, 0.0, NOTHING]);
+    assert_eq!(line(&[space, blank, space]), [0.0, NOTHING, NOTHING, NOTHING], "a line of spaces is none");
+}
+
+const UP: &str = r#"class = { activation = "none", labels = ["up", "down"] }"#;
+const TURNS: &str = "turns = { label = \"down\", score_min = 0.75 }\n";
+
+#[test]
+fn a_label_that_is_sure_enough_turns() {
+    let head = build(UP, CHARSET, |text| text + TURNS).unwrap();
+    let turner = head.turner().expect("the manifest says so");
+    let says = |numbers: [f32; 2]| {
+        let mut values = Vec::new();
+        head.decode(0, &numbers, &RECT, &mut values).unwrap();
+        turner.is_upside_down(&values)
+    };
+    assert!(says([0.25, 0.75]) && !says([0.3, 0.7]) && !says([0.9, 0.1]));
+    assert_eq!(build(UP, CHARSET, |text| text).unwrap().turner(), None);
+    for (kind, from, to, expected) in [
+        (UP, "\"down\"", "\"left\"", "attributes.outputs[0].turns.label = \"left\""),
+        (UP, "0.75", "75", "attributes.outputs[0].turns.score_min = 75.0: give a number from 0 to 1"),
+        (NUMBER, "0.75", "0.75", "a label turns"),
+    ] {
+        let words = build(kind, CHARSET, |text| text + &TURNS.replace(from, to)).expect_err(to).to_string();
+        assert!(words.contains(expected), "{words}");
+    }
+    let twice = format!("{TURNS}[[attributes.outputs]]\ntensor = \"two\"\nname = \"two\"\nkind = {{ {UP} }}\n{TURNS}");
+    let words = build(UP, CHARSET, |text| text + &twice).expect_err("two turn").to_string();
+    assert!(words.contains("attributes.outputs.turns = 2: leave turns to one output"), "{words}");
+}
+
+#[test]
 fn numbers_are_scaled_and_bins_may_be_logits() {
     assert_eq!(says(NUMBER, &[0.5]), (Kind::Number, vec![4.0]));
     let (kind, values) = says(BINS, &[0.0, 3f32.ln()]);

@@ -21,20 +21,23 @@ const SSD_EXPORTED: &str = r#"ssd.exported = { boxes = "b", classes = "c", score
 const RTDETR: &str = r#"rtdetr = { boxes = "b", scores = "s", queries = 30, activation = "sigmoid" }"#;
 const MASKRCNN: &str = r#"maskrcnn = { boxes = "b", classes = "c", scores = "s", masks = "m", count_max = 3, mask_side = 2,
     mask_bytes_max = 100, first_class = 1 }"#;
-const ALL: [&str; 8] =
-    [YOLOV3_RAW, YOLOV3_EXPORTED, YOLOV8_RAW, YOLOV8_EXPORTED, SSD_PRIORS, SSD_EXPORTED, RTDETR, MASKRCNN];
+const DBNET: &str = r#"dbnet = { output = "map", threshold = 0.3, unclip_ratio = 1.5, side_min = 3 }"#;
+const ALL: [&str; 9] =
+    [YOLOV3_RAW, YOLOV3_EXPORTED, YOLOV8_RAW, YOLOV8_EXPORTED, SSD_PRIORS, SSD_EXPORTED, RTDETR, MASKRCNN, DBNET];
 
 /// A manifest's text of 32 columns and 48 rows, two labels and this head.
 fn text(head: &str) -> String {
     let start = DETECTOR.find("[detector.head").expect("it is there");
     let iou_threshold = if is_end_to_end(head) { "1.0" } else { "0.6" };
+    let labels = if head.starts_with("dbnet") { r#"["text"]"# } else { r#"["person", "car"]"# };
     format!("{}[detector.head]\n{}\n", &DETECTOR[..start], head.replace('\n', ""))
+        .replace(r#"["person", "car"]"#, labels)
         .replace("width = 416, height = 416", "width = 32, height = 48")
         .replace("iou_threshold = 0.6", &format!("iou_threshold = {iou_threshold}"))
 }
 
 fn is_end_to_end(head: &str) -> bool {
-    ["ssd.exported", "rtdetr", "maskrcnn"].iter().any(|family| head.starts_with(family))
+    ["ssd.exported", "rtdetr", "maskrcnn", "dbnet"].iter().any(|family| head.starts_with(family))
 }
 
 fn build(head: &str) -> Result<Detector, ManifestError> {
@@ -122,6 +125,14 @@ fn a_value_that_cannot_be_right_is_named_with_its_key() {
         (RTDETR, "queries = 30", "queries = 0", "detector.head.rtdetr.queries = 0"),
         (MASKRCNN, "count_max = 3", "count_max = 10001", "detector.head.maskrcnn.count_max = 10001: give 1 to 10000"),
         (MASKRCNN, "mask_side = 2", "mask_side = 0", "detector.head.maskrcnn.mask_side = 0: give 1 to 256"),
+        (DBNET, "threshold = 0.3", "threshold = nan", "detector.head.dbnet.threshold = NaN: give a number from 0 to 1"),
+        (DBNET, "ratio = 1.5", "ratio = -1.5", "detector.head.dbnet.unclip_ratio = -1.5: give 0 to 10"),
+        (
+            DBNET,
+            "side_min = 3",
+            "side_min = 0",
+            "detector.head.dbnet.side_min = 0: give 1 to 32, the input's shorter side",
+        ),
         (MASKRCNN, "bytes_max = 100", "bytes_max = 16777217", "detector.head.maskrcnn.mask_bytes_max = 16777217"),
     ];
     for (head, from, to, expected) in cases {
@@ -129,6 +140,8 @@ fn a_value_that_cannot_be_right_is_named_with_its_key() {
         let words = build(&head.replacen(from, to, 1)).expect_err(&format!("{to} was taken")).to_string();
         assert!(words.contains(expected), "{to}: {words}");
     }
+    let words = load(&text(DBNET).replace(r#"["text"]"#, r#"["text", "face"]"#)).unwrap_err().to_string();
+    assert!(words.contains("detector.labels = 2: give one"), "{words}");
     let (start, _) = SSD_PRIORS.split_once("levels").expect("it has levels");
     let words = build(&format!("{start}levels = [] }}")).unwrap_err().to_string();
     assert!(words.contains("detector.head.ssd.priors.levels = []"), "{words}");
@@ -136,7 +149,7 @@ fn a_value_that_cannot_be_right_is_named_with_its_key() {
 
 #[test]
 fn a_head_without_duplicates_is_not_thinned_out() {
-    for head in [SSD_EXPORTED, RTDETR, MASKRCNN] {
+    for head in [SSD_EXPORTED, RTDETR, MASKRCNN, DBNET] {
         let text = text(head).replace("iou_threshold = 1.0", "iou_threshold = 0.6");
         let words = load(&text).expect_err("it was taken").to_string();
         assert!(words.contains("detector.iou_threshold = 0.6: give 1.0"), "{words}");
