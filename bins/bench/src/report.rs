@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The aim for the system's share of the bare engine's throughput.
-const RATIO_TARGET: f64 = 0.95;
+const RATIO_TARGET: f64 = 0.98;
 /// The same for the cascade.
 const CASCADE_RATIO_TARGET: f64 = 0.96;
 /// The aim for the mean crops of a run, as a share of the most.
