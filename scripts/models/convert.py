@@ -5,6 +5,7 @@ from pathlib import Path
 import faceapi_to_onnx as faceapi
 import ppocr
 from class_slice import keep_classes
+from keypoints import append_keypoints
 from onnx_graph import fold_constants
 from paths import FLOAT_GRAPHS, SOURCES
 from tfjs_graph import TfGraph
@@ -19,12 +20,26 @@ COCO_PERSON, COCO_BICYCLE, COCO_CAR, COCO_BUS = 0, 1, 2, 5
 
 
 def nanodet(path: Path) -> None:
-    """NanoDet for people, bicycles, cars and buses."""
+    """NanoDet for COCO's 80 classes."""
     outputs = {name: name for name in ("Identity", *(f"Identity_{i}" for i in range(1, 6)))}
     graph = TfGraph.read(HUMAN_MODELS / "nanodet.json")
     TfjsConverter(graph).convert(path, outputs, nhwc_input=False)
     fold_constants(path)
+
+
+def nanodet_of_streets(path: Path) -> None:
+    """NanoDet for people, bicycles, cars and buses."""
+    nanodet(path)
     keep_classes(path, [COCO_PERSON, COCO_BICYCLE, COCO_CAR, COCO_BUS])
+
+
+def posenet(path: Path) -> None:
+    """PoseNet for one person: 17 keypoints."""
+    heatmaps, offsets = "MobilenetV1/heatmap_2/BiasAdd", "MobilenetV1/offset_2/BiasAdd"
+    graph = TfGraph.read(HUMAN_MODELS / "posenet.json")
+    TfjsConverter(graph).convert(path, {heatmaps: "heatmaps", offsets: "offsets"}, nhwc_input=True)
+    append_keypoints(path, "heatmaps", "offsets", stride=16)
+    fold_constants(path)
 
 
 def faceres(path: Path) -> None:
@@ -40,7 +55,9 @@ def faceres(path: Path) -> None:
 
 
 GRAPHS = {
-    "nanodet416-4c": nanodet,
+    "nanodet416-4c": nanodet_of_streets,
+    "nanodet416-80c": nanodet,
+    "posenet385": posenet,
     "tiny-face-416": lambda path: faceapi.tiny_face_detector(FACE_API, path, side=416),
     "face-resnet34-descriptor": lambda path: faceapi.face_descriptor(FACE_API, path),
     "face-age-gender": lambda path: faceapi.age_and_gender(FACE_API, path),

@@ -64,6 +64,8 @@ class TfjsConverter:
             "SparseToDense": self._sparse_to_dense,
             "Conv2D": self._convolution,
             "DepthwiseConv2dNative": self._convolution,
+            "_FusedConv2D": self._fused_convolution,
+            "FusedDepthwiseConv2dNative": self._fused_convolution,
             "MaxPool": self._max_pool,
             "_FusedMatMul": self._dense,
             "Relu": self._relu,
@@ -145,9 +147,20 @@ class TfjsConverter:
         dense[tuple(positions.T) if positions.ndim == 2 else positions] = values.constant
         return Value.of_constant(dense)
 
-    def _convolution(self, node: TfNode, image: Value, kernel: Value) -> Value:
+    def _fused_convolution(self, node: TfNode, image: Value, kernel: Value, bias: Value) -> Value:
+        """Convolve with a bias and, where it is fused, a ReLU6."""
+        fused = node.attribute("fused_ops")
+        if fused not in (["BiasAdd"], ["BiasAdd", "Relu6"]):
+            raise NotImplementedError(f"node {node.name}: fused operators {fused}")
+        result = self._convolution(node, image, kernel, bias)
+        if "Relu6" not in fused:
+            return result
+        limits = [self.onnx.constant(np.float32(limit)) for limit in (0, 6)]
+        return replace(result, tensor=self.onnx.node("Clip", [result.tensor, *limits]), lower_bound=0.0)
+
+    def _convolution(self, node: TfNode, image: Value, kernel: Value, bias: Value | None = None) -> Value:
         rows, columns, channels_in, channels_out = kernel.constant.shape
-        if node.operator == "DepthwiseConv2dNative":
+        if node.operator in ("DepthwiseConv2dNative", "FusedDepthwiseConv2dNative"):
             groups, channels_out = channels_in, channels_in * channels_out
             weights = kernel.constant.reshape(rows, columns, 1, channels_out)
         else:
@@ -157,7 +170,11 @@ class TfjsConverter:
             raise NotImplementedError(f"node {node.name}: dilated convolution")
         tensor = self.onnx.node(
             "Conv",
-            [self._channels_first(image), self.onnx.constant(weights.transpose(3, 2, 0, 1))],
+            [
+                self._channels_first(image),
+                self.onnx.constant(weights.transpose(3, 2, 0, 1)),
+                *([self.onnx.constant(bias.constant)] if bias else []),
+            ],
             group=groups,
             **window,
         )

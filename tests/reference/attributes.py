@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from detector import Detection
 from heads import sigmoid, softmax
-from images import crop_tensor
+from images import crop_box, fitted, shown
 from manifest import load_manifest
 from session import open_session
 
@@ -100,24 +100,24 @@ class AttributeModel:
         """Say whether detections of this class are this model's."""
         return detection.label in self.spec["applies_to"]
 
-    def crop(self, frame: np.ndarray, box: tuple) -> np.ndarray:
-        """Return the tensor of a detection's crop."""
-        return crop_tensor(frame, box, self.manifest["spec"]["margin"], self.manifest["spec"])
-
-    def describe_crop(self, tensor: np.ndarray) -> list[dict]:
-        """Return the attributes of one crop."""
-        outputs = self.spec["outputs"]
+    def describe_crop(self, tensor: np.ndarray, rect: tuple = (0, 0, 1, 1)) -> list[dict]:
+        """Return the attributes of one crop; `rect` is what of the frame the whole tensor shows."""
+        outputs, spec = self.spec["outputs"], self.manifest["spec"]
         names = [output["tensor"] for output in outputs]
         results = self.session.run(names, {self.manifest["input"]["tensor"]: tensor})
+        size = spec["width"], spec["height"]
         return [
             {
                 "model": self.manifest["name"],
                 "name": output["name"],
-                **attribute_value(output["kind"], result[0].reshape(-1)),
+                **attribute_value(output["kind"], result[0].reshape(-1), rect, size),
             }
             for output, result in zip(outputs, results, strict=True)
         ]
 
     def describe(self, frame: np.ndarray, detection: Detection) -> list[dict]:
         """Return the attributes of one detection."""
-        return self.describe_crop(self.crop(frame, detection.box))
+        spec = self.manifest["spec"]
+        box = crop_box(detection.box, spec["margin"], spec)
+        tensor, placement = fitted(frame, box, spec)
+        return self.describe_crop(tensor, shown(box, spec, placement))

@@ -66,9 +66,9 @@ def normalised(pixels: np.ndarray, spec: dict) -> np.ndarray:
     return np.ascontiguousarray(tensor.transpose(2, 0, 1)[None], np.float32)
 
 
-def frame_tensor(frame: np.ndarray, spec: dict) -> tuple[np.ndarray, Placement]:
-    """Turn a whole frame into the tensor that the manifest's graph makes of it."""
-    rows, columns = frame.shape[:2]
+def fitted(frame: np.ndarray, box: tuple, spec: dict) -> tuple[np.ndarray, Placement]:
+    """Turn a box of a frame into the tensor that the manifest's graph makes of it."""
+    columns, rows = box[2] - box[0], box[3] - box[1]
     width, height = spec["width"], spec["height"]
     if spec["resize"] == "stretch":
         inner_width, inner_height = width, height
@@ -81,15 +81,19 @@ def frame_tensor(frame: np.ndarray, spec: dict) -> tuple[np.ndarray, Placement]:
         left, top = (width - inner_width) // 2, (height - inner_height) // 2
     canvas = np.empty((height, width, 3), np.float32)
     canvas[:] = np.float32(spec["pad"])
-    canvas[top : top + inner_height, left : left + inner_width] = sample(
-        frame, (0, 0, columns, rows), inner_width, inner_height
-    )
+    canvas[top : top + inner_height, left : left + inner_width] = sample(frame, box, inner_width, inner_height)
     placement = Placement((inner_width / columns, inner_height / rows), (left, top))
     return normalised(canvas, spec), placement
 
 
-def crop_tensor(frame: np.ndarray, box: tuple, margin: float, spec: dict) -> np.ndarray:
-    """Turn one detection's crop into the tensor that the manifest's graph makes of it.
+def frame_tensor(frame: np.ndarray, spec: dict) -> tuple[np.ndarray, Placement]:
+    """Turn a whole frame into the tensor that the manifest's graph makes of it."""
+    rows, columns = frame.shape[:2]
+    return fitted(frame, (0, 0, columns, rows), spec)
+
+
+def crop_box(box: tuple, margin: float, spec: dict) -> tuple:
+    """Return what is cropped around a detection.
 
     `square`: a square about the box's centre, its side the box's longer one plus the margin on each
     side. `box`: the box itself, each side longer by the margin at both ends.
@@ -100,5 +104,15 @@ def crop_tensor(frame: np.ndarray, box: tuple, margin: float, spec: dict) -> np.
         across = down = max(across, down)
     half_width, half_height = across * (0.5 + margin), down * (0.5 + margin)
     x, y = (x1 + x2) / 2, (y1 + y2) / 2
-    outer = (x - half_width, y - half_height, x + half_width, y + half_height)
-    return normalised(sample(frame, outer, spec["width"], spec["height"]), spec)
+    return x - half_width, y - half_height, x + half_width, y + half_height
+
+
+def crop_tensor(frame: np.ndarray, box: tuple, margin: float, spec: dict) -> np.ndarray:
+    """Turn one detection's crop into the tensor that the manifest's graph makes of it."""
+    return fitted(frame, crop_box(box, margin, spec), spec)[0]
+
+
+def shown(box: tuple, spec: dict, placement: Placement) -> tuple:
+    """Return the box of the frame that the whole tensor of a crop shows, its padding included."""
+    corners = np.array([0, 0, spec["width"], spec["height"]])
+    return tuple(placement.to_source(corners) + np.tile(box[:2], 2))

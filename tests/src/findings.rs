@@ -4,12 +4,18 @@ use std::{
     collections::BTreeMap,
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
-use framepipe_client::{FrameResult, Outcome, Value};
+use framepipe_client::{FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _, Value};
 use serde::{Deserialize, Serialize};
 
-use crate::repository;
+use crate::{Server, repository};
+
+/// Photos of one push.
+const BATCH: usize = 16;
+/// For all photos' results.
+const RESULTS_WAIT: Duration = Duration::from_secs(300);
 
 /// What was found in some photos.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -67,7 +73,7 @@ pub struct Mask {
     pub counts: Vec<u32>,
 }
 
-/// What an attribute model said: a label, a number or a vector.
+/// What an attribute model said: a label, a number, a vector or points.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Said {
     /// The model's name.
@@ -86,6 +92,9 @@ pub struct Said {
     /// Of an embedding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vector: Option<Vec<f64>>,
+    /// Of keypoints: x, y and a score each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub points: Option<Vec<[f64; 3]>>,
 }
 
 impl Findings {
@@ -110,6 +119,26 @@ impl Findings {
         });
         let text = std::fs::read(out).expect("the reference wrote its results");
         serde_json::from_slice(&text).expect("the reference writes JSON")
+    }
+
+    /// Pushes the photos in batches and collects what the pipeline finds in them.
+    ///
+    /// # Panics
+    /// When a push fails, or not all results come in time.
+    pub async fn of_server(server: &Server, detector: &str, photos: &[(String, Vec<u8>)]) -> Self {
+        let client = server.client();
+        for batch in photos.chunks(BATCH) {
+            let names = batch.iter().map(|(file, _)| file.as_str());
+            let images = batch.iter().map(|(_, bytes)| bytes);
+            client.push(PushRequest::images(images).names(names).stream("photos")).await.expect("the push is good");
+        }
+        let all = async {
+            let options = ResultsOptions { until_drained: true, ..ResultsOptions::default() };
+            client.results("photos", options).map(|result| result.expect("it is readable")).collect::<Vec<_>>().await
+        };
+        let results = tokio::time::timeout(RESULTS_WAIT, all).await.expect("all results in time");
+        assert_eq!(results.len(), photos.len());
+        Self::of_results(detector, results)
     }
 
     /// What the product found, in the order of the frames.
@@ -155,12 +184,17 @@ impl Photo {
 
 impl Said {
     fn of_attribute(one: framepipe_client::Attribute) -> Self {
-        let mut said = Self { model: one.model, name: one.name, label: None, score: None, number: None, vector: None };
+        let (model, name) = (one.model, one.name);
+        let mut said = Self { model, name, label: None, score: None, number: None, vector: None, points: None };
         match one.value.expect("an attribute has a value") {
             Value::Classification(class) => (said.label, said.score) = (Some(class.label), Some(class.score.into())),
             Value::Number(number) => said.number = Some(number.into()),
             Value::Text(line) => (said.label, said.score) = (Some(line.text), Some(line.score.into())),
-            other @ (Value::Classifications(_) | Value::Keypoints(_)) => panic!("no model here says {other:?}"),
+            Value::Keypoints(found) => {
+                let points = found.points.iter().map(|point| [point.x, point.y, point.score].map(f64::from));
+                said.points = Some(points.collect());
+            }
+            other @ Value::Classifications(_) => panic!("no model here says {other:?}"),
             Value::Embedding(embedding) => said.vector = Some(embedding.values.into_iter().map(f64::from).collect()),
         }
         said

@@ -1,9 +1,8 @@
 //! Photos through gRPC and every process: the quantised detector finds the labelled people, and every box and attribute
 //! is the one that tests/reference, the same meaning written a second time in Python, computes.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf};
 
-use framepipe_client::{PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_tests::{
     Home, Server,
     findings::{Findings, Found, Matched, Said, ap50, iou, matched, run_python, run_python_of},
@@ -28,30 +27,9 @@ const ATTRIBUTES: [(&str, f64); 7] = [
     ("faceres embedding", 0.005),
     ("faceres gender", 0.03),
 ];
-/// Photos of one push.
-const BATCH: usize = 16;
-/// For all photos.
-const LIMIT: Duration = Duration::from_secs(300);
 
 /// A file's name and bytes.
 type Photo = (String, Vec<u8>);
-
-/// Pushes the photos in batches and collects what the pipeline finds in them.
-async fn find(server: &Server, detector: &str, photos: &[Photo]) -> Findings {
-    let client = server.client();
-    for batch in photos.chunks(BATCH) {
-        let names = batch.iter().map(|(file, _)| file.as_str());
-        let images = batch.iter().map(|(_, bytes)| bytes);
-        client.push(PushRequest::images(images).names(names).stream("photos")).await.expect("the push is good");
-    }
-    let all = async {
-        let options = ResultsOptions { until_drained: true, ..ResultsOptions::default() };
-        client.results("photos", options).map(|result| result.expect("it is readable")).collect::<Vec<_>>().await
-    };
-    let results = tokio::time::timeout(LIMIT, all).await.expect("all results in time");
-    assert_eq!(results.len(), photos.len());
-    Findings::of_results(detector, results)
-}
 
 fn files(photos: &[Photo]) -> Vec<String> {
     photos.iter().map(|(file, _)| file.clone()).collect()
@@ -100,7 +78,7 @@ async fn find_at(home: &Home, detector: &str, decoding: Decoding, photos: &[Phot
     let models = home.models_with_threshold(detector, THRESHOLD, changes);
     let pipeline = format!("[pipeline]\ndetector = {detector:?}\n");
     let server = Server::start(home, &format!("{pipeline}[paths]\nmodels = {models:?}\n")).await;
-    let found = find(&server, detector, photos).await;
+    let found = Findings::of_server(&server, detector, photos).await;
     server.stop();
     (models, found)
 }
@@ -237,7 +215,7 @@ async fn each_face_and_its_attributes_are_the_references() {
     let photos = named(&labelled());
     let config = std::fs::read_to_string(repository().join("config/faces.toml")).expect("the example is there");
     let server = Server::start(&home, &config).await;
-    let found = find(&server, DETECTOR, &photos).await;
+    let found = Findings::of_server(&server, DETECTOR, &photos).await;
     server.stop();
 
     let models = repository().join("models");

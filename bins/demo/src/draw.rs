@@ -1,10 +1,10 @@
-//! Draws detections into a photo: boxes with a caption each.
+//! Draws detections into a photo: boxes with a caption each, and keypoints.
 
 use std::path::Path;
 
 use anyhow::Context as _;
-use framepipe_client::{Attribute, Detection, Detections, Value};
-use framepipe_draw::{Captioned, draw};
+use framepipe_client::{Attribute, Detection, Detections, Keypoint, Value};
+use framepipe_draw::{Captioned, Point, draw, draw_points};
 use framepipe_vision::{Decoder, Limits, probe};
 use image::RgbImage;
 
@@ -17,6 +17,11 @@ pub fn annotate(encoded: &[u8], found: &Detections, path: &Path) -> anyhow::Resu
     Decoder::new(limits)?.decode_rgb(encoded, &header, &mut image)?;
     // The highest score comes first, and is drawn on top.
     draw(&mut image, &found.detections.iter().map(captioned).collect::<Vec<_>>());
+    for attribute in found.detections.iter().flat_map(|one| &one.attributes) {
+        if let Some(Value::Keypoints(found)) = &attribute.value {
+            draw_points(&mut image, &found.points.iter().map(point).collect::<Vec<_>>());
+        }
+    }
     image.save(path).with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -30,7 +35,11 @@ fn captioned(one: &Detection) -> Captioned {
     }
 }
 
-/// What is known of the object beside its class; vectors say nothing to an eye.
+fn point(one: &Keypoint) -> Point {
+    Point { name: one.name.clone(), x: one.x, y: one.y, score: one.score }
+}
+
+/// What is known of the object beside its class; vectors say nothing to an eye, and points are drawn.
 fn attributes(one: &Detection) -> Vec<String> {
     let seen = |value: &&Attribute| !matches!(value.value, Some(Value::Embedding(_) | Value::Keypoints(_)) | None);
     let attributes = one.attributes.iter().filter(seen);

@@ -4,6 +4,9 @@ use std::fmt;
 
 use framepipe_client::{Attribute, FrameResult, Outcome, Value};
 
+/// Score from which a point is counted as sure.
+const SURE: f32 = 0.5;
+
 /// One photo's result.
 pub fn print(result: &FrameResult) {
     println!("\n{}", result.name);
@@ -42,7 +45,10 @@ pub fn words(attribute: &Attribute) -> String {
             let words = found.classes.iter().map(|class| format!("{} {:.2}", class.label, class.score));
             words.collect::<Vec<_>>().join(", ")
         }
-        Some(Value::Keypoints(found)) => format!("{} points", found.points.len()),
+        Some(Value::Keypoints(found)) => {
+            let sure = found.points.iter().filter(|point| point.score >= SURE).count();
+            format!("{} points, {sure} of them with {SURE} or more", found.points.len())
+        }
         Some(Value::Text(line)) => format!("{:?} {:.2}", line.text, line.score),
         None => "?".into(),
     }

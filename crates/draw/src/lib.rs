@@ -1,7 +1,11 @@
-//! Boxes with captions, drawn into pictures for people to look at.
+//! Boxes with captions, and points with limbs, drawn into pictures for people to look at.
+
+mod points;
 
 use font8x8::{BASIC_FONTS, UnicodeFonts as _};
 use image::{Rgb, RgbImage};
+
+pub use points::{Point, draw_points};
 
 /// Colours by class, far apart in hue.
 const COLOURS: [[u8; 3]; 6] =
@@ -26,10 +30,15 @@ pub struct Captioned {
 
 /// Draws the boxes, the first on top, as thick as the image's size asks for.
 pub fn draw(image: &mut RgbImage, boxes: &[Captioned]) {
-    let scale = (image.width().max(image.height()) / 900).clamp(1, 6);
+    let scale = scale_of(image);
     for one in boxes.iter().rev() {
         draw_one(image, one, scale);
     }
+}
+
+/// How thick things are drawn.
+fn scale_of(image: &RgbImage) -> u32 {
+    (image.width().max(image.height()) / 900).clamp(1, 6)
 }
 
 fn draw_one(image: &mut RgbImage, one: &Captioned, scale: u32) {

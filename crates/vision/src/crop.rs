@@ -3,7 +3,7 @@
 use framepipe_frame::detections::Detection;
 use serde::{Deserialize, Serialize};
 
-use crate::aim::Window;
+use crate::aim::{Aim, Window};
 use crate::graph::{GraphError, Plan};
 use crate::sample::{Kernel, Sampler};
 use crate::{FrameView, Region};
@@ -149,6 +149,19 @@ impl Cropper {
     pub fn turn(&self, rect: &Rect, size: (u32, u32), tensor: &mut [u8]) {
         let aim = self.plan.aim_at(window(rect, size), size);
         self.plan.tensor.turn(&aim.place, tensor);
+    }
+}
+
+impl Plan {
+    /// The source's point that a point of a crop's tensor shows: `rect` is what was cropped, turned or not, `x` and `y` are in
+    /// the tensor's pixels. Points beside the picture, in a letterbox's padding, lie beside `rect`.
+    pub fn crop_to_source(&self, rect: &Rect, x: f32, y: f32) -> (f32, f32) {
+        let [x0, y0, x1, y1] = [rect.x0, rect.y0, rect.x1, rect.y1].map(f64::from);
+        let whole = Window { left: 0.0, top: 0.0, width: (x1 - x0).abs(), height: (y1 - y0).abs() };
+        let Aim { window, place, .. } = Aim::new(whole, whole, &self.resize, self.center);
+        let across = window.left + (f64::from(x) - place.left as f64) / place.width as f64 * window.width;
+        let down = window.top + (f64::from(y) - place.top as f64) / place.height as f64 * window.height;
+        ((x0 + across * (x1 - x0).signum()) as f32, (y0 + down * (y1 - y0).signum()) as f32)
     }
 }
 

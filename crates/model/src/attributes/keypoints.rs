@@ -1,9 +1,8 @@
-//! Points of the object: x, y and a score each, or x and y. They become source pixels by the crop's rectangle, which the
-//! whole tensor was made of: the input's graph stretches.
+//! Points of the object: x, y and a score each, or x and y. They become source pixels by the crop's rectangle and what the
+//! input's graph made of it.
 
 use framepipe_frame::attributes::Kind;
-use framepipe_vision::Rect;
-use framepipe_vision::graph::{Fit, Operator};
+use framepipe_vision::{Plan, Rect};
 use serde::Deserialize;
 
 use super::{Context, Decode, exactly};
@@ -25,8 +24,9 @@ pub struct KeypointsSpec {
 #[derive(Debug)]
 pub(super) struct Keypoints {
     spec: KeypointsSpec,
-    /// What x and y are divided by.
-    sides: [f32; 2],
+    plan: Plan,
+    /// Pixels of the tensor to one of x, and of y.
+    units: [f32; 2],
 }
 
 impl KeypointsSpec {
@@ -34,16 +34,9 @@ impl KeypointsSpec {
         context.require_names("keypoints.names", &self.names, 1, LABEL_COUNT_MAX)?;
         let is_own = self.activation != Some(Activation::Softmax);
         context.require(is_own, "keypoints.activation", self.activation, r#"give "none" or "sigmoid""#)?;
-        let plan = &context.manifest.input.plan;
-        let operators = &plan.graph().operators;
-        let is_whole = operators.iter().skip(1).all(|operator| match operator {
-            Operator::Resize { fit, .. } => *fit == Fit::Stretch,
-            operator => !matches!(operator, Operator::Crop { .. }),
-        });
-        let advice = r#"points need a tensor of the whole crop: resize with fit = "stretch", and crop once"#;
-        context.check.require(is_whole, "input.graph", operators, advice)?;
-        let sides = if self.normalized { [1.0; 2] } else { [plan.width(), plan.height()].map(|side| side as f32) };
-        Ok(Keypoints { spec: self.clone(), sides })
+        let plan = context.manifest.input.plan.clone();
+        let units = if self.normalized { [plan.width(), plan.height()].map(|side| side as f32) } else { [1.0; 2] };
+        Ok(Keypoints { spec: self.clone(), plan, units })
     }
 }
 
@@ -65,8 +58,7 @@ impl Decode for Keypoints {
 
     fn decode(&self, numbers: &[f32], rect: &Rect, values: &mut Vec<f32>) -> Kind {
         for point in numbers.chunks_exact(self.width()) {
-            let x = rect.x0 + point[0] / self.sides[0] * (rect.x1 - rect.x0);
-            let y = rect.y0 + point[1] / self.sides[1] * (rect.y1 - rect.y0);
+            let (x, y) = self.plan.crop_to_source(rect, point[0] * self.units[0], point[1] * self.units[1]);
             let score = self.spec.activation.map_or(1.0, |activation| activation.score(point[2], point));
             values.extend([x, y, score.clamp(0.0, 1.0)]);
         }
