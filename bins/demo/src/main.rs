@@ -3,7 +3,6 @@
 
 mod draw;
 mod print;
-mod server;
 
 use std::{
     fs,
@@ -15,9 +14,10 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use framepipe_client::{Client, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
-use framepipe_pipeline::{Config, Overrides};
+use framepipe_pipeline::{Config, Overrides, pipeline_file};
+use framepipe_temporary::Server;
 
-use crate::{print::Totals, server::Server};
+use crate::print::Totals;
 
 /// For all results to come: the demo's photos take seconds.
 const RESULTS_WAIT: Duration = Duration::from_secs(300);
@@ -33,8 +33,14 @@ const STREAM: &str = "demo";
   framepipe demo --config config/faces.toml --out /tmp/faces ~/Pictures/*.jpg"
 )]
 struct Cli {
-    /// The pipeline's configuration.
-    #[arg(long, value_name = "FILE", default_value = "config/street.toml")]
+    /// The pipeline's configuration, or NAME for config/NAME.toml.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "config/street.toml",
+        visible_alias = "pipeline",
+        value_parser = pipeline_file
+    )]
     config: PathBuf,
     /// Folder for the annotated PNGs.
     #[arg(long, value_name = "DIR", default_value = "out")]
@@ -64,7 +70,7 @@ async fn demo(cli: Cli) -> anyhow::Result<()> {
     fs::create_dir_all(&cli.out).with_context(|| format!("cannot make {}", cli.out.display()))?;
 
     println!("bringing up {} ({} and {} attribute models)", config.name, config.detector, config.attributes.len());
-    let mut server = Server::start(&cli.config)?;
+    let mut server = Server::start("demo", &cli.config, &[])?;
     let client = Client::connect_lazy(&server.address())?.with_inbox(&config.server.inbox[0]);
     let ready_ms = server.wait_ready(&client).await?;
 

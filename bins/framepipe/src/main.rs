@@ -48,7 +48,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use framepipe_model::ModelRef;
-use framepipe_pipeline::{Config, NO_TELEMETRY, Overrides, Profile};
+use framepipe_pipeline::{Config, NO_TELEMETRY, Overrides, Profile, pipeline_file};
 
 use crate::{control::Answer, quarantine::QuarantineVerb};
 
@@ -61,6 +61,7 @@ use crate::{control::Answer, quarantine::QuarantineVerb};
   framepipe up --config config/street.toml --detect 2
   framepipe status --config config/street.toml
   framepipe demo --config config/faces.toml photos/*.jpg
+  framepipe eval --pipeline street --labels labels.json --images photos
   framepipe inspect photos/zidane.jpg --config config/faces.toml
   framepipe model list"
 )]
@@ -102,6 +103,13 @@ Exit status: 0 done; 1 not done, as the message says; 3 the frame killed its sta
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Measure how well a pipeline's detections agree with labels (AP50, AP50:95), through the whole system.
+    #[command(disable_help_flag = true)]
+    Eval {
+        /// See `framepipe eval --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Show what a pipeline's preprocess graphs make of an image, operator by operator, with pictures.
     #[command(disable_help_flag = true)]
     Inspect {
@@ -126,8 +134,15 @@ fn aims() -> impl TypedValueParser<Value = Profile> {
 
 #[derive(Args)]
 struct Instance {
-    /// The pipeline's configuration; config/framepipe.toml documents every key.
-    #[arg(long, value_name = "FILE", default_value = "config/street.toml", global = true)]
+    /// The pipeline's configuration, or NAME for config/NAME.toml; config/framepipe.toml documents every key.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "config/street.toml",
+        visible_alias = "pipeline",
+        value_parser = pipeline_file,
+        global = true
+    )]
     config: PathBuf,
     /// The instance's name, instead of the configuration's.
     #[arg(long, global = true)]
@@ -170,6 +185,12 @@ struct UpArgs {
     /// Processes of the attribute stage, 1 to 64 [default: the configuration's, or by --profile].
     #[arg(long, value_name = "N")]
     attribute: Option<u32>,
+    /// A detection's score is above this, instead of the configuration's or the detector's manifest's.
+    #[arg(long, value_name = "SCORE")]
+    score_threshold: Option<f32>,
+    /// Most crops of one frame, instead of the configuration's.
+    #[arg(long, value_name = "N")]
+    crops_max: Option<u32>,
     /// Throw away a segment that a dead launcher left and that cannot be taken over; its frames get an error as result.
     #[arg(long)]
     discard: bool,
@@ -232,6 +253,8 @@ impl UpArgs {
             cores: self.cores,
             tcp: self.tcp,
             state: self.state_dir,
+            score_threshold: self.score_threshold,
+            crops_max: self.crops_max,
             ..Overrides::default()
         };
         let counts = [
@@ -254,6 +277,7 @@ fn main() -> ExitCode {
         Verb::Status(arguments) => status(arguments),
         Verb::Quarantine(arguments) => quarantine(arguments),
         Verb::Demo { arguments } => Err(become_sibling("framepipe-demo", &arguments)),
+        Verb::Eval { arguments } => Err(become_sibling("framepipe-eval", &arguments)),
         Verb::Inspect { arguments } => Err(become_sibling("framepipe-inspect", &arguments)),
         // The launcher is asked for one verb; all others are of the repository.
         Verb::Model { arguments } if arguments.first().is_some_and(|verb| verb == "use") => {
@@ -308,7 +332,7 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The demo is a client, with a client's dependencies, and inspect and model have those of stages: programs of their own. Returns why it
+/// Demo and eval are clients, with a client's dependencies, and inspect and model have those of stages: programs of their own. Returns why it
 /// could not.
 fn become_sibling(binary: &str, arguments: &[OsString]) -> anyhow::Error {
     let program = match child::sibling(binary) {

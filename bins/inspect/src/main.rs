@@ -31,7 +31,7 @@ use anyhow::{Context as _, ensure};
 use clap::Parser;
 use framepipe_draw::{Captioned, draw};
 use framepipe_frame::detections::Detection;
-use framepipe_pipeline::{Config, Overrides, Plan};
+use framepipe_pipeline::{Config, Overrides, Plan, pipeline_file};
 
 use crate::{
     folder::Folder,
@@ -60,8 +60,14 @@ Exit status: 0 done; 1 not done, as the message says; 2 wrong usage."
 struct Cli {
     /// A JPEG, PNG, WebP or BMP file.
     image: PathBuf,
-    /// The pipeline's configuration; config/framepipe.toml documents every key.
-    #[arg(long, value_name = "FILE", default_value = "config/street.toml", visible_alias = "pipeline")]
+    /// The pipeline's configuration, or NAME for config/NAME.toml; config/framepipe.toml documents every key.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "config/street.toml",
+        visible_alias = "pipeline",
+        value_parser = pipeline_file
+    )]
     config: PathBuf,
     /// Folder for the pictures and index.html: a new or empty one, or one of an earlier inspection, whose files are replaced
     /// [default: inspect-IMAGE].

@@ -60,6 +60,8 @@ pub struct Config {
     pub detector: ModelRef,
     /// The attribute models.
     pub attributes: Vec<ModelRef>,
+    /// A detection's score is above this; `None`: as the detector's manifest says.
+    pub score_threshold: Option<f32>,
     /// Most crops of one frame, highest scores first.
     pub crops_max: u32,
     /// Most crops in one run of an attribute model.
@@ -178,6 +180,20 @@ pub struct Overrides {
     pub run: Option<PathBuf>,
     /// The folder of the journals.
     pub state: Option<PathBuf>,
+    /// What a detection's score is above.
+    pub score_threshold: Option<f32>,
+    /// Most crops of one frame.
+    pub crops_max: Option<u32>,
+}
+
+/// The configuration's file, as a command line names it: NAME is short for `config/NAME.toml`, everything with a dot or a
+/// slash is a path.
+///
+/// # Errors
+/// None: a file that is not there is an error of [`Config::load`].
+pub fn pipeline_file(text: &str) -> Result<PathBuf, std::convert::Infallible> {
+    let is_name = !text.is_empty() && !text.contains(['.', '/']);
+    Ok(if is_name { Path::new("config").join(text).with_extension("toml") } else { text.into() })
 }
 
 impl Config {
@@ -212,6 +228,9 @@ impl Config {
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let check = Check(path);
         check.name("name", &self.name)?;
+        if let Some(threshold) = self.score_threshold.filter(|threshold| !(0.0..1.0).contains(threshold)) {
+            return Err(check.wrong("pipeline.score_threshold", threshold, "give a number from 0 to below 1"));
+        }
         check.range("pipeline.crops_max", self.crops_max.into(), 1, 1024)?;
         check.range("pipeline.crop_batch_max", self.crop_batch_max.into(), 1, 1024)?;
         check.range("pipeline.attempts_max", self.attempts_max.into(), 1, 15)?;

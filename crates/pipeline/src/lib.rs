@@ -34,6 +34,7 @@ mod turners;
 
 pub use config::{
     Config, ConfigError, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig,
+    pipeline_file,
 };
 pub use control::{Command, Report, StartOrder};
 pub use generation::{Generation, Generations};

@@ -1,7 +1,7 @@
 //! From the configuration and the models' manifests to the segment's geometry and the bounds that follow from them.
 
 use framepipe_frame::{Descriptor, KeyRecord, Request, detections, raw};
-use framepipe_model::{Detector, Manifest, ManifestError};
+use framepipe_model::{Detector, Manifest, ManifestError, Task};
 use framepipe_shm::{Geometry, GeometryError, POOL_COUNT_MAX, PoolGeometry};
 
 use crate::turners::turners;
@@ -87,7 +87,10 @@ impl Plan {
     /// # Errors
     /// When a model is missing, contradicts itself or may not be served, or the pools cannot be.
     pub fn of(config: &Config) -> Result<Self, PlanError> {
-        let detector = Manifest::find(&config.models, &config.detector)?;
+        let mut detector = Manifest::find(&config.models, &config.detector)?;
+        if let (Task::Detector(spec), Some(threshold)) = (&mut detector.task, config.score_threshold) {
+            spec.score_threshold = threshold;
+        }
         let attributes =
             config.attributes.iter().map(|name| Manifest::find(&config.models, name)).collect::<Result<Vec<_>, _>>()?;
         for model in std::iter::once(&detector).chain(&attributes) {

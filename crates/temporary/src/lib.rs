@@ -1,4 +1,4 @@
-//! A pipeline of the demo's own: folders in a temporary place, no TCP port, ended with the demo.
+//! A pipeline of a program's own: folders in a temporary place, no TCP port, ended with the program.
 
 use std::{
     path::Path,
@@ -27,17 +27,22 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `framepipe up` with this configuration.
-    pub fn start(config: &Path) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("framepipe-demo-").tempdir()?;
+    /// Starts `framepipe up`, which lies beside this program, with this configuration and more arguments. `title` names the
+    /// instance.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(title: &str, config: &Path, arguments: &[String]) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix(&format!("framepipe-{title}-")).tempdir()?;
         let program = std::env::current_exe()?.with_file_name("framepipe");
         let started = Instant::now();
         let launcher = Command::new(&program)
             .arg("up")
             .args(["--config".as_ref(), config.as_os_str()])
-            .args(["--name", &format!("demo-{}", std::process::id()), "--tcp", ""])
+            .args(["--name", &format!("{title}-{}", std::process::id()), "--tcp", ""])
             .args(["--run-dir".as_ref(), folder.path().join("run").as_os_str()])
             .args(["--state-dir".as_ref(), folder.path().join("state").as_os_str()])
+            .args(arguments)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
         Ok(Self { launcher, folder, started })
@@ -49,6 +54,9 @@ impl Server {
     }
 
     /// Waits until it takes frames; milliseconds since its start.
+    ///
+    /// # Errors
+    /// When it ends instead, or is not ready after two minutes.
     pub async fn wait_ready(&mut self, client: &Client) -> anyhow::Result<u64> {
         let deadline = Instant::now() + READY_WAIT;
         while Instant::now() < deadline {
@@ -63,6 +71,9 @@ impl Server {
     }
 
     /// Drains it and waits for its end.
+    ///
+    /// # Errors
+    /// When it ends with a failure.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         self.terminate();
         let status = self.launcher.wait()?;

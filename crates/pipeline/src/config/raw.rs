@@ -40,6 +40,7 @@ struct RawPipeline {
     detector: ModelRef,
     #[serde(default)]
     attributes: Vec<ModelRef>,
+    score_threshold: Option<f32>,
     #[serde(default = "defaults::crops_max")]
     crops_max: u32,
     #[serde(default = "defaults::crop_batch_max")]
@@ -206,7 +207,8 @@ impl Raw {
         Config {
             detector: self.pipeline.detector,
             attributes: self.pipeline.attributes,
-            crops_max: self.pipeline.crops_max,
+            score_threshold: overrides.score_threshold.or(self.pipeline.score_threshold),
+            crops_max: overrides.crops_max.unwrap_or(self.pipeline.crops_max),
             crop_batch_max: self.pipeline.crop_batch_max,
             attempts_max: self.pipeline.attempts_max,
             frames_max: self.server.frames_max,
