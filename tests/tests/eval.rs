@@ -75,7 +75,7 @@ fn ap_is_pycocotools_on_crowds_equal_scores_and_empty_classes() {
             same(name, class.ap50, twin.ap50);
         }
         println!("seed {seed}: {} detections, AP50 {:.4}, AP50:95 {:.4}", cases.detections.len(), cases.ap50, cases.ap);
-        assert!(cases.detections.len() > 1000 && cases.ap > 0.05, "a draw that says little");
+        assert!(cases.detections.len() > 1000 && cases.ap > 0.03, "a draw that says little");
     }
 }
 
