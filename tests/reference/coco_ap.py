@@ -2,10 +2,10 @@
 
     coco_ap.py --out FOLDER
 
-Writes FOLDER/labels.json (COCO's) and FOLDER/cases.json: {"detections": [{"image_id", "category_id", "bbox", "score"}],
-"ap", "ap50", "classes": [{"name", "ap", "ap50"}]}; -1 where there are no objects. The draws are seeded: crowds, equal
-scores, overlaps of exactly 0.5, classes without objects, without detections and without either, images with more than 100
-detections, and images without any.
+Writes FOLDER/labels.json (COCO's) and FOLDER/cases.json: {"detections": [{"image_id", "category_id", "bbox",
+"score"}], "ap", "ap50", "classes": [{"name", "ap", "ap50"}]}; -1 where there are no objects. The draws are seeded:
+crowds, equal scores, overlaps of exactly 0.5, classes without objects, without detections and without either, images
+with more than 100 detections, and images without any.
 
 Run it in the environment that has pycocotools (scripts/requirements-opencv.txt).
 """
@@ -41,7 +41,8 @@ def near(rng: np.random.Generator, box: list[int]) -> list[float]:
             return [float(left), float(top), float(width), height / 2]
         case _:
             move = rng.normal(0, 0.12, 4) * [width, height, width, height]
-            return [float(side) for side in np.array(box) + [*move[:2], *np.maximum(move[2:], [-width / 2, -height / 2])]]
+            move[2:] = np.maximum(move[2:], [-width / 2, -height / 2])
+            return [float(side) for side in np.array(box) + move]
 
 
 def draw(rng: np.random.Generator) -> tuple[dict, list[dict]]:
