@@ -71,8 +71,8 @@ fn points_come_back_through_a_letterbox_and_a_cut() {
     let below = of("fit = \"stretch\"", "fit = \"pad_right_bottom\"", &[0.0, 208.0, 0.5, 416.0, 416.0, 0.5]);
     assert_eq!(below, [10.0, 120.0, 0.5, 210.0, 220.0, 0.5]);
     // Of 416 x 416 pixels the middle half is left.
-    let cut = "{ op = \"crop\", center = [208, 208] }, { op = \"layout\"";
-    let middle = of("{ op = \"layout\"", cut, &[0.0, 0.0, 0.5, 104.0, 208.0, 0.5]);
+    let cut = "{ op = \"crop\", center = [208, 208] }, { op = \"convert\"";
+    let middle = of("{ op = \"convert\"", cut, &[0.0, 0.0, 0.5, 104.0, 208.0, 0.5]);
     assert_eq!(middle, [35.0, 70.0, 0.5, 60.0, 170.0, 0.5]);
 }
 
