@@ -2,23 +2,18 @@
 //! for each number of crops a frame: `pipeline.crops_max` is that number, and the load fails unless each frame has
 //! exactly as many described objects. Each round measures the system, then the engine.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use framepipe_model::Manifest;
 use framepipe_pipeline::{Config, Overrides, StageConfig, stage_index};
-use tempfile::TempDir;
-use toml::{Table, Value};
 
 use crate::{
     engine::{Bare, Engines, Work, bare},
     load::Workload,
     rounds::{Plan, say},
     running::{Running, System, Window},
+    variant,
 };
 
 /// Crops a frame, one pipeline each.
@@ -43,7 +38,7 @@ pub fn run(plan: &Plan<'_>) -> anyhow::Result<Vec<Cascade>> {
 
 fn measure(plan: &Plan<'_>, crops: u32) -> anyhow::Result<Cascade> {
     let folder = tempfile::Builder::new().prefix("framepipe-bench-config-").tempdir()?;
-    let path = with_crops(plan.cascade, crops, &folder)?;
+    let path = variant::with(plan.cascade, "crops_max", crops.into(), folder.path())?;
     let config = Config::load(&path, &Overrides::default())?;
     let manifest = Manifest::find(&config.models, &config.detector)?;
     let stage = |name| -> &StageConfig { &config.stages[stage_index(name).expect("the stage table has this stage")] };
@@ -90,21 +85,4 @@ fn measure(plan: &Plan<'_>, crops: u32) -> anyhow::Result<Cascade> {
     drop(engines);
     running.stop()?;
     Ok(Cascade { crops, crop_batch_max: config.crop_batch_max, workers, rounds })
-}
-
-/// The pipeline's configuration with `crops_max` of its own, as a file in `folder`.
-fn with_crops(path: &Path, crops: u32, folder: &TempDir) -> anyhow::Result<PathBuf> {
-    let config = Config::load(path, &Overrides::default())?;
-    let mut table: Table = fs::read_to_string(path)?.parse()?;
-    let pipeline =
-        table.get_mut("pipeline").and_then(Value::as_table_mut).context("it was loaded, and has [pipeline]")?;
-    pipeline.insert("crops_max".into(), crops.into());
-    let paths = table.entry("paths").or_insert_with(|| Table::new().into());
-    let paths = paths.as_table_mut().context("it was loaded, and [paths] is a table")?;
-    for (key, path) in [("models", &config.models), ("onnxruntime", &config.onnxruntime)] {
-        paths.insert(key.into(), path.to_str().with_context(|| format!("{} is no UTF-8", path.display()))?.into());
-    }
-    let copy = folder.path().join(format!("crops-{crops}.toml"));
-    fs::write(&copy, table.to_string())?;
-    Ok(copy)
 }

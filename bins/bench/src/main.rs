@@ -5,7 +5,8 @@
 //! | `rounds.rs` | the run: system, engine, system, engine, …, and what each round gave |
 //! | `cascade.rs` | the same of detector and attribute models, at several numbers of crops a frame |
 //! | `running.rs` | the system under load, and what it used |
-//! | `server.rs` | the system: brought up, its processes known, taken down |
+//! | `server.rs` | what is asked of the system: its processes, its crops |
+//! | `variant.rs` | a configuration with one key said otherwise |
 //! | `load.rs` | the client: pushes raw frames with a bounded number in flight, and checks every result |
 //! | `engine.rs` | the bare engine: this program again, as a child that runs the models and nothing else |
 //! | `images.rs` | the other run (`scripts/bench-images`): from an image's bytes to a tensor |
@@ -25,6 +26,7 @@ mod rounds;
 mod running;
 mod server;
 mod statistics;
+mod variant;
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 

@@ -73,15 +73,28 @@ fn heading(measured: &Measured) {
 }
 
 fn throughput(measured: &Measured, figures: &mut Figures) {
-    let columns: [(&str, OfRound); 6] = [
+    let columns: [(&str, OfRound); 8] = [
         ("detect_fps_system", |round| round.system.fps),
         ("detect_fps_engine", |round| round.engine.fps),
         ("detect_ratio_to_engine", |round| round.system.fps / round.engine.fps),
         ("int8_fps", |round| round.int8.fps),
         ("fp32_fps", |round| round.float.fps),
         ("int8_over_fp32", |round| round.int8.fps / round.float.fps),
+        ("detect_fps_system_fp32", |round| round.float_system.fps),
+        ("int8_over_fp32_system", |round| round.system.fps / round.float_system.fps),
     ];
-    let titles = ["system/s", "engine/s", "ratio", "int8 1x1/s", "fp32 1x1/s", "int8/fp32", "others sys", "others eng"];
+    let titles = [
+        "system/s",
+        "engine/s",
+        "ratio",
+        "int8 1x1/s",
+        "fp32 1x1/s",
+        "int8/fp32",
+        "sys fp32/s",
+        "sys int8/32",
+        "others sys",
+        "others eng",
+    ];
     println!();
     row("round", titles.iter().map(|title| (*title).to_owned()));
     let values = columns.map(|(_, of)| measured.rounds.iter().map(of).collect::<Vec<_>>());

@@ -6,6 +6,7 @@ use std::{io::Write as _, path::Path, time::Duration};
 
 use framepipe_model::{Manifest, ModelRef};
 use framepipe_pipeline::{Config, Overrides, StageConfig, stage_index};
+use tempfile::TempDir;
 
 use crate::{
     cascade::{self, Cascade},
@@ -13,6 +14,7 @@ use crate::{
     int8_limit::{self, Int8Limit},
     load::Workload,
     running::{Running, System, Window},
+    variant,
 };
 
 /// Before each measured window, under the same load.
@@ -56,6 +58,8 @@ pub struct Round {
     pub system: System,
     /// In the system's layout.
     pub engine: Bare,
+    /// The whole system with the detector's float twin.
+    pub float_system: System,
     /// One process of one thread.
     pub int8: Bare,
     /// One process of one thread.
@@ -93,6 +97,9 @@ struct Bench<'a> {
     /// Cores that the layout uses.
     engine_threads: u32,
     running: Running,
+    float_running: Running,
+    /// With the configuration of the latter.
+    _folder: TempDir,
     engine: Engines,
     int8: Engines,
     float: Engines,
@@ -101,7 +108,11 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn start(plan: &'a Plan<'a>, config: &Config, stage: &StageConfig, size: [u32; 2]) -> anyhow::Result<Self> {
         let workload = Workload { size, batch: plan.batch, in_flight_max: plan.in_flight, crops: 0, attributes: 0 };
-        let running = Running::start(plan.config, &config.server.inbox[0], workload)?;
+        let inbox = &config.server.inbox[0];
+        let running = Running::start(plan.config, inbox, workload)?;
+        let folder = tempfile::Builder::new().prefix("framepipe-bench-config-").tempdir()?;
+        let float = variant::with(plan.config, "detector", plan.float.to_string().into(), folder.path())?;
+        let float_running = Running::start(&float, inbox, workload)?;
         let nice = running.nice_of("detect", stage.nice)?;
         let StageConfig { processes, threads, .. } = *stage;
         println!("starting the bare engines: {processes} + 1 of {}, 1 of {}", config.detector, plan.float);
@@ -111,6 +122,8 @@ impl<'a> Bench<'a> {
             window: Window { warm_up: WARM_UP, length: plan.window },
             engine_threads: processes * threads,
             running,
+            float_running,
+            _folder: folder,
             engine: Engines::start(&work(&config.detector, threads), processes)?,
             int8: Engines::start(&work(&config.detector, 1), 1)?,
             float: Engines::start(&work(plan.float, 1), 1)?,
@@ -121,6 +134,7 @@ impl<'a> Bench<'a> {
     fn stop(self) -> anyhow::Result<usize> {
         let cores = self.running.cores;
         drop((self.engine, self.int8, self.float));
+        self.float_running.stop()?;
         self.running.stop()?;
         Ok(cores)
     }
@@ -131,13 +145,15 @@ impl<'a> Bench<'a> {
         let system = self.running.measure(self.window)?;
         say(&format!("{:.2}/s, bare engine ", system.fps))?;
         let engine = bare(&mut self.engine, self.window, &self.running)?;
-        say(&format!("{:.2}/s; one process of one thread: INT8 ", engine.fps))?;
+        say(&format!("{:.2}/s; system FP32 ", engine.fps))?;
+        let float_system = self.float_running.measure(self.window)?;
+        say(&format!("{:.2}/s; bare engine, one process of one thread: INT8 ", float_system.fps))?;
         let int8 = bare(&mut self.int8, self.window, &self.running)?;
         say(&format!("{:.2}/s, FP32 ", int8.fps))?;
         let float = bare(&mut self.float, self.window, &self.running)?;
         say(&format!("{:.2}/s\n", float.fps))?;
         let limit = |(_, program): (f64, &Path)| int8_limit::measure(program, self.engine_threads);
-        Ok(Round { system, engine, int8, float, int8_limit: plan.int8_limit.map(limit).transpose()? })
+        Ok(Round { system, engine, float_system, int8, float, int8_limit: plan.int8_limit.map(limit).transpose()? })
     }
 }
 

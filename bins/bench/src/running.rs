@@ -4,12 +4,13 @@ use std::{path::Path, thread, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use framepipe_client::Client;
+use framepipe_temporary::Server;
 use tokio::runtime::Runtime;
 
 use crate::{
     clock::{self, machine_cpu, now_ns},
     load::{Load, Sample, Workload},
-    server::{CropRuns, Member, Server},
+    server::{self, CropRuns, Member},
     statistics::steady_rate,
 };
 
@@ -59,11 +60,11 @@ impl Running {
     pub fn start(config: &Path, inbox: &Path, workload: Workload) -> anyhow::Result<Self> {
         println!("bringing up the system: {}", config.display());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let mut server = Server::start(config)?;
+        let mut server = Server::start("bench", config, &[])?;
         let client = runtime.block_on(async { Client::connect_lazy(&server.address()) })?;
         runtime.block_on(server.wait_ready(&client))?;
         Ok(Self {
-            members: server.members()?,
+            members: server::members(&server)?,
             load: Load::new(client, inbox, workload)?,
             server,
             cores: thread::available_parallelism()?.get(),
@@ -129,9 +130,9 @@ impl Running {
 /// Between `begin` and `end`.
 fn count_crop_runs(server: &Server, begin: u64, end: u64) -> anyhow::Result<CropRuns> {
     sleep_until(begin)?;
-    let before = server.crop_runs()?;
+    let before = server::crop_runs(server)?;
     sleep_until(end)?;
-    Ok(server.crop_runs()? - before)
+    Ok(server::crop_runs(server)? - before)
 }
 
 fn sleep_until(time: u64) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! A pipeline of a program's own: folders in a temporary place, no TCP port, ended with the program.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command},
     time::{Duration, Instant},
 };
@@ -12,6 +12,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// For the models to load and warm up.
@@ -21,6 +22,8 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// A running pipeline. Dropped, it is told to stop.
 pub struct Server {
+    program: PathBuf,
+    config: PathBuf,
     launcher: Child,
     folder: TempDir,
     started: Instant,
@@ -39,18 +42,37 @@ impl Server {
         let launcher = Command::new(&program)
             .arg("up")
             .args(["--config".as_ref(), config.as_os_str()])
-            .args(["--name", &format!("{title}-{}", std::process::id()), "--tcp", ""])
+            .args(["--name".as_ref(), folder.path().file_name().context("a folder has a name")?])
+            .args(["--tcp", ""])
             .args(["--run-dir".as_ref(), folder.path().join("run").as_os_str()])
             .args(["--state-dir".as_ref(), folder.path().join("state").as_os_str()])
             .args(arguments)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        Ok(Self { launcher, folder, started })
+        Ok(Self { program, config: config.to_owned(), launcher, folder, started })
     }
 
     /// Where it listens.
     pub fn address(&self) -> String {
         format!("unix:{}", self.folder.path().join("run/grpc.sock").display())
+    }
+
+    /// The launcher's process.
+    pub fn pid(&self) -> u32 {
+        self.launcher.id()
+    }
+
+    /// What `framepipe status --json` says.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn status(&self) -> anyhow::Result<Value> {
+        let status = Command::new(&self.program)
+            .args(["status".as_ref(), "--json".as_ref(), "--config".as_ref(), self.config.as_os_str()])
+            .args(["--run-dir".as_ref(), self.folder.path().join("run").as_os_str()])
+            .output()?;
+        ensure!(status.status.success(), "framepipe status: {}", String::from_utf8_lossy(&status.stderr));
+        Ok(serde_json::from_slice(&status.stdout)?)
     }
 
     /// Waits until it takes frames; milliseconds since its start.
