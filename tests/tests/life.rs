@@ -8,13 +8,14 @@ use std::{
     net::TcpListener,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
 use framepipe_client::{Batch, Client, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_proto::v1::PushDataRequest;
-use framepipe_tests::{Home, Server, images::png, wait_for, wait_until};
+use framepipe_tests::{Home, Server, images::png, program, wait_for, wait_until};
 use nix::sys::signal::Signal;
 use rustix::pipe::fcntl_setpipe_size;
 use tonic::Code;
@@ -67,6 +68,41 @@ async fn a_drain_finishes_what_was_accepted_and_unread_results_outlive_it() {
     let server = Server::start(&home, CONFIG).await;
     check_results(&server.client(), &[&batch]).await;
     first.release(&batch); // the file in the inbox is the first client's to delete
+    server.stop();
+    check_nothing_left(&home);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pipeline_that_shall_ends_with_the_process_that_started_it() {
+    let home = Home::new();
+    let config = home.configure(CONFIG);
+    let program = program().display().to_string();
+    let refused = Command::new(&program).arg("up").arg("--config").arg(&config).args(["--end-with", "1"]).output();
+    let refused = refused.expect("it can be run");
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--end-with 1: that is not"), "{refused:?}");
+
+    let script = "\"$0\" up --config \"$1\" --end-with $$ & wait";
+    let mut starter = Command::new("sh").args(["-c", script, &program]).arg(&config).spawn().expect("a shell");
+    let client = Client::connect_lazy(&format!("unix:{}", home.run().join("grpc.sock").display())).expect("an address");
+    client.wait_ready(LIMIT).await.expect("it is ready");
+    starter.kill().and_then(|()| starter.wait()).expect("it can be killed");
+    wait_until("the pipeline's end", LIMIT, || !home.run().join("control.sock").exists());
+    wait_until("its memory to be freed", LIMIT, || home.left_in_memory().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_laid_out_for_other_cores_is_taken_over_as_it_is() {
+    let home = Home::new();
+    let mut server = Server::launch_with(&home, CONFIG, &["--cores", "3"]);
+    server.wait_ready().await;
+    let client = server.client();
+    let batch = push(&client, FRAMES).await;
+    server.kill_launcher();
+    let server = Server::start(&home, CONFIG).await;
+    assert_eq!(server.status().stage("detect").count(), 3);
+    check_results(&server.client(), &[&batch]).await;
+    client.release(&batch);
     server.stop();
     check_nothing_left(&home);
 }

@@ -201,6 +201,11 @@ fn segment_folder(config: &Config) -> PathBuf {
     config.shm.join(format!("framepipe-{}", config.name))
 }
 
+/// The cores that a segment was laid out for which a dead launcher left, where there is one that can be read.
+pub fn cores_of_left(config: &Config) -> Option<u32> {
+    Generations::read(&segment_folder(config)).ok().flatten().map(|generations| generations.cores)
+}
+
 /// A segment, locked, and the generations whose workers it needs.
 struct Made {
     segment: &'static Segment,

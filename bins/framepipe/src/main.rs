@@ -49,6 +49,7 @@ use clap::{
 };
 use framepipe_model::ModelRef;
 use framepipe_pipeline::{Config, NO_TELEMETRY, Overrides, Profile, pipeline_file};
+use nix::unistd::Pid;
 
 use crate::{control::Answer, quarantine::QuarantineVerb};
 
@@ -191,6 +192,9 @@ struct UpArgs {
     /// Most crops of one frame, instead of the configuration's.
     #[arg(long, value_name = "N")]
     crops_max: Option<u32>,
+    /// Drain and stop, as on SIGTERM, when the process of this pid ends, which must be the one that starts this one.
+    #[arg(long, value_name = "PID")]
+    end_with: Option<i32>,
     /// Throw away a segment that a dead launcher left and that cannot be taken over; its frames get an error as result.
     #[arg(long)]
     discard: bool,
@@ -240,8 +244,8 @@ struct UseModel {
 }
 
 impl Instance {
-    fn load(self, overrides: Overrides) -> anyhow::Result<Config> {
-        let overrides = Overrides { name: self.name, run: self.run_dir, ..overrides };
+    fn load(&self, overrides: Overrides) -> anyhow::Result<Config> {
+        let overrides = Overrides { name: self.name.clone(), run: self.run_dir.clone(), ..overrides };
         Ok(Config::load(&self.config, &overrides)?)
     }
 }
@@ -267,7 +271,18 @@ impl UpArgs {
         for (stage, count) in counts {
             count.into_iter().for_each(|count| overrides.set_processes(stage, count));
         }
-        self.instance.load(overrides)
+        let config = self.instance.load(overrides.clone())?;
+        // What a dead launcher left is taken over as it is laid out, however many cores there are by now.
+        match house::cores_of_left(&config) {
+            Some(cores) if self.cores.is_none() && cores != config.cores => {
+                log::say!(
+                    "laid out for {cores} cores, like what the launcher before has left; there are {}",
+                    config.cores
+                );
+                self.instance.load(Overrides { cores: Some(cores), ..overrides })
+            }
+            _ => Ok(config),
+        }
     }
 }
 
@@ -294,8 +309,8 @@ fn main() -> ExitCode {
 }
 
 fn up(arguments: UpArgs) -> anyhow::Result<ExitCode> {
-    let discard = arguments.discard;
-    up::up(arguments.load()?, discard)
+    let (discard, starter) = (arguments.discard, arguments.end_with.map(Pid::from_raw));
+    up::up(arguments.load()?, discard, starter)
 }
 
 fn status(arguments: StatusArgs) -> anyhow::Result<ExitCode> {

@@ -2,6 +2,11 @@
 
 use std::{process::ExitCode, thread};
 
+use nix::{
+    sys::{prctl::set_pdeathsig, signal::Signal},
+    unistd::{Pid, getppid},
+};
+
 use framepipe_pipeline::{Config, Plan};
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -15,9 +20,14 @@ use crate::{
     swap::{Shared, Swapper},
 };
 
-/// Brings a pipeline up and supervises it to its end.
-pub fn up(config: Config, discard: bool) -> anyhow::Result<ExitCode> {
+/// Brings a pipeline up and supervises it to its end; that of `starter`, too, is taken for SIGTERM.
+pub fn up(config: Config, discard: bool, starter: Option<Pid>) -> anyhow::Result<ExitCode> {
     let signals = take_signals()?;
+    if let Some(starter) = starter {
+        set_pdeathsig(Signal::SIGTERM)?;
+        // In this order: an end between the two would be missed.
+        anyhow::ensure!(getppid() == starter, "--end-with {starter}: that is not the process that started this one");
+    }
     log::start()?;
     open_files::raise_limit(&config)?;
     anyhow::ensure!(

@@ -30,9 +30,12 @@ impl History {
         self.last = now;
     }
 
-    /// A reference that brings an entry back.
-    pub fn come_back(&mut self, now: u64) {
-        self.shift(now, 0);
+    /// A reference that brings an entry back. One of the same period is none of its own: an entry goes within its period
+    /// where no other could.
+    pub fn come_back(&mut self, now: u64, correlated: u64) {
+        if now - self.last > correlated {
+            self.shift(now, 0);
+        }
         self.last = now;
     }
 

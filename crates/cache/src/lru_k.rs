@@ -34,7 +34,7 @@ pub struct Policy {
 pub struct TooLarge;
 
 /// The entries of a cache by name and size, resident and remembered. Each call takes time O(log n), an insertion that for
-/// each entry that goes.
+/// each entry that goes, and looks at each held one before it.
 #[derive(Debug)]
 pub struct LruK {
     policy: Policy,
@@ -128,7 +128,7 @@ impl LruK {
         }
         let history = match self.forget(key) {
             Some(mut history) => {
-                history.come_back(now);
+                history.come_back(now, self.policy.correlated_period);
                 history
             }
             None => History::new(now),
@@ -158,10 +158,10 @@ impl LruK {
     }
 
     fn victims(&self, bytes: u64, is_held: impl Fn(Key) -> bool) -> Option<Vec<Key>> {
-        let excess = (self.bytes + bytes).saturating_sub(self.policy.bytes_max);
         if bytes > self.policy.bytes_max {
             return None;
         }
+        let excess = (self.bytes + bytes).saturating_sub(self.policy.bytes_max);
         let order = self.ripe.iter().map(|(_, _, key)| *key).chain(self.fresh.iter().map(|(_, key)| *key));
         let (mut victims, mut freed) = (Vec::new(), 0);
         for key in order.filter(|key| !is_held(*key)) {

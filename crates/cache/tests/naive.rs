@@ -45,6 +45,9 @@ impl Naive {
         if self.refer(key, now) {
             return Ok(Vec::new());
         }
+        if bytes > self.policy.bytes_max {
+            return Err(TooLarge);
+        }
         let (before, mut victims) = (self.pages.clone(), Vec::new());
         while self.used() + bytes > self.policy.bytes_max {
             let candidates = self.pages.iter().filter(|page| page.bytes.is_some() && !held.contains(&page.key));
@@ -66,8 +69,10 @@ impl Naive {
         }
         match self.pages.iter_mut().find(|page| page.key == key) {
             Some(page) => {
-                page.hist.rotate_right(1);
-                page.hist[0] = now;
+                if now - page.last > self.policy.correlated_period {
+                    page.hist.rotate_right(1);
+                    page.hist[0] = now;
+                }
                 (page.last, page.bytes) = (now, Some(bytes));
             }
             None => {
@@ -96,7 +101,7 @@ fn steps() -> impl Strategy<Value = Vec<(Step, u64)>> {
     let key = 0_u128..12;
     let step = prop_oneof![
         4 => key.clone().prop_map(Step::Refer),
-        6 => (key.clone(), 0_u64..40, proptest::collection::vec(key.clone(), 0..4))
+        6 => (key.clone(), prop_oneof![9 => 0_u64..40, 1 => Just(u64::MAX)], proptest::collection::vec(key.clone(), 0..4))
             .prop_map(|(key, bytes, held)| Step::Insert(key, bytes, held)),
         1 => key.prop_map(Step::Remove),
     ];

@@ -15,6 +15,8 @@ use crate::{Profile, STAGES, stage_index};
 
 /// Most processes of one stage.
 pub(crate) const PROCESSES_MAX: u32 = 64;
+/// Most threads of the inference engine in one process.
+pub(crate) const THREADS_MAX: u32 = 256;
 /// Most frames of one batch.
 const BATCH_MAX: u32 = 256;
 
@@ -56,6 +58,8 @@ pub enum ConfigError {
 pub struct Config {
     /// The instance's name, which names its folders.
     pub name: String,
+    /// The cores that stages and pools are laid out for, as far as nothing else is said.
+    pub cores: u32,
     /// The detector, a model of the repository.
     pub detector: ModelRef,
     /// The attribute models.
@@ -253,7 +257,7 @@ impl Config {
         for (stage, row) in self.stages.iter().zip(&STAGES) {
             let key = |name: &str| format!("stages.{}.{name}", row.name);
             check.range(&key("processes"), stage.processes.into(), 1, PROCESSES_MAX.into())?;
-            check.range(&key("threads"), stage.threads.into(), 1, 256)?;
+            check.range(&key("threads"), stage.threads.into(), 1, THREADS_MAX.into())?;
             check.range(&key("batch_max"), stage.batch_max.into(), 1, BATCH_MAX.into())?;
             check.range(&key("batch_wait_us_max"), stage.batch_wait_us_max, 0, 1_000_000)?;
             check.range(&key("hang_ms_max"), stage.hang_ms_max, 1_000, 3_600_000)?;

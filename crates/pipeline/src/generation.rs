@@ -74,6 +74,8 @@ impl Generation {
 pub struct Generations {
     /// The models that the configuration named.
     pub configured: Vec<ModelRef>,
+    /// The cores that the segment was laid out for.
+    pub cores: u32,
     /// The one that the segment was made for.
     pub made_for: Generation,
     /// Those that may have frames in flight, and the one that gets warm, in order.
@@ -86,7 +88,8 @@ impl Generations {
     /// Of a segment that is made for `first`.
     pub fn of(config: &Config, first: Generation) -> Self {
         let configured = Self::configured(config);
-        Self { configured, living: vec![first.clone()], last: first.number, made_for: first }
+        let (living, last, cores) = (vec![first.clone()], first.number, config.cores);
+        Self { configured, cores, living, last, made_for: first }
     }
 
     /// The models that a configuration names, the detector first.
@@ -166,7 +169,8 @@ mod tests {
     fn a_generation_that_was_given_up_leaves_its_number_and_not_its_place() {
         let first = Generation { number: 0, detector: reference("finder@1"), attributes: vec![] };
         let configured = vec![reference("finder")];
-        let mut all = Generations { configured, living: vec![first.clone()], last: 0, made_for: first.clone() };
+        let mut all =
+            Generations { configured, cores: 2, living: vec![first.clone()], last: 0, made_for: first.clone() };
         assert_eq!(all.next_number(), 1);
         all.last = 1; // given up
         assert_eq!(all.next_number(), 3, "of the other parity than 0");

@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 
-use crate::{StageRow, config::PROCESSES_MAX};
+use crate::{
+    StageRow,
+    config::{PROCESSES_MAX, THREADS_MAX},
+};
 
 /// The aim of a layout.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Deserialize)]
@@ -28,14 +31,16 @@ impl Profile {
     /// Each, under the name that it has in the configuration and on the command line.
     pub const ALL: [(&str, Self); 2] = [("throughput", Self::Throughput), ("latency", Self::Latency)];
 
-    /// The layout of a stage on so many cores. Two engines of one thread do more than one of two threads (by 4% on two
-    /// cores), and a frame waits twice as long for each: docs/benchmarks.md.
-    pub fn layout(self, stage: &StageRow, cores: u32) -> Layout {
-        let processes = stage.cores_per_process.map_or(1, |share| (cores / share).clamp(1, PROCESSES_MAX));
-        match self {
-            Self::Latency if stage.runs_engine => Layout { processes: 1, threads: cores.max(1) },
-            Self::Latency | Self::Throughput => Layout { processes, threads: 1 },
+    /// The layout of a stage on so many cores; what of it is said stays, and the rest follows from that.
+    pub fn layout(self, stage: &StageRow, cores: u32, processes: Option<u32>, threads: Option<u32>) -> Layout {
+        if self == Self::Latency && stage.runs_engine {
+            let processes = processes.unwrap_or(1);
+            let share = (cores / processes.max(1)).clamp(1, THREADS_MAX);
+            return Layout { processes, threads: threads.unwrap_or(share) };
         }
+        let threads = threads.unwrap_or(1);
+        let share = stage.cores_per_process.map_or(1, |each| cores / each / threads.max(1));
+        Layout { processes: processes.unwrap_or(share.clamp(1, PROCESSES_MAX)), threads }
     }
 }
 
@@ -50,7 +55,12 @@ mod tests {
     use crate::{STAGES, stage_index};
 
     fn layout(profile: Profile, stage: &str, cores: u32) -> (u32, u32) {
-        let Layout { processes, threads } = profile.layout(&STAGES[stage_index(stage).expect("a stage")], cores);
+        said(profile, stage, cores, None, None)
+    }
+
+    fn said(profile: Profile, stage: &str, cores: u32, processes: Option<u32>, threads: Option<u32>) -> (u32, u32) {
+        let stage = &STAGES[stage_index(stage).expect("a stage")];
+        let Layout { processes, threads } = profile.layout(stage, cores, processes, threads);
         (processes, threads)
     }
 
@@ -75,5 +85,15 @@ mod tests {
         {
             assert_eq!(layout(Profile::Latency, stage, 16), wanted, "{stage}");
         }
+        assert_eq!(layout(Profile::Latency, "detect", 1000), (1, THREADS_MAX));
+    }
+
+    #[test]
+    fn what_is_said_is_taken_and_no_core_has_two_engines() {
+        assert_eq!(said(Profile::Throughput, "detect", 16, None, Some(4)), (4, 4));
+        assert_eq!(said(Profile::Throughput, "detect", 16, Some(3), None), (3, 1));
+        assert_eq!(said(Profile::Latency, "detect", 16, Some(4), None), (4, 4));
+        assert_eq!(said(Profile::Latency, "detect", 2, Some(4), None), (4, 1));
+        assert_eq!(said(Profile::Latency, "detect", 16, None, Some(2)), (1, 2));
     }
 }

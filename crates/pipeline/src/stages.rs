@@ -61,7 +61,8 @@ pub struct StageRow {
     pub checks_deadline: bool,
     /// True where its processes run the inference engine.
     pub runs_engine: bool,
-    /// Of how many cores one process is the share, where nothing else is said; none: one process on any machine.
+    /// Of how many cores one process is the share, where nothing else is said; none: one process on any machine. Rough
+    /// estimates: what is right depends on models and images.
     pub cores_per_process: Option<u32>,
 }
 

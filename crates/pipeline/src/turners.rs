@@ -45,6 +45,9 @@ fn turner_of(
              that output in its manifest"
         ));
     }
+    if let Some(first) = &specs[turner].turned_by {
+        return Err(format!("{other} has its own crops turned, by {first:?}: have these turned by {first:?} too"));
+    }
     let is_missing =
         |label: &&String| specs[model].applies_to.contains(*label) && !specs[turner].applies_to.contains(*label);
     match labels.iter().find(is_missing) {

@@ -30,8 +30,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `framepipe up`, which lies beside this program, with this configuration and more arguments. `title` names the
-    /// instance.
+    /// Starts `framepipe up`, which lies beside this program, with this configuration and more arguments. `title` begins the
+    /// instance's name. To be called by the main thread: with the end of the one that calls, the pipeline ends.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -43,7 +43,7 @@ impl Server {
             .arg("up")
             .args(["--config".as_ref(), config.as_os_str()])
             .args(["--name".as_ref(), folder.path().file_name().context("a folder has a name")?])
-            .args(["--tcp", ""])
+            .args(["--tcp", "", "--end-with", &std::process::id().to_string()])
             .args(["--run-dir".as_ref(), folder.path().join("run").as_os_str()])
             .args(["--state-dir".as_ref(), folder.path().join("state").as_os_str()])
             .args(arguments)

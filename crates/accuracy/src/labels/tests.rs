@@ -106,7 +106,7 @@ fn a_value_that_cannot_be_right_is_named() {
 fn a_file_beyond_its_bound_is_not_read_whole() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("labels.json");
-    fs::File::create(&path).unwrap().set_len((1 << 30) + 1).unwrap(); // a hole: it takes no room
+    File::create(&path).unwrap().set_len((1 << 30) + 1).unwrap(); // a hole: it takes no room
     assert!(matches!(read_file(&path, 1000), Err(LabelsError::TooLarge { most: 1000, .. })));
     assert!(read_file(Path::new("/dev/zero"), 1000).is_err(), "an endless one");
 }

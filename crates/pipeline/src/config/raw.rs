@@ -9,7 +9,7 @@ use framepipe_vision::Limits;
 use serde::Deserialize;
 
 use super::{Config, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig, bytes};
-use crate::{Pool, Profile, STAGES, profile, stages::DETECT};
+use crate::{Layout, Pool, Profile, STAGES, profile, stages::DETECT};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -202,7 +202,8 @@ impl Raw {
         let tcp = overrides.tcp.clone().unwrap_or(self.server.tcp);
         let run = overrides.run.clone().or(self.paths.run.map(place)).unwrap_or_else(|| run_folder().join(&name));
         let state = overrides.state.clone().or(self.paths.state.map(place));
-        let stages = self.stages.complete(self.profile, overrides);
+        let cores = overrides.cores.unwrap_or_else(profile::cores);
+        let stages = self.stages.complete(self.profile, cores, overrides);
         let detectors = stages[DETECT].processes;
         Config {
             detector: self.pipeline.detector,
@@ -240,6 +241,7 @@ impl Raw {
                 entries_max: self.quarantine.entries_max,
                 bytes_max: bytes(self.quarantine.bytes_max),
             },
+            cores,
             pools: self.pools.complete(detectors),
             stages,
         }
@@ -247,16 +249,16 @@ impl Raw {
 }
 
 impl RawStages {
-    fn complete(self, profile: Profile, overrides: &Overrides) -> Vec<StageConfig> {
+    fn complete(self, profile: Profile, cores: u32, overrides: &Overrides) -> Vec<StageConfig> {
         let profile = overrides.profile.unwrap_or(profile);
-        let cores = overrides.cores.unwrap_or_else(profile::cores);
         let raw = [self.ingest, self.preprocess, self.detect, self.postprocess, self.attribute];
         let complete = |(raw, row): (RawStage, &crate::StageRow)| {
             let said = overrides.processes.iter().rev().find(|(name, _)| name == row.name);
-            let layout = profile.layout(row, cores);
+            let said = said.map(|(_, count)| *count).or(raw.processes);
+            let Layout { processes, threads } = profile.layout(row, cores, said, raw.threads);
             StageConfig {
-                processes: said.map(|(_, count)| *count).or(raw.processes).unwrap_or(layout.processes),
-                threads: raw.threads.unwrap_or(layout.threads),
+                processes,
+                threads,
                 batch_max: raw.batch_max.unwrap_or(1),
                 batch_wait_us_max: raw.batch_wait_us_max.unwrap_or(2000),
                 nice: raw.nice.unwrap_or(10),

@@ -28,7 +28,7 @@ fn the_profile_says_what_the_file_does_not_and_the_command_line_wins() {
     assert_eq!(layout(LEAST, on(8)), (8, 1, 32), "and more slots");
     assert_eq!(layout(&latency, on(8)), (1, 8, 16));
     assert_eq!(layout(&latency, Overrides { profile: Some(Profile::Throughput), ..on(8) }), (8, 1, 32));
-    assert_eq!(layout(&format!("{latency}[stages.detect]\nprocesses = 3\n"), on(8)), (3, 8, 16));
+    assert_eq!(layout(&format!("{latency}[stages.detect]\nprocesses = 3\n"), on(8)), (3, 2, 16));
 }
 
 #[test]

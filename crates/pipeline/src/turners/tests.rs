@@ -70,6 +70,10 @@ fn what_cannot_turn_is_an_error_that_says_what_to_do() {
     assert!(said.contains("cls does not say which of its labels turns: write turns = { label"), "{said}");
     let own = model("own", "orientation", "applies_to = [\"text\"]\nturned_by = \"orientation\"", TURNS);
     assert!(words(text, &[own]).contains("that is its own"));
+    let fine = model("fine", "tilt", "applies_to = [\"text\"]\nturned_by = \"orientation\"", TURNS);
+    let last = model("last", "line", "applies_to = [\"text\"]\nturned_by = \"tilt\"", "");
+    let said = words(text, &[orientation("cls"), fine, last]);
+    assert!(said.contains("fine has its own crops turned, by \"orientation\": have these turned by"), "{said}");
     let wide = model("reader", "line", "applies_to = [\"text\", \"sign\"]\nturned_by = \"orientation\"", "");
     let said = words(&["text", "sign"], &[orientation("cls"), wide.clone()]);
     assert!(said.contains("cls does not apply to \"sign\": add it to the applies_to of cls"), "{said}");
