@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from onnxruntime.quantization import CalibrationDataReader
 from paths import FLOAT_GRAPHS, MANIFESTS, PHOTOS, use_reference
+from shipped import SHIPPED
 
 use_reference()
 
@@ -104,8 +105,10 @@ def inputs(manifest: dict, photos: list[Path], variants: list[Variant]) -> Itera
             frame = photo[int(photo.shape[0] * variant.cut) :, int(photo.shape[1] * variant.cut) :]
             yield Input(frame_tensor(frame, manifest["spec"])[0], frame)
         return
-    if "text" in manifest["attributes"]["applies_to"]:
-        raise SystemExit(f"quantise: {manifest['name']} describes text, and crops are of faces alone: it stays float")
+    int8 = SHIPPED[manifest["name"]].int8
+    if "face" not in manifest["attributes"]["applies_to"] and not (int8 and int8.random):
+        name = manifest["name"]
+        raise SystemExit(f"quantise: {name} describes no faces, and crops are of faces alone: it stays float")
     detector = Detector(read_manifest(FACE_DETECTOR), FLOAT_GRAPHS / f"{FACE_DETECTOR}.onnx")
     for frame, variant in frames(photos, variants):
         for face in detector.detect(frame):

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use framepipe_client::{Client, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
-use framepipe_pipeline::{Config, Overrides, pipeline_file};
+use framepipe_pipeline::{Config, ConfigFile, Overrides};
 use framepipe_temporary::Server;
 
 use crate::print::Totals;
@@ -33,15 +33,8 @@ const STREAM: &str = "demo";
   framepipe demo --config config/faces.toml --out /tmp/faces ~/Pictures/*.jpg"
 )]
 struct Cli {
-    /// The pipeline's configuration, or NAME for config/NAME.toml.
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "config/street.toml",
-        visible_alias = "pipeline",
-        value_parser = pipeline_file
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    file: ConfigFile,
     /// Folder for the annotated PNGs.
     #[arg(long, value_name = "DIR", default_value = "out")]
     out: PathBuf,
@@ -65,12 +58,12 @@ async fn main() -> ExitCode {
 }
 
 async fn demo(cli: Cli) -> anyhow::Result<()> {
-    let config = Config::load(&cli.config, &Overrides::default())?;
+    let config = Config::load(&cli.file.config, &Overrides::default())?;
     let images = cli.photos.iter().map(|photo| read(photo)).collect::<anyhow::Result<Vec<_>>>()?;
     fs::create_dir_all(&cli.out).with_context(|| format!("cannot make {}", cli.out.display()))?;
 
     println!("bringing up {} ({} and {} attribute models)", config.name, config.detector, config.attributes.len());
-    let mut server = Server::start("demo", &cli.config, &[])?;
+    let mut server = Server::start("demo", &cli.file.config, &[])?;
     let client = Client::connect_lazy(&server.address())?.with_inbox(&config.server.inbox[0]);
     let ready_ms = server.wait_ready(&client).await?;
 

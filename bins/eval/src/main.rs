@@ -20,7 +20,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use framepipe_accuracy::{Labels, accuracy};
 use framepipe_client::Client;
-use framepipe_pipeline::{Config, Overrides, Plan, pipeline_file};
+use framepipe_pipeline::{Config, ConfigFile, Overrides, Plan};
 use framepipe_temporary::Server;
 
 use crate::{report::Report, task::Task};
@@ -53,15 +53,8 @@ Exit status: 0 measured; 1 not, or an image could not be processed, as the messa
 usage."
 )]
 struct Cli {
-    /// The pipeline's configuration, or NAME for config/NAME.toml.
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "config/street.toml",
-        visible_alias = "pipeline",
-        value_parser = pipeline_file
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    file: ConfigFile,
     /// COCO's JSON, or a folder of Pascal VOC's XML.
     #[arg(long, value_name = "LABELS")]
     labels: PathBuf,
@@ -89,13 +82,13 @@ async fn main() -> ExitCode {
 
 async fn eval(cli: Cli) -> anyhow::Result<ExitCode> {
     let overrides = Overrides { score_threshold: Some(cli.score), crops_max: Some(1), ..Overrides::default() };
-    let config = Config::load(&cli.config, &overrides)?;
+    let config = Config::load(&cli.file.config, &overrides)?;
     let plan = Plan::of(&config)?;
     let task = Task::new(Labels::read(&cli.labels)?, &plan.detector.detector()?.labels, &folder(&cli)?)?;
     task.warn();
 
     let arguments = ["--score-threshold", &cli.score.to_string(), "--crops-max", "1"].map(str::to_owned);
-    let mut server = Server::start("eval", &cli.config, &arguments)?;
+    let mut server = Server::start("eval", &cli.file.config, &arguments)?;
     let client = Client::connect_lazy(&server.address())?.with_inbox(&config.server.inbox[0]);
     server.wait_ready(&client).await?;
     let found = run::run(&client, &task).await?;

@@ -48,7 +48,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use framepipe_model::ModelRef;
-use framepipe_pipeline::{Config, NO_TELEMETRY, Overrides, Profile, pipeline_file};
+use framepipe_pipeline::{Config, ConfigFile, NO_TELEMETRY, Overrides, Profile};
 use nix::unistd::Pid;
 
 use crate::{control::Answer, quarantine::QuarantineVerb};
@@ -135,16 +135,8 @@ fn aims() -> impl TypedValueParser<Value = Profile> {
 
 #[derive(Args)]
 struct Instance {
-    /// The pipeline's configuration, or NAME for config/NAME.toml; config/framepipe.toml documents every key.
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "config/street.toml",
-        visible_alias = "pipeline",
-        value_parser = pipeline_file,
-        global = true
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    file: ConfigFile,
     /// The instance's name, instead of the configuration's.
     #[arg(long, global = true)]
     name: Option<String>,
@@ -246,7 +238,7 @@ struct UseModel {
 impl Instance {
     fn load(&self, overrides: Overrides) -> anyhow::Result<Config> {
         let overrides = Overrides { name: self.name.clone(), run: self.run_dir.clone(), ..overrides };
-        Ok(Config::load(&self.config, &overrides)?)
+        Ok(Config::load(&self.file.config, &overrides)?)
     }
 }
 

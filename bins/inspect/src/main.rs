@@ -31,7 +31,7 @@ use anyhow::{Context as _, ensure};
 use clap::Parser;
 use framepipe_draw::{Captioned, draw};
 use framepipe_frame::detections::Detection;
-use framepipe_pipeline::{Config, Overrides, Plan, pipeline_file};
+use framepipe_pipeline::{Config, ConfigFile, Overrides, Plan};
 
 use crate::{
     folder::Folder,
@@ -60,15 +60,8 @@ Exit status: 0 done; 1 not done, as the message says; 2 wrong usage."
 struct Cli {
     /// A JPEG, PNG, WebP or BMP file.
     image: PathBuf,
-    /// The pipeline's configuration, or NAME for config/NAME.toml; config/framepipe.toml documents every key.
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "config/street.toml",
-        visible_alias = "pipeline",
-        value_parser = pipeline_file
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    file: ConfigFile,
     /// Folder for the pictures and index.html: a new or empty one, or one of an earlier inspection, whose files are replaced
     /// [default: inspect-IMAGE].
     #[arg(long, value_name = "DIR")]
@@ -96,7 +89,7 @@ fn main() -> ExitCode {
 }
 
 fn inspect(cli: &Cli) -> anyhow::Result<()> {
-    let config = Config::load(&cli.config, &Overrides::default())?;
+    let config = Config::load(&cli.file.config, &Overrides::default())?;
     let plan = Plan::of(&config)?;
     let mut frame = Frame::read(&cli.image, &plan, config.limits)?;
     let seen = detector::see(&mut frame, &plan.detector)?;

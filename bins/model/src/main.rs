@@ -18,14 +18,13 @@ mod repository;
 
 use std::{
     io::{ErrorKind, Write as _},
-    path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use framepipe_model::ModelRef;
-use framepipe_pipeline::{Config, Overrides};
+use framepipe_pipeline::{Config, ConfigFile, Overrides};
 
 /// List, show, check, add and remove the models of the repository, and quantize them to INT8.
 #[derive(Parser)]
@@ -49,14 +48,14 @@ struct Cli {
 
 #[derive(Args)]
 struct Place {
-    /// A configuration, for the repository (paths.models) and the engine (paths.onnxruntime).
-    #[arg(long, value_name = "FILE", default_value = "config/street.toml")]
-    config: PathBuf,
+    /// For the repository (paths.models) and the engine (paths.onnxruntime).
+    #[command(flatten)]
+    file: ConfigFile,
 }
 
 impl Place {
     fn load(&self) -> anyhow::Result<Config> {
-        Ok(Config::load(&self.config, &Overrides::default())?)
+        Ok(Config::load(&self.file.config, &Overrides::default())?)
     }
 }
 

@@ -190,16 +190,6 @@ pub struct Overrides {
     pub crops_max: Option<u32>,
 }
 
-/// The configuration's file, as a command line names it: NAME is short for `config/NAME.toml`, everything with a dot or a
-/// slash is a path.
-///
-/// # Errors
-/// None: a file that is not there is an error of [`Config::load`].
-pub fn pipeline_file(text: &str) -> Result<PathBuf, std::convert::Infallible> {
-    let is_name = !text.is_empty() && !text.contains(['.', '/']);
-    Ok(if is_name { Path::new("config").join(text).with_extension("toml") } else { text.into() })
-}
-
 impl Config {
     /// Reads, checks and completes a configuration file. Relative paths in it are relative to its folder.
     ///

@@ -18,6 +18,7 @@
 //! | `say.rs` | words for the operator |
 
 mod config;
+mod config_file;
 mod control;
 pub mod discarded;
 pub mod faults;
@@ -34,8 +35,8 @@ mod turners;
 
 pub use config::{
     Config, ConfigError, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig,
-    pipeline_file,
 };
+pub use config_file::ConfigFile;
 pub use control::{Command, Report, StartOrder};
 pub use generation::{Generation, Generations};
 pub use plan::{Plan, PlanError};

@@ -125,8 +125,6 @@ pub const STAGES: [StageRow; 5] = [
     },
 ];
 
-/// The stage that the pools' defaults follow.
-pub(crate) const DETECT: usize = 2;
 /// The queue behind the last stage, which all generations share; in place of a stage's number, the gateway.
 pub const GATEWAY: usize = STAGES.len();
 /// All queues: before each stage one for generations of even number and one for those of odd number, and the gateway's.

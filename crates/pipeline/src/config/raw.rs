@@ -9,7 +9,7 @@ use framepipe_vision::Limits;
 use serde::Deserialize;
 
 use super::{Config, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig, bytes};
-use crate::{Layout, Pool, Profile, STAGES, profile, stages::DETECT};
+use crate::{Layout, Pool, Profile, STAGES, profile, stage_index};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -204,7 +204,7 @@ impl Raw {
         let state = overrides.state.clone().or(self.paths.state.map(place));
         let cores = overrides.cores.unwrap_or_else(profile::cores);
         let stages = self.stages.complete(self.profile, cores, overrides);
-        let detectors = stages[DETECT].processes;
+        let detectors = stages[stage_index("detect").expect("the stage table has this stage")].processes;
         Config {
             detector: self.pipeline.detector,
             attributes: self.pipeline.attributes,
