@@ -1,0 +1,442 @@
+// INT8 inference on tensors of u8, NHWC, with channels filled up to a multiple of 16 bytes. Zero points and scales are those
+// of the ONNX graph; accumulators are 32-bit and exact, so that a result does not depend on the tile that made it.
+//
+// One source for two generations: from sm_80 on tiles are copied asynchronously and multiplied 16x8x32 at a time; on sm_75
+// they go through registers and are multiplied 8x8x16 at a time, of the same fragments.
+typedef unsigned char u8;
+typedef unsigned int u32;
+
+// A pixel's 16 bytes in a filter's window: rows and columns from its corner, and where in the pixel; `dy` of NO_TAP: none.
+#define TAP_DY(tap) ((tap) & 0xffu)
+#define TAP_DX(tap) ((tap) >> 8 & 0xffu)
+#define TAP_AT(tap) ((tap) >> 16)
+#define NO_TAP 0xffu
+// Bytes along the filter of one tile.
+#define DEPTH 64
+
+struct Conv {
+    const u8* input;
+    const u8* weights;      // [output channels, taps * 16], signed
+    const int* bias;
+    const float* scale;     // by output channel: accumulator to steps of the output
+    const u32* taps;
+    const u8* table;        // 256 bytes that the output goes through; or none
+    const u8* residual;     // is added to the output; or none
+    u8* output;
+    int rows;               // output pixels of the whole batch
+    int out_height, out_width, in_height, in_width;
+    int in_pixel, out_pixel, residual_pixel;    // bytes from one pixel to the next
+    int stride_y, stride_x, pad_top, pad_left;
+    int tap_count;          // a multiple of 4
+    int channels;           // output channels, a multiple of 16
+    u32 padding;            // the input's zero point, four times
+    float low, zero;        // least output (ReLU), zero point, before what is added
+    float conv_scale, residual_scale, residual_zero, sum_scale, sum_zero; // sum_scale: 1 / the sum's
+};
+
+__device__ __forceinline__ u32 shared_address(const void* pointer) {
+    return (u32)__cvta_generic_to_shared(pointer);
+}
+
+__device__ __forceinline__ void load_fragments(u32 (&to)[4], u32 address) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(address));
+}
+
+__device__ __forceinline__ void multiply(int (&sum)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+r"(sum[0]), "+r"(sum[1]), "+r"(sum[2]), "+r"(sum[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#else
+    asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.u8.s8.s32 {%0, %1}, {%2}, {%3}, {%0, %1};"
+                 : "+r"(sum[0]), "+r"(sum[1]) : "r"(a[0]), "r"(b0));
+    asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.u8.s8.s32 {%0, %1}, {%2}, {%3}, {%0, %1};"
+                 : "+r"(sum[2]), "+r"(sum[3]) : "r"(a[1]), "r"(b0));
+    asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.u8.s8.s32 {%0, %1}, {%2}, {%3}, {%0, %1};"
+                 : "+r"(sum[0]), "+r"(sum[1]) : "r"(a[2]), "r"(b1));
+    asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.u8.s8.s32 {%0, %1}, {%2}, {%3}, {%0, %1};"
+                 : "+r"(sum[2]), "+r"(sum[3]) : "r"(a[3]), "r"(b1));
+#endif
+}
+
+__device__ __forceinline__ float limit(float value, float low) {
+    return fminf(fmaxf(value, low), 255.f);
+}
+
+// Where 16 bytes lie in a tile of rows of DEPTH bytes: eight rows of one column of them touch each bank once.
+__device__ __forceinline__ int swizzled(int row, int chunk) {
+    return row * DEPTH + ((chunk ^ (row >> 1 & 3)) << 4);
+}
+
+// A convolution as a product of matrices that are never written down: rows are output pixels, columns output channels.
+template <int ROWS, int COLUMNS, int WARPS_DOWN, int WARPS_ACROSS, int STAGES>
+__device__ __forceinline__ void convolve(const Conv& conv) {
+    constexpr int THREADS = WARPS_DOWN * WARPS_ACROSS * 32;
+    constexpr int A_LOADS = ROWS * 4 / THREADS, B_LOADS = COLUMNS * 4 / THREADS;
+    constexpr int WARP_ROWS = ROWS / WARPS_DOWN, WARP_COLUMNS = COLUMNS / WARPS_ACROSS;
+    constexpr int DOWN = WARP_ROWS / 16, ACROSS = WARP_COLUMNS / 8;
+    constexpr int STAGE_BYTES = (ROWS + COLUMNS) * DEPTH;
+    extern __shared__ __align__(128) u8 memory[];
+    u32* taps = (u32*)(memory + STAGES * STAGE_BYTES);
+
+    const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
+    const int first_row = blockIdx.x * ROWS, first_column = blockIdx.y * COLUMNS;
+    const int chunk = thread & 3;
+    for (int tap = thread; tap < conv.tap_count; tap += THREADS) taps[tap] = conv.taps[tap];
+
+    const u8* images[A_LOADS];
+    int tops[A_LOADS], lefts[A_LOADS];
+#pragma unroll
+    for (int load = 0; load < A_LOADS; load++) {
+        int row = first_row + (thread >> 2) + load * (THREADS / 4);
+        int pixels = conv.out_height * conv.out_width;
+        int image = row / pixels, pixel = row % pixels;
+        images[load] = conv.input + (size_t)image * conv.in_height * conv.in_width * conv.in_pixel;
+        tops[load] = row < conv.rows ? pixel / conv.out_width * conv.stride_y - conv.pad_top : -0x10000;
+        lefts[load] = pixel % conv.out_width * conv.stride_x - conv.pad_left;
+    }
+    const u8* filters[B_LOADS];
+    bool is_filter[B_LOADS];
+#pragma unroll
+    for (int load = 0; load < B_LOADS; load++) {
+        int column = first_column + (thread >> 2) + load * (THREADS / 4);
+        is_filter[load] = column < conv.channels;
+        filters[load] = conv.weights + (size_t)(is_filter[load] ? column : 0) * conv.tap_count * 16 + chunk * 16;
+    }
+    __syncthreads();
+
+    const uint4 padding = make_uint4(conv.padding, conv.padding, conv.padding, conv.padding);
+    const uint4 nothing = make_uint4(0, 0, 0, 0);
+    // Where the thread's 16 bytes of row `load` come from; none: padding, or no tap (whose weights are zero).
+    auto source = [&](int load, u32 tap) -> const u8* {
+        int y = tops[load] + (int)TAP_DY(tap), x = lefts[load] + (int)TAP_DX(tap);
+        bool is_inside = TAP_DY(tap) != NO_TAP && (u32)y < (u32)conv.in_height && (u32)x < (u32)conv.in_width;
+        return is_inside ? images[load] + ((size_t)y * conv.in_width + x) * conv.in_pixel + TAP_AT(tap) : nullptr;
+    };
+
+    int sums[DOWN][ACROSS][4] = {};
+    const int warp_row = warp / WARPS_ACROSS * WARP_ROWS, warp_column = warp % WARPS_ACROSS * WARP_COLUMNS;
+    auto accumulate = [&](const u8* tile) {
+        u32 rows = shared_address(tile), columns = shared_address(tile + ROWS * DEPTH);
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            u32 a[DOWN][4];
+#pragma unroll
+            for (int down = 0; down < DOWN; down++) {
+                int row = warp_row + down * 16 + (lane & 15);
+                load_fragments(a[down], rows + swizzled(row, half * 2 + (lane >> 4)));
+            }
+#pragma unroll
+            for (int across = 0; across < ACROSS; across += 2) {
+                u32 b[4];
+                int column = warp_column + across * 8 + (lane & 7) + (lane >> 4 << 3);
+                load_fragments(b, columns + swizzled(column, half * 2 + (lane >> 3 & 1)));
+#pragma unroll
+                for (int down = 0; down < DOWN; down++) {
+                    multiply(sums[down][across], a[down], b[0], b[1]);
+                    multiply(sums[down][across + 1], a[down], b[2], b[3]);
+                }
+            }
+        }
+    };
+
+    const int tiles = conv.tap_count / 4;
+#if __CUDA_ARCH__ >= 800
+    auto copy = [&](u8* to, const u8* from) {
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(shared_address(to)), "l"(from));
+    };
+    auto fetch = [&](int tile) {
+        if (tile < tiles) {
+            u8* stage = memory + tile % STAGES * STAGE_BYTES;
+            u32 tap = taps[tile * 4 + chunk];
+#pragma unroll
+            for (int load = 0; load < A_LOADS; load++) {
+                u8* to = stage + swizzled((thread >> 2) + load * (THREADS / 4), chunk);
+                const u8* from = source(load, tap);
+                if (from) copy(to, from); else *(uint4*)to = padding;
+            }
+#pragma unroll
+            for (int load = 0; load < B_LOADS; load++) {
+                u8* to = stage + ROWS * DEPTH + swizzled((thread >> 2) + load * (THREADS / 4), chunk);
+                if (is_filter[load]) copy(to, filters[load] + tile * DEPTH); else *(uint4*)to = nothing;
+            }
+        }
+        asm volatile("cp.async.commit_group;");
+    };
+#pragma unroll
+    for (int tile = 0; tile < STAGES - 1; tile++) fetch(tile);
+    for (int tile = 0; tile < tiles; tile++) {
+        asm volatile("cp.async.wait_group %0;" :: "n"(STAGES - 2));
+        __syncthreads();
+        fetch(tile + STAGES - 1);
+        accumulate(memory + tile % STAGES * STAGE_BYTES);
+    }
+    asm volatile("cp.async.wait_group 0;");
+#else
+    uint4 a_next[A_LOADS], b_next[B_LOADS];
+    auto read = [&](int tile) {
+        u32 tap = taps[tile * 4 + chunk];
+#pragma unroll
+        for (int load = 0; load < A_LOADS; load++) {
+            const u8* from = source(load, tap);
+            a_next[load] = from ? *(const uint4*)from : padding;
+        }
+#pragma unroll
+        for (int load = 0; load < B_LOADS; load++)
+            b_next[load] = is_filter[load] ? *(const uint4*)(filters[load] + tile * DEPTH) : nothing;
+    };
+    auto store = [&](int tile) {
+        u8* stage = memory + (tile & 1) * STAGE_BYTES;
+#pragma unroll
+        for (int load = 0; load < A_LOADS; load++)
+            *(uint4*)(stage + swizzled((thread >> 2) + load * (THREADS / 4), chunk)) = a_next[load];
+#pragma unroll
+        for (int load = 0; load < B_LOADS; load++)
+            *(uint4*)(stage + ROWS * DEPTH + swizzled((thread >> 2) + load * (THREADS / 4), chunk)) = b_next[load];
+    };
+    read(0);
+    store(0);
+    __syncthreads();
+    for (int tile = 0; tile < tiles; tile++) {
+        if (tile + 1 < tiles) read(tile + 1);
+        accumulate(memory + (tile & 1) * STAGE_BYTES);
+        if (tile + 1 < tiles) store(tile + 1);
+        __syncthreads();
+    }
+#endif
+    __syncthreads();
+
+    // Through shared memory, so that whole 16 bytes are written, and read of what is added.
+    constexpr int PITCH = COLUMNS + 16;
+    u8* made = memory;
+#pragma unroll
+    for (int across = 0; across < ACROSS; across++) {
+        int column = warp_column + across * 8 + (lane & 3) * 2;
+#pragma unroll
+        for (int side = 0; side < 2; side++) {
+            int channel = first_column + column + side;
+            bool is_there = channel < conv.channels;
+            float scale = is_there ? conv.scale[channel] : 0.f;
+            int bias = is_there ? conv.bias[channel] : 0;
+#pragma unroll
+            for (int down = 0; down < DOWN; down++) {
+                int row = warp_row + down * 16 + (lane >> 2);
+                float upper = (float)(sums[down][across][side] + bias) * scale;
+                float lower = (float)(sums[down][across][2 + side] + bias) * scale;
+                made[row * PITCH + column + side] = (u8)limit(rintf(upper) + conv.zero, conv.low);
+                made[(row + 8) * PITCH + column + side] = (u8)limit(rintf(lower) + conv.zero, conv.low);
+            }
+        }
+    }
+    __syncthreads();
+    for (int index = thread; index < ROWS * (COLUMNS / 16); index += THREADS) {
+        int row = index / (COLUMNS / 16), at = index % (COLUMNS / 16) * 16;
+        if (first_row + row >= conv.rows || first_column + at >= conv.channels) continue;
+        uint4 packed = *(const uint4*)(made + row * PITCH + at);
+        u8* bytes = (u8*)&packed;
+        if (conv.table) {
+#pragma unroll
+            for (int byte = 0; byte < 16; byte++) bytes[byte] = conv.table[bytes[byte]];
+        }
+        if (conv.residual) {
+            size_t from = (size_t)(first_row + row) * conv.residual_pixel + first_column + at;
+            uint4 packed_residual = *(const uint4*)(conv.residual + from);
+            const u8* residual = (const u8*)&packed_residual;
+#pragma unroll
+            for (int byte = 0; byte < 16; byte++) {
+                float sum = ((float)bytes[byte] - conv.zero) * conv.conv_scale
+                          + ((float)residual[byte] - conv.residual_zero) * conv.residual_scale;
+                bytes[byte] = (u8)limit(rintf(sum * conv.sum_scale) + conv.sum_zero, 0.f);
+            }
+        }
+        *(uint4*)(conv.output + (size_t)(first_row + row) * conv.out_pixel + first_column + at) = packed;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256) conv_128x128(const Conv conv) { convolve<128, 128, 2, 4, 3>(conv); }
+extern "C" __global__ void __launch_bounds__(256) conv_128x64(const Conv conv) { convolve<128, 64, 4, 2, 4>(conv); }
+extern "C" __global__ void __launch_bounds__(128) conv_64x64(const Conv conv) { convolve<64, 64, 2, 2, 4>(conv); }
+extern "C" __global__ void __launch_bounds__(128) conv_64x32(const Conv conv) { convolve<64, 32, 4, 1, 4>(conv); }
+
+// The network's input, f32 NCHW of one sample after another wherever it lies, in steps; with the window of the first
+// convolution gathered, so that a pixel holds all that one of its outputs is made of.
+struct Gather {
+    const float* const* samples;
+    u8* output;
+    int pixels;                 // output pixels of the whole batch
+    int channels, in_height, in_width, out_height, out_width;
+    int kernel_height, kernel_width, stride_y, stride_x, pad_top, pad_left;
+    int out_pixel;
+    float inverse_scale, zero;
+};
+
+extern "C" __global__ void __launch_bounds__(256) gather_input(const Gather gather) {
+    int index = blockIdx.x * 256 + threadIdx.x, chunks = gather.out_pixel / 16;
+    int row = index / chunks, first = index % chunks * 16;
+    if (row >= gather.pixels) return;
+    int per_image = gather.out_height * gather.out_width;
+    int image = row / per_image, pixel = row % per_image;
+    int top = pixel / gather.out_width * gather.stride_y - gather.pad_top;
+    int left = pixel % gather.out_width * gather.stride_x - gather.pad_left;
+    const float* sample = gather.samples[image];
+    int length = gather.kernel_height * gather.kernel_width * gather.channels;
+    uint4 packed;
+    u8* bytes = (u8*)&packed;
+#pragma unroll
+    for (int byte = 0; byte < 16; byte++) {
+        int at = first + byte, tap = at / gather.channels, channel = at % gather.channels;
+        int y = top + tap / gather.kernel_width, x = left + tap % gather.kernel_width;
+        float step = gather.zero; // of padding, and of what no weight is multiplied with
+        if (at < length && (u32)y < (u32)gather.in_height && (u32)x < (u32)gather.in_width) {
+            float number = sample[((size_t)channel * gather.in_height + y) * gather.in_width + x];
+            step = limit(rintf(number * gather.inverse_scale) + gather.zero, 0.f);
+        }
+        bytes[byte] = (u8)step;
+    }
+    *(uint4*)(gather.output + (size_t)row * gather.out_pixel + first) = packed;
+}
+
+// Operators of pixels: a thread has 16 channels of one output pixel.
+struct Pixels {
+    const u8* input;
+    const u8* other;
+    const u8* table;
+    u8* output;
+    int pixels;                 // output pixels of the whole batch
+    int in_height, in_width, out_height, out_width;
+    int in_pixel, other_pixel, out_pixel, channels; // channels: of the input, a multiple of 16
+    int kernel_height, kernel_width, stride_y, stride_x, pad_top, pad_left;
+    float in_scale, in_zero, other_scale, other_zero, inverse_scale, zero;
+};
+
+#define PIXEL_AND_CHANNEL                                                     \
+    int index = blockIdx.x * 256 + threadIdx.x, chunks = pixels.channels / 16; \
+    int row = index / chunks, at = index % chunks * 16;                       \
+    if (row >= pixels.pixels) return;
+
+extern "C" __global__ void __launch_bounds__(256) max_pool(const Pixels pixels) {
+    PIXEL_AND_CHANNEL
+    int per_image = pixels.out_height * pixels.out_width, image = row / per_image, pixel = row % per_image;
+    int top = pixel / pixels.out_width * pixels.stride_y - pixels.pad_top;
+    int left = pixel % pixels.out_width * pixels.stride_x - pixels.pad_left;
+    const u8* from = pixels.input + (size_t)image * pixels.in_height * pixels.in_width * pixels.in_pixel + at;
+    uint4 most = make_uint4(0, 0, 0, 0);
+    for (int dy = 0; dy < pixels.kernel_height; dy++) {
+        for (int dx = 0; dx < pixels.kernel_width; dx++) {
+            int y = top + dy, x = left + dx;
+            if ((u32)y >= (u32)pixels.in_height || (u32)x >= (u32)pixels.in_width) continue;
+            uint4 here = *(const uint4*)(from + ((size_t)y * pixels.in_width + x) * pixels.in_pixel);
+            most = make_uint4(__vmaxu4(most.x, here.x), __vmaxu4(most.y, here.y), __vmaxu4(most.z, here.z), __vmaxu4(most.w, here.w));
+        }
+    }
+    *(uint4*)(pixels.output + (size_t)row * pixels.out_pixel + at) = most;
+}
+
+// Each byte through a table, to a place among the output's channels.
+extern "C" __global__ void __launch_bounds__(256) look_up(const Pixels pixels) {
+    PIXEL_AND_CHANNEL
+    uint4 packed = *(const uint4*)(pixels.input + (size_t)row * pixels.in_pixel + at);
+    u8* bytes = (u8*)&packed;
+#pragma unroll
+    for (int byte = 0; byte < 16; byte++) bytes[byte] = pixels.table[bytes[byte]];
+    *(uint4*)(pixels.output + (size_t)row * pixels.out_pixel + at) = packed;
+}
+
+extern "C" __global__ void __launch_bounds__(256) add(const Pixels pixels) {
+    PIXEL_AND_CHANNEL
+    uint4 packed = *(const uint4*)(pixels.input + (size_t)row * pixels.in_pixel + at);
+    uint4 packed_other = *(const uint4*)(pixels.other + (size_t)row * pixels.other_pixel + at);
+    u8* bytes = (u8*)&packed;
+    const u8* other = (const u8*)&packed_other;
+#pragma unroll
+    for (int byte = 0; byte < 16; byte++) {
+        float sum = ((float)bytes[byte] - pixels.in_zero) * pixels.in_scale + ((float)other[byte] - pixels.other_zero) * pixels.other_scale;
+        bytes[byte] = (u8)limit(rintf(sum * pixels.inverse_scale) + pixels.zero, 0.f);
+    }
+    *(uint4*)(pixels.output + (size_t)row * pixels.out_pixel + at) = packed;
+}
+
+// Bilinear, half-pixel centres, in the same steps; twice or half the size.
+extern "C" __global__ void __launch_bounds__(256) resize(const Pixels pixels) {
+    PIXEL_AND_CHANNEL
+    int per_image = pixels.out_height * pixels.out_width, image = row / per_image, pixel = row % per_image;
+    float y = ((float)(pixel / pixels.out_width) + 0.5f) * pixels.in_height / pixels.out_height - 0.5f;
+    float x = ((float)(pixel % pixels.out_width) + 0.5f) * pixels.in_width / pixels.out_width - 0.5f;
+    y = fminf(fmaxf(y, 0.f), (float)(pixels.in_height - 1));
+    x = fminf(fmaxf(x, 0.f), (float)(pixels.in_width - 1));
+    int top = (int)y, left = (int)x;
+    int bottom = min(top + 1, pixels.in_height - 1), right = min(left + 1, pixels.in_width - 1);
+    float down = y - top, across = x - left;
+    const u8* from = pixels.input + (size_t)image * pixels.in_height * pixels.in_width * pixels.in_pixel + at;
+    uint4 corners[4] = {
+        *(const uint4*)(from + ((size_t)top * pixels.in_width + left) * pixels.in_pixel),
+        *(const uint4*)(from + ((size_t)top * pixels.in_width + right) * pixels.in_pixel),
+        *(const uint4*)(from + ((size_t)bottom * pixels.in_width + left) * pixels.in_pixel),
+        *(const uint4*)(from + ((size_t)bottom * pixels.in_width + right) * pixels.in_pixel),
+    };
+    const u8 *a = (const u8*)&corners[0], *b = (const u8*)&corners[1], *c = (const u8*)&corners[2], *d = (const u8*)&corners[3];
+    uint4 packed;
+    u8* bytes = (u8*)&packed;
+#pragma unroll
+    for (int byte = 0; byte < 16; byte++) {
+        float level = (1.f - down) * ((1.f - across) * (float)a[byte] + across * (float)b[byte])
+                    + down * ((1.f - across) * (float)c[byte] + across * (float)d[byte]);
+        bytes[byte] = (u8)rintf(level);
+    }
+    *(uint4*)(pixels.output + (size_t)row * pixels.out_pixel + at) = packed;
+}
+
+// The mean of each channel over an image. A thread has one channel of one image.
+extern "C" __global__ void __launch_bounds__(256) mean(const Pixels pixels) {
+    int index = blockIdx.x * 256 + threadIdx.x;
+    int image = index / pixels.channels, channel = index % pixels.channels;
+    if (image >= pixels.pixels) return;
+    int count = pixels.in_height * pixels.in_width, sum = 0;
+    const u8* from = pixels.input + (size_t)image * count * pixels.in_pixel + channel;
+    for (int pixel = 0; pixel < count; pixel++) sum += from[(size_t)pixel * pixels.in_pixel];
+    float number = ((float)sum / (float)count - pixels.in_zero) * pixels.in_scale;
+    pixels.output[(size_t)image * pixels.out_pixel + channel] = (u8)limit(rintf(number * pixels.inverse_scale) + pixels.zero, 0.f);
+}
+
+// Some channels of a tensor as numbers, as planes or by pixel, wherever each sample's are wanted.
+struct Numbers {
+    const void* input;          // u8, or f32 without filling
+    float* output;              // [samples, count * pixels]
+    int samples, pixels, in_pixel, first, count;
+    int is_f32, is_planar, is_sigmoid;
+    float scale, zero;
+};
+
+extern "C" __global__ void __launch_bounds__(256) to_numbers(const Numbers numbers) {
+    int index = blockIdx.x * 256 + threadIdx.x, per_sample = numbers.count * numbers.pixels;
+    int sample = index / per_sample, at = index % per_sample;
+    if (sample >= numbers.samples) return;
+    int pixel = numbers.is_planar ? at % numbers.pixels : at / numbers.count;
+    int channel = numbers.first + (numbers.is_planar ? at / numbers.pixels : at % numbers.count);
+    size_t from = ((size_t)sample * numbers.pixels + pixel) * numbers.in_pixel + channel;
+    float number = numbers.is_f32 ? ((const float*)numbers.input)[from]
+                                  : ((float)((const u8*)numbers.input)[from] - numbers.zero) * numbers.scale;
+    numbers.output[index] = numbers.is_sigmoid ? 1.f / (1.f + expf(-number)) : number;
+}
+
+// A convolution of one pixel whose weights are f32. A thread has one output channel of one pixel; the steps' scales and zero
+// points are in weights and bias.
+struct Head {
+    const u8* input;
+    const float* weights;       // [output channels, input channels]
+    const float* bias;
+    float* output;              // [pixels, output channels]
+    int pixels, in_pixel, in_channels, out_channels;
+};
+
+extern "C" __global__ void __launch_bounds__(256) head(const Head head) {
+    int index = blockIdx.x * 256 + threadIdx.x;
+    int row = index / head.out_channels, channel = index % head.out_channels;
+    if (row >= head.pixels) return;
+    const u8* from = head.input + (size_t)row * head.in_pixel;
+    const float* weights = head.weights + (size_t)channel * head.in_channels;
+    float sum = head.bias[channel];
+    for (int at = 0; at < head.in_channels; at++) sum += weights[at] * (float)from[at];
+    head.output[index] = sum;
+}

@@ -1,0 +1,33 @@
+//! NVIDIA GPUs, by the driver alone: no toolkit is needed to build this or to run it.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `gate` | whether there is a GPU that can be used, and which; nothing else here is reached without it |
+//! | `device` | [`Device`]: one GPU of this process, and the stream on which all its work is ordered |
+//! | `memory` | memory of the device, and memory of the host that it copies from and to |
+//! | `module` | kernels, loaded from PTX that is part of this crate, and their launch |
+//! | `slab` | memory of a device that processes share by a file descriptor |
+//! | `int8` | [`Int8Model`]: quantised ONNX graphs by kernels of our own |
+//!
+//! Nothing here panics on what a driver, a device or a model file does: every fault is a [`GpuError`].
+//!
+//! This crate may use `unsafe` (it calls the driver); each block names its invariant.
+
+#![deny(missing_docs)]
+#![allow(unsafe_code, reason = "calls the driver")]
+
+mod device;
+mod error;
+mod gate;
+
+mod memory;
+mod module;
+mod slab;
+
+pub use device::Device;
+pub use error::{GpuError, Unavailable};
+pub use gate::{Choice, Gpu, gpus};
+
+pub use memory::{Buffer, Pinned};
+pub use module::{Function, Module};
+pub use slab::Slab;
