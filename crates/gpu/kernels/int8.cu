@@ -70,8 +70,13 @@ __device__ __forceinline__ int swizzled(int row, int chunk) {
 }
 
 // A convolution as a product of matrices that are never written down: rows are output pixels, columns output channels.
-template <int ROWS, int COLUMNS, int WARPS_DOWN, int WARPS_ACROSS, int STAGES>
+template <int ROWS, int COLUMNS, int WARPS_DOWN, int WARPS_ACROSS, int STAGES_AHEAD>
 __device__ __forceinline__ void convolve(const Conv& conv) {
+#if __CUDA_ARCH__ >= 800
+    constexpr int STAGES = STAGES_AHEAD;
+#else
+    constexpr int STAGES = 2;
+#endif
     constexpr int THREADS = WARPS_DOWN * WARPS_ACROSS * 32;
     constexpr int A_LOADS = ROWS * 4 / THREADS, B_LOADS = COLUMNS * 4 / THREADS;
     constexpr int WARP_ROWS = ROWS / WARPS_DOWN, WARP_COLUMNS = COLUMNS / WARPS_ACROSS;

@@ -19,6 +19,7 @@
 mod device;
 mod error;
 mod gate;
+pub mod int8;
 
 mod memory;
 mod module;
@@ -27,6 +28,7 @@ mod slab;
 pub use device::Device;
 pub use error::{GpuError, Unavailable};
 pub use gate::{Choice, Gpu, gpus};
+pub use int8::Int8Model;
 
 pub use memory::{Buffer, Pinned};
 pub use module::{Function, Module};

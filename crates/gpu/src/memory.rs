@@ -147,13 +147,13 @@ impl Pinned {
         check("cuMemcpyHtoDAsync", unsafe { result::memcpy_htod_async(address, from, self.device.stream()) })
     }
 
-    /// Starts a copy of `bytes` bytes of the device's memory at `address` to its start.
+    /// Starts a copy of `bytes` bytes of the device's memory at `address` to `at` bytes from its start.
     ///
     /// # Safety
-    /// So many bytes may be read there; `self` lives, and is not looked at, until the device was waited for.
-    pub unsafe fn receive(&mut self, address: u64, bytes: usize) -> Result<(), GpuError> {
+    /// So many bytes may be read there; `self` lives, and those bytes are not looked at, until the device was waited for.
+    pub unsafe fn receive_at(&mut self, at: usize, address: u64, bytes: usize) -> Result<(), GpuError> {
         let stream = self.device.stream();
-        let to = &mut self.bytes_mut()[..bytes];
+        let to = &mut self.bytes_mut()[at..][..bytes];
         // SAFETY: the caller's.
         check("cuMemcpyDtoHAsync", unsafe { result::memcpy_dtoh_async(to, address, stream) })
     }

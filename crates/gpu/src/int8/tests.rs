@@ -1,0 +1,150 @@
+//! The program of a graph against ONNX Runtime, on the host; and the kernels against the program's twin, where there is a GPU.
+
+use std::path::{Path, PathBuf};
+
+use framepipe_infer::{CpuModel, ModelFile, Options, Runtime, Samples};
+use framepipe_model::Manifest;
+
+use super::graph::{Operator, Program};
+use super::tiles::Tiles;
+use super::{lower, samples, twin};
+use crate::{Choice, Device, GpuError, Int8Model};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The file of a model of the repository, which scripts/setup makes.
+fn model_file(name: &str) -> PathBuf {
+    let models = std::env::var_os("FRAMEPIPE_MODELS").map_or_else(|| root().join("models"), PathBuf::from);
+    models.join(name).join("1/model.onnx")
+}
+
+/// Numbers like those of a normalised image: a slow wave and noise, other ones for each seed.
+fn sample(program: &Program, seed: u64) -> Vec<f32> {
+    let [channels, height, width] = program.input;
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..channels * height * width)
+        .map(|index| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let noise = (state >> 40) as f32 / (1 << 24) as f32 - 0.5;
+            let (y, x) = ((index / width % height) as f32, (index % width) as f32);
+            1.2 * ((y + seed as f32) / 31.0).sin() * (x / 17.0).cos() + noise
+        })
+        .collect()
+}
+
+/// Where two lists of numbers differ: their cosine, and the largest difference as part of the largest number.
+fn compare(ours: &[f32], theirs: &[f32]) -> (f32, f32) {
+    assert_eq!(ours.len(), theirs.len());
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let cosine = dot(ours, theirs) / (dot(ours, ours) * dot(theirs, theirs)).sqrt();
+    let most = theirs.iter().fold(f32::MIN_POSITIVE, |most, number| most.max(number.abs()));
+    let difference = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    (cosine as f32, difference / most)
+}
+
+/// The program of a graph puts out what ONNX Runtime puts out of the graph. That fuses and rounds some operators in its own
+/// way (a sum of two tensors, a bilinear enlargement), by a step here and there, which later layers spread.
+#[test]
+fn a_program_says_what_onnx_runtime_says() {
+    let runtime = Runtime::load(&root().join("build/lib/libonnxruntime.so")).expect("run scripts/setup");
+    for (name, cosine_min) in [("resnet18-a-224-random-int8", 0.9999), ("nanodet416-4c-int8", 0.9995)] {
+        let file = model_file(name);
+        let program = lower::program(&file).unwrap();
+        let manifest = Manifest::load(file.parent().expect("a model lies in a folder")).unwrap();
+        let outputs: Vec<&str> = program.outputs.iter().map(|output| &output.name[..]).collect();
+        let options = Options { threads: 2, batch_max: 1 };
+        let model = ModelFile { path: &file, sha256: &manifest.sha256 };
+        let mut model = CpuModel::open(&runtime, model, &manifest.input, &outputs, options).unwrap();
+        let sample = sample(&program, 7);
+        let ours = twin::run(&program, &sample);
+        let theirs = model.run(1, Samples::F32(&sample)).unwrap();
+        for (index, ours) in ours.iter().enumerate() {
+            let (shape, numbers) = theirs.sample(index, 0);
+            assert_eq!(shape, program.outputs[index].shape, "{name}: {}", outputs[index]);
+            let (cosine, difference) = compare(ours, numbers);
+            println!("{name}: {}: cosine {cosine}, largest difference {difference} of the largest number", outputs[index]);
+            assert!(cosine > cosine_min, "{name}: {}: cosine {cosine}, difference {difference}", outputs[index]);
+        }
+    }
+}
+
+#[test]
+fn sums_and_functions_become_part_of_the_convolutions() {
+    let count = |program: &Program, is: fn(&Operator) -> bool| program.operators.iter().filter(|op| is(op)).count();
+    let resnet = lower::program(&model_file("resnet18-4class-416-random-int8")).unwrap();
+    assert_eq!(count(&resnet, |op| matches!(op, Operator::Add { .. })), 0);
+    assert_eq!(count(&resnet, |op| matches!(op, Operator::Conv(conv) if conv.residual.is_some())), 8);
+    assert_eq!(resnet.operators.len(), 26, "24 convolutions, the gathered input, a pool");
+    assert_eq!(resnet.macs() / 1_000_000, 6_858);
+    let nanodet = lower::program(&model_file("nanodet416-4c-int8")).unwrap();
+    assert_eq!(count(&nanodet, |op| matches!(op, Operator::Conv(conv) if conv.table.is_some())), 28, "LeakyRelu");
+}
+
+#[test]
+fn a_graph_that_cannot_be_run_says_which_operator_and_what_to_do() {
+    let error = |name: &str| lower::program(&model_file(name)).unwrap_err().to_string();
+    let float = error("tiny-face-416");
+    assert!(float.contains("Conv") && float.contains("not quantised"), "{float}");
+    let missing = error("there-is-none");
+    assert!(missing.contains("there-is-none") && missing.contains("No such file"), "{missing}");
+    let garbage = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(garbage.path(), [0xff; 64]).unwrap();
+    assert!(lower::program(garbage.path()).unwrap_err().to_string().contains("is no ONNX file"));
+}
+
+/// The device, or none where there is no GPU, unless FRAMEPIPE_GPU_TESTS says that there has to be one.
+fn device() -> Option<Device> {
+    match Device::open(&Choice::First) {
+        Ok(device) => Some(device),
+        Err(GpuError::Unavailable(reason)) if std::env::var("FRAMEPIPE_GPU_TESTS").as_deref() != Ok("require") => {
+            println!("skipped: {reason}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Every kernel gives each sample of every batch the numbers of the twin, to the last bit.
+#[test]
+fn the_gpu_says_what_the_twin_says() {
+    let Some(device) = device() else { return };
+    for name in ["resnet18-a-224-random-int8", "nanodet416-4c-int8", "resnet18-4class-416-random-int8"] {
+        let file = model_file(name);
+        let program = lower::program(&file).unwrap();
+        let outputs: Vec<&str> = program.outputs.iter().map(|output| &output.name[..]).collect();
+        let mut model = Int8Model::open(&device, &file, &outputs, 3).unwrap();
+        let inputs: Vec<Vec<f32>> = (1..=3).map(|seed| sample(&program, seed)).collect();
+        let expected: Vec<Vec<Vec<f32>>> = inputs.iter().map(|input| twin::run(&program, input)).collect();
+        let (buffer, addresses) = samples(&model, 3).unwrap();
+        for (index, input) in inputs.iter().enumerate() {
+            buffer.write(index * model.sample_bytes(), input).unwrap();
+        }
+        for tile in [None].into_iter().chain((0..Tiles::COUNT).map(Some)) {
+            if let Some(tile) = tile {
+                model.plan.use_tile(tile);
+                model.recorded = (1..=3).map(|batch| model.record(batch)).collect::<Result<_, _>>().unwrap();
+            }
+            for batch in [&[0][..], &[2, 1], &[1, 0, 2]] {
+                let chosen: Vec<u64> = batch.iter().map(|index| addresses[*index]).collect();
+                // SAFETY: samples of this model lie there.
+                unsafe { model.run(&chosen) }.unwrap();
+                for (place, index) in batch.iter().enumerate() {
+                    for (output, expected) in expected[*index].iter().enumerate() {
+                        let ours = model.output(output, place);
+                        let wrong = ours.iter().zip(expected).filter(|(ours, theirs)| !are_same(**ours, **theirs)).count();
+                        assert_eq!(wrong, 0, "{name}, tile {tile:?}, batch {batch:?}, sample {index}, {}: of {}", outputs[output], ours.len());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Equal, or as far apart as two ways to sum up in f32 (the heads in f32 alone).
+fn are_same(ours: f32, theirs: f32) -> bool {
+    (ours - theirs).abs() <= 1e-4 * theirs.abs().max(1.0)
+}
