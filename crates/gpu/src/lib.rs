@@ -7,6 +7,7 @@
 //! | `memory` | memory of the device, and memory of the host that it copies from and to |
 //! | `module` | kernels, loaded from PTX that is part of this crate, and their launch |
 //! | `slab` | memory of a device that processes share by a file descriptor |
+//! | `ceilings` | what a device can do at most, measured |
 //! | `int8` | [`Int8Model`]: quantised ONNX graphs by kernels of our own |
 //!
 //! Nothing here panics on what a driver, a device or a model file does: every fault is a [`GpuError`].
@@ -16,6 +17,7 @@
 #![deny(missing_docs)]
 #![allow(unsafe_code, reason = "calls the driver")]
 
+mod ceilings;
 mod device;
 mod error;
 mod gate;
@@ -25,6 +27,7 @@ mod memory;
 mod module;
 mod slab;
 
+pub use ceilings::Ceilings;
 pub use device::Device;
 pub use error::{GpuError, Unavailable};
 pub use gate::{Choice, Gpu, gpus};

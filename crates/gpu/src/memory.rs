@@ -61,11 +61,9 @@ impl Buffer {
     /// # Errors
     /// [`GpuError::Argument`] where they do not lie in it.
     pub fn write<T: NoUninit>(&self, at: usize, records: &[T]) -> Result<(), GpuError> {
-        let bytes: &[u8] = bytemuck::cast_slice(records);
-        let address = self.part(at, bytes.len())?;
-        // SAFETY: `bytes` outlives the copy, which is waited for; the range lies in the allocation.
-        check("cuMemcpyHtoDAsync", unsafe { result::memcpy_htod_async(address, bytes, self.device.stream()) })?;
-        self.device.synchronize()
+        let address = self.part(at, size_of_val(records))?;
+        // SAFETY: the range lies in the allocation.
+        unsafe { write(&self.device, address, records) }
     }
 
     /// Copies what lies `at` bytes from its start to `records`, when what was asked of the device before is done.
@@ -73,11 +71,9 @@ impl Buffer {
     /// # Errors
     /// As [`Buffer::write`].
     pub fn read<T: NoUninit + AnyBitPattern>(&self, at: usize, records: &mut [T]) -> Result<(), GpuError> {
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(records);
-        let address = self.part(at, bytes.len())?;
-        // SAFETY: as in `write`.
-        check("cuMemcpyDtoHAsync", unsafe { result::memcpy_dtoh_async(bytes, address, self.device.stream()) })?;
-        self.device.synchronize()
+        let address = self.part(at, size_of_val(records))?;
+        // SAFETY: as above.
+        unsafe { read(&self.device, address, records) }
     }
 
     /// The address `at` bytes from its start, of which `bytes` lie in it.
@@ -97,6 +93,32 @@ impl Drop for Buffer {
         // SAFETY: allocated in `new`, freed once; the driver waits for what still uses it.
         let _ = unsafe { result::free_sync(self.address) };
     }
+}
+
+/// Copies `records` to the device's memory at `address`, and waits for it.
+///
+/// # Safety
+/// They may be written there.
+pub(crate) unsafe fn write<T: NoUninit>(device: &Device, address: u64, records: &[T]) -> Result<(), GpuError> {
+    let bytes: &[u8] = bytemuck::cast_slice(records);
+    // SAFETY: `bytes` outlives the copy, which is waited for; the rest is the caller's.
+    check("cuMemcpyHtoDAsync", unsafe { result::memcpy_htod_async(address, bytes, device.stream()) })?;
+    device.synchronize()
+}
+
+/// Copies what lies at `address` to `records`, when what was asked of the device before is done.
+///
+/// # Safety
+/// So many bytes may be read there.
+pub(crate) unsafe fn read<T: NoUninit + AnyBitPattern>(
+    device: &Device,
+    address: u64,
+    records: &mut [T],
+) -> Result<(), GpuError> {
+    let bytes: &mut [u8] = bytemuck::cast_slice_mut(records);
+    // SAFETY: as in `write`.
+    check("cuMemcpyDtoHAsync", unsafe { result::memcpy_dtoh_async(bytes, address, device.stream()) })?;
+    device.synchronize()
 }
 
 /// Memory of the host that is pinned: the device copies from and to it by itself, while the process does other work.

@@ -6,10 +6,11 @@ use std::{
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
+use bytemuck::{AnyBitPattern, NoUninit};
 use cudarc::driver::sys::{self, CUmemGenericAllocationHandle, CUresult};
 
 use crate::error::check;
-use crate::{Device, GpuError};
+use crate::{Device, GpuError, memory};
 
 const POSIX: sys::CUmemAllocationHandleType =
     sys::CUmemAllocationHandleType_enum::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
@@ -20,7 +21,7 @@ pub struct Slab {
     address: u64,
     bytes: usize,
     handle: CUmemGenericAllocationHandle,
-    _device: Device,
+    device: Device,
 }
 
 impl Slab {
@@ -89,9 +90,29 @@ impl Slab {
         }
     }
 
+    /// Copies `records` to `at` bytes from its start, and waits for it.
+    ///
+    /// # Errors
+    /// [`GpuError::Argument`] where they do not lie in it.
+    pub fn write<T: NoUninit>(&self, at: usize, records: &[T]) -> Result<(), GpuError> {
+        let address = self.part(at, size_of_val(records))?;
+        // SAFETY: the range lies in the slab.
+        unsafe { memory::write(&self.device, address, records) }
+    }
+
+    /// Copies what lies `at` bytes from its start to `records`.
+    ///
+    /// # Errors
+    /// As [`Slab::write`].
+    pub fn read<T: NoUninit + AnyBitPattern>(&self, at: usize, records: &mut [T]) -> Result<(), GpuError> {
+        let address = self.part(at, size_of_val(records))?;
+        // SAFETY: as above.
+        unsafe { memory::read(&self.device, address, records) }
+    }
+
     /// Maps an allocation, whose handle the slab then releases.
     fn map(device: &Device, handle: CUmemGenericAllocationHandle, bytes: usize) -> Result<Self, GpuError> {
-        let mut slab = Self { address: 0, bytes, handle, _device: device.clone() };
+        let mut slab = Self { address: 0, bytes, handle, device: device.clone() };
         let mut address = 0;
         // SAFETY: the address is written to a local; a reservation maps nothing yet.
         check("cuMemAddressReserve", unsafe { sys::cuMemAddressReserve(&mut address, bytes, 0, 0, 0) }.result())?;

@@ -1,0 +1,80 @@
+//! `framepipe gpu-accept`: every test and measurement that needs a GPU, on this machine's, in one report.
+
+mod models;
+mod report;
+pub mod slabs;
+
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use framepipe_gpu::{Ceilings, Choice, Device};
+use framepipe_pipeline::{Config, ConfigFile, Overrides};
+
+use report::Report;
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  framepipe gpu-accept
+  framepipe gpu-accept --config config/paper.toml --out gpu-report
+  framepipe gpu-accept --only slabs,models --batches 1,8,32
+
+It writes report.json and report.md. Exit status: 0 all tests passed; 1 one did not, or there is no GPU, as the message says.")]
+pub struct Arguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The GPU: `first`, or its UUID.
+    #[arg(long, value_parser = crate::choice, default_value = "first")]
+    device: Choice,
+    /// Folder of the report; made if it is not there.
+    #[arg(long, value_name = "DIR", default_value = "gpu-report")]
+    out: PathBuf,
+    /// Parts to run, instead of all.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Sizes of batches to measure models in.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16,32,64", value_parser = clap::value_parser!(u16).range(1..=256))]
+    batches: Vec<u16>,
+}
+
+/// A part of the acceptance.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Part {
+    /// Memory that processes share.
+    Slabs,
+    /// Models against the CPU, and their rates.
+    Models,
+}
+
+/// Runs the parts and writes the report.
+pub fn accept(arguments: &Arguments) -> anyhow::Result<()> {
+    let device = Device::open(&arguments.device)?;
+    let config = Config::load(&arguments.file.config, &Overrides::default())?;
+    let parts: BTreeSet<Part> = match arguments.only[..] {
+        [] => Part::value_variants().iter().copied().collect(),
+        _ => arguments.only.iter().copied().collect(),
+    };
+    fs::create_dir_all(&arguments.out).with_context(|| arguments.out.display().to_string())?;
+    eprintln!("gpu-accept: {}: what it can do at most ...", device.gpu().name);
+    let ceilings = Ceilings::measure(&device)?;
+    let mut report = Report::new(device.gpu(), &ceilings);
+    if parts.contains(&Part::Slabs) {
+        eprintln!("gpu-accept: slabs between processes ...");
+        report.slabs = Some(slabs::test(&arguments.device, &device).context("slabs between processes")?);
+    }
+    if parts.contains(&Part::Models) {
+        eprintln!("gpu-accept: the models of {} ...", arguments.file.config.display());
+        let mut batches: Vec<usize> = arguments.batches.iter().map(|batch| usize::from(*batch)).collect();
+        batches.sort_unstable();
+        batches.dedup();
+        report.models = models::measure(&config, &device, &ceilings, &batches)?;
+    }
+    let write = |name: &str, text: String| {
+        let path = arguments.out.join(name);
+        fs::write(&path, text).with_context(|| path.display().to_string())
+    };
+    write("report.json", serde_json::to_string_pretty(&report)?)?;
+    write("report.md", report.to_string())?;
+    print!("{report}");
+    Ok(())
+}

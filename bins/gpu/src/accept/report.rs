@@ -1,0 +1,92 @@
+//! What the acceptance found, as JSON and as Markdown.
+
+use std::fmt;
+
+use framepipe_gpu::{Ceilings, Gpu};
+use serde::Serialize;
+
+use super::{models::Model, slabs::Slabs};
+
+#[derive(Serialize)]
+pub struct Report {
+    pub version: &'static str,
+    pub gpu: String,
+    pub compute_capability: String,
+    pub multiprocessors: u32,
+    pub memory_bytes: usize,
+    /// 10^12 multiply-accumulates of INT8 in a second.
+    pub int8_tmacs: f64,
+    /// 10^9 bytes in a second, read and written.
+    pub device_gbs: f64,
+    pub host_to_device_gbs: f64,
+    pub device_to_host_gbs: f64,
+    pub slabs: Option<Slabs>,
+    pub models: Vec<Model>,
+}
+
+impl Report {
+    pub fn new(gpu: &Gpu, ceilings: &Ceilings) -> Self {
+        let (major, minor) = gpu.compute_capability;
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            gpu: gpu.name.clone(),
+            compute_capability: format!("{major}.{minor}"),
+            multiprocessors: gpu.multiprocessors,
+            memory_bytes: gpu.memory_bytes,
+            int8_tmacs: ceilings.int8_macs / 1e12,
+            device_gbs: ceilings.device_bytes / 1e9,
+            host_to_device_gbs: ceilings.host_to_device_bytes / 1e9,
+            device_to_host_gbs: ceilings.device_to_host_bytes / 1e9,
+            slabs: None,
+            models: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "# {}\n", self.gpu)?;
+        let (gpu, mib) = (&self.compute_capability, self.memory_bytes >> 20);
+        writeln!(f, "Compute capability {gpu}, {} multiprocessors, {mib} MiB; framepipe {}.\n", self.multiprocessors, self.version)?;
+        writeln!(f, "| what it can do at most, measured | |\n|---|---|")?;
+        writeln!(f, "| INT8 products (`mma.sync` from registers) | {:.1} TMAC/s |", self.int8_tmacs)?;
+        writeln!(f, "| copy within its memory, read and written | {:.0} GB/s |", self.device_gbs)?;
+        writeln!(f, "| from pinned memory | {:.1} GB/s |", self.host_to_device_gbs)?;
+        writeln!(f, "| to pinned memory | {:.1} GB/s |\n", self.device_to_host_gbs)?;
+        if let Some(slabs) = &self.slabs {
+            writeln!(
+                f,
+                "A slab of {} MiB was made by a process that ended ({:.0} ms), filled by one that was killed while it wrote on, \
+                 and found whole by a third. {} times a tensor of 2 MiB was written by one process and found whole by another, \
+                 in {:.0} us each.\n",
+                slabs.bytes >> 20, slabs.made_ms, slabs.handed_over, slabs.hand_over_us
+            )?;
+        }
+        for model in &self.models {
+            match &model.refused {
+                Some(reason) => writeln!(f, "**{}** does not run on the GPU: {reason}\n", model.name)?,
+                None => model.fmt(f)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "**{}**: {:.2} GMAC, {} MiB of the GPU's memory, opened in {:.1} s; least cosine with the CPU's outputs {:.6}.\n",
+            self.name, self.gmacs, self.device_bytes >> 20, self.open_s, self.cosine
+        )?;
+        writeln!(f, "| batch | a second | rounds | one batch, ms | of the INT8 limit |\n|---|---|---|---|---|")?;
+        for rate in &self.rates {
+            writeln!(
+                f,
+                "| {} | {:.0} | {:.0} to {:.0} | {:.3} | {:.3} |",
+                rate.batch, rate.per_second, rate.from, rate.to, rate.batch_ms, rate.of_ceiling
+            )?;
+        }
+        writeln!(f)
+    }
+}

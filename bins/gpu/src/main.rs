@@ -1,0 +1,82 @@
+//! `framepipe-gpu`: what framepipe does with a GPU outside a pipeline's stages.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `slab.rs` | makes a slab in a GPU's memory and sends its descriptor to the launcher |
+//! | `accept.rs`, `accept/` | `framepipe gpu-accept`: tests and measures this machine's GPU, and writes a report |
+
+mod accept;
+mod slab;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use framepipe_gpu::{Choice, Unavailable, gpus};
+
+/// Show GPUs, make slabs in their memory, and accept a machine's GPU.
+#[derive(Parser)]
+#[command(
+    name = "framepipe-gpu",
+    version,
+    after_help = "Examples:
+  framepipe-gpu list
+  framepipe gpu-accept --config config/paper.toml --out gpu-report"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Show the GPUs that framepipe can use, or why there is none.
+    #[command(after_help = "Exit status: 0 there is one; 1 there is none, as the message says.")]
+    List,
+    /// Make a slab for the launcher: its descriptor goes out over the socket at descriptor 3.
+    #[command(hide = true)]
+    Slab(slab::Arguments),
+    /// Run the tests and measurements of a GPU on this machine's, and write a report (JSON and Markdown).
+    Accept(accept::Arguments),
+    /// One side of a test of `accept`.
+    #[command(hide = true)]
+    Side(accept::slabs::Side),
+}
+
+/// Reads the name of a GPU: `first`, `gpu`, or its UUID.
+fn choice(text: &str) -> Result<Choice, String> {
+    match text {
+        "first" | "gpu" => Ok(Choice::First),
+        uuid if uuid.starts_with("GPU-") || uuid.starts_with("MIG-") => Ok(Choice::Uuid(uuid.to_owned())),
+        other => Err(format!("{other:?} is no GPU: give \"first\" or a UUID, as `framepipe-gpu list` shows it")),
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Verb::List => list().map_err(anyhow::Error::from),
+        Verb::Slab(arguments) => slab::send(&arguments),
+        Verb::Accept(arguments) => accept::accept(&arguments),
+        Verb::Side(side) => accept::slabs::take_side(&side),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("framepipe-gpu: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn list() -> Result<(), Unavailable> {
+    for gpu in gpus()? {
+        let (major, minor) = gpu.compute_capability;
+        println!(
+            "{}  {}  compute capability {major}.{minor}, {} multiprocessors, {} MiB",
+            gpu.uuid,
+            gpu.name,
+            gpu.multiprocessors,
+            gpu.memory_bytes >> 20
+        );
+    }
+    Ok(())
+}
