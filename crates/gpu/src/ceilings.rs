@@ -38,16 +38,20 @@ impl Ceilings {
         let (from, to) = (Buffer::new(device, COPY_BYTES)?, Buffer::new(device, COPY_BYTES)?);
         let mut pinned = Pinned::new(device, COPY_BYTES)?;
         let copied = (COPIES * COPY_BYTES) as f64;
+        // SAFETY: both buffers have so many bytes, here and below.
+        let within = seconds(device, COPIES, || unsafe {
+            let answer = result::memcpy_dtod_async(to.address(), from.address(), COPY_BYTES, device.stream());
+            check("cuMemcpyDtoDAsync", answer)
+        })?;
+        // SAFETY: as above.
+        let there = seconds(device, COPIES, || unsafe { pinned.send(to.address(), COPY_BYTES) })?;
+        // SAFETY: as above.
+        let back = seconds(device, COPIES, || unsafe { pinned.receive_at(0, from.address(), COPY_BYTES) })?;
         Ok(Self {
             int8_macs: int8_macs(device)?,
-            // SAFETY: both buffers have so many bytes, here and below.
-            device_bytes: 2.0 * copied / seconds(device, COPIES, || unsafe {
-                let answer = result::memcpy_dtod_async(to.address(), from.address(), COPY_BYTES, device.stream());
-                check("cuMemcpyDtoDAsync", answer)
-            })?,
-            host_to_device_bytes: copied / seconds(device, COPIES, || unsafe { pinned.send(to.address(), COPY_BYTES) })?,
-            device_to_host_bytes: copied
-                / seconds(device, COPIES, || unsafe { pinned.receive_at(0, from.address(), COPY_BYTES) })?,
+            device_bytes: 2.0 * copied / within,
+            host_to_device_bytes: copied / there,
+            device_to_host_bytes: copied / back,
         })
     }
 }

@@ -46,6 +46,14 @@ impl Device {
         Ok(Self(Arc::new(open)))
     }
 
+    /// As [`Device::open`], saying of the device that it is of this compute capability: a newer one runs the kernels of older ones.
+    #[cfg(test)]
+    pub(crate) fn open_as(choice: &Choice, compute_capability: (i32, i32)) -> Result<Self, GpuError> {
+        let Self(mut open) = Self::open(choice)?;
+        Arc::get_mut(&mut open).expect("nobody else has it").gpu.compute_capability = compute_capability;
+        Ok(Self(open))
+    }
+
     /// What it is.
     pub fn gpu(&self) -> &Gpu {
         &self.0.gpu

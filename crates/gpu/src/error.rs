@@ -26,7 +26,9 @@ pub enum Unavailable {
     )]
     DriverTooOld(i32),
     /// The driver sees no device.
-    #[error("no GPU: NVIDIA's driver sees none (look at CUDA_VISIBLE_DEVICES and `nvidia-smi -L`); or use --device cpu")]
+    #[error(
+        "no GPU: NVIDIA's driver sees none (look at CUDA_VISIBLE_DEVICES and `nvidia-smi -L`); or use --device cpu"
+    )]
     NoDevice,
     /// The device that was asked for is not among them.
     #[error("no GPU {wanted}: there are {}; or use --device cpu", .there.join(", "))]
@@ -37,7 +39,9 @@ pub enum Unavailable {
         there: Vec<String>,
     },
     /// The device is older than the kernels.
-    #[error("no GPU: {name} has compute capability {major}.{minor}, and framepipe needs 7.5 (Turing, T4) or newer; use --device cpu")]
+    #[error(
+        "no GPU: {name} has compute capability {major}.{minor}, and framepipe needs 7.5 (Turing, T4) or newer; use --device cpu"
+    )]
     DeviceTooOld {
         /// The device's name.
         name: String,
@@ -55,7 +59,9 @@ pub enum GpuError {
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
     /// The device has no memory left.
-    #[error("the GPU has not {bytes} bytes left ({free} of {total} are free): lower batch_max, processes or [pools], or end what else uses it")]
+    #[error(
+        "the GPU has not {bytes} bytes left ({free} of {total} are free): lower batch_max, processes or [pools], or end what else uses it"
+    )]
     OutOfMemory {
         /// Bytes that were asked for.
         bytes: usize,

@@ -76,7 +76,13 @@ impl Function {
     ///
     /// # Safety
     /// The record is the kernel's parameter as its source declares it, and names memory that it may reach, until it is done.
-    pub unsafe fn launch<P>(&self, grid: [u32; 3], threads: u32, shared_bytes: u32, parameter: &P) -> Result<(), GpuError> {
+    pub unsafe fn launch<P>(
+        &self,
+        grid: [u32; 3],
+        threads: u32,
+        shared_bytes: u32,
+        parameter: &P,
+    ) -> Result<(), GpuError> {
         let mut parameters = [std::ptr::from_ref(parameter).cast_mut().cast::<c_void>()];
         let (grid, block) = ((grid[0], grid[1], grid[2]), (threads, 1, 1));
         // SAFETY: the parameter is copied before the call returns; the rest is the caller's.

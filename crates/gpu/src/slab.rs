@@ -48,8 +48,7 @@ impl Slab {
         let slab = Self::map(device, handle, bytes)?;
         let mut descriptor: i32 = -1;
         // SAFETY: for this type of handle the driver writes an int.
-        let answer =
-            unsafe { sys::cuMemExportToShareableHandle((&raw mut descriptor).cast(), handle, POSIX, 0) };
+        let answer = unsafe { sys::cuMemExportToShareableHandle((&raw mut descriptor).cast(), handle, POSIX, 0) };
         check("cuMemExportToShareableHandle", answer.result())?;
         // SAFETY: the driver made it for us, and nobody else has it.
         Ok((slab, unsafe { OwnedFd::from_raw_fd(descriptor) }))

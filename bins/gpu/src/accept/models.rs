@@ -94,7 +94,15 @@ fn model(
     for batch in batches {
         rates.push(rate(device, &mut gpu, &addresses[..*batch], ceilings)?);
     }
-    Ok(Model { name: manifest.name.clone(), refused: None, gmacs, device_bytes: gpu.device_bytes(), open_s, cosine, rates })
+    Ok(Model {
+        name: manifest.name.clone(),
+        refused: None,
+        gmacs,
+        device_bytes: gpu.device_bytes(),
+        open_s,
+        cosine,
+        rates,
+    })
 }
 
 impl Model {
@@ -137,9 +145,9 @@ fn agreement(
             gpu.run(&addresses[sample..=sample])?;
         }
         let expected = cpu.run(1, Samples::F32(input))?;
-        for output in 0..outputs.len() {
+        for (output, name) in outputs.iter().enumerate() {
             let (ours, theirs) = (gpu.output(output, 0), expected.sample(output, 0).1);
-            ensure!(ours.len() == theirs.len(), "{}: {} numbers, not {}", outputs[output], ours.len(), theirs.len());
+            ensure!(ours.len() == theirs.len(), "{name}: {} numbers, not {}", ours.len(), theirs.len());
             let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
             least = least.min(dot(ours, theirs) / (dot(ours, ours) * dot(theirs, theirs)).sqrt());
         }

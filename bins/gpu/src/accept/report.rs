@@ -47,7 +47,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# {}\n", self.gpu)?;
         let (gpu, mib) = (&self.compute_capability, self.memory_bytes >> 20);
-        writeln!(f, "Compute capability {gpu}, {} multiprocessors, {mib} MiB; framepipe {}.\n", self.multiprocessors, self.version)?;
+        writeln!(
+            f,
+            "Compute capability {gpu}, {} multiprocessors, {mib} MiB; framepipe {}.\n",
+            self.multiprocessors, self.version
+        )?;
         writeln!(f, "| what it can do at most, measured | |\n|---|---|")?;
         writeln!(f, "| INT8 products (`mma.sync` from registers) | {:.1} TMAC/s |", self.int8_tmacs)?;
         writeln!(f, "| copy within its memory, read and written | {:.0} GB/s |", self.device_gbs)?;
@@ -59,7 +63,10 @@ impl fmt::Display for Report {
                 "A slab of {} MiB was made by a process that ended ({:.0} ms), filled by one that was killed while it wrote on, \
                  and found whole by a third. {} times a tensor of 2 MiB was written by one process and found whole by another, \
                  in {:.0} us each.\n",
-                slabs.bytes >> 20, slabs.made_ms, slabs.handed_over, slabs.hand_over_us
+                slabs.bytes >> 20,
+                slabs.made_ms,
+                slabs.handed_over,
+                slabs.hand_over_us
             )?;
         }
         for model in &self.models {
@@ -77,7 +84,11 @@ impl fmt::Display for Model {
         writeln!(
             f,
             "**{}**: {:.2} GMAC, {} MiB of the GPU's memory, opened in {:.1} s; least cosine with the CPU's outputs {:.6}.\n",
-            self.name, self.gmacs, self.device_bytes >> 20, self.open_s, self.cosine
+            self.name,
+            self.gmacs,
+            self.device_bytes >> 20,
+            self.open_s,
+            self.cosine
         )?;
         writeln!(f, "| batch | a second | rounds | one batch, ms | of the INT8 limit |\n|---|---|---|---|---|")?;
         for rate in &self.rates {

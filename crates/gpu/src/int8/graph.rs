@@ -79,16 +79,44 @@ pub(super) type TensorId = usize;
 #[derive(Clone, Debug)]
 pub(super) enum Operator {
     /// The network's input becomes steps, each output pixel with the whole window of the first convolution.
-    Gather { window: Window, steps: Steps, output: TensorId },
+    Gather {
+        window: Window,
+        steps: Steps,
+        output: TensorId,
+    },
     Conv(Conv),
-    Pool { input: TensorId, window: Window, output: TensorId },
-    Add { input: TensorId, other: TensorId, output: TensorId },
+    Pool {
+        input: TensorId,
+        window: Window,
+        output: TensorId,
+    },
+    Add {
+        input: TensorId,
+        other: TensorId,
+        output: TensorId,
+    },
     /// Each step through a table, to the channels from `at` on.
-    LookUp { input: TensorId, table: [u8; 256], output: TensorId, at: usize },
-    Resize { input: TensorId, output: TensorId },
-    Mean { input: TensorId, output: TensorId },
+    LookUp {
+        input: TensorId,
+        table: [u8; 256],
+        output: TensorId,
+        at: usize,
+    },
+    Resize {
+        input: TensorId,
+        output: TensorId,
+    },
+    Mean {
+        input: TensorId,
+        output: TensorId,
+    },
     /// A convolution of one pixel with weights of f32, into numbers.
-    Head { input: TensorId, weights: Vec<f32>, bias: Vec<f32>, output: TensorId },
+    Head {
+        input: TensorId,
+        weights: Vec<f32>,
+        bias: Vec<f32>,
+        output: TensorId,
+    },
 }
 
 #[derive(Clone, Debug)]

@@ -72,7 +72,13 @@ impl Change {
     fn of(self, number: f32) -> f32 {
         match self {
             Self::Nothing => number,
-            Self::LeakyRelu(slope) => if number < 0.0 { number * slope } else { number },
+            Self::LeakyRelu(slope) => {
+                if number < 0.0 {
+                    number * slope
+                } else {
+                    number
+                }
+            }
             Self::Sigmoid => 1.0 / (1.0 + (-number).exp()),
             Self::HardSwish => number * (number / 6.0 + 0.5).clamp(0.0, 1.0),
         }
@@ -100,7 +106,10 @@ pub(super) fn program(file: &Path) -> Result<Program, GpuError> {
         _ => [None; 3],
     };
     let [Some(channels), Some(height), Some(width)] = input else {
-        return Err(refused(file, format!("has an input of sizes {:?}: [batch, channels, rows, columns] is taken", graph.input.1)));
+        return Err(refused(
+            file,
+            format!("has an input of sizes {:?}: [batch, channels, rows, columns] is taken", graph.input.1),
+        ));
     };
     let mut lowering = Lowering {
         input: [channels, height, width],
@@ -113,7 +122,10 @@ pub(super) fn program(file: &Path) -> Result<Program, GpuError> {
     for node in &graph.nodes {
         lowering.add(node).map_err(|reason| {
             let name = node.output.first().map_or("", String::as_str);
-            refused(file, format!("the operator {} that makes {name:?} cannot be run on the GPU: {reason}", node.op_type))
+            refused(
+                file,
+                format!("the operator {} that makes {name:?} cannot be run on the GPU: {reason}", node.op_type),
+            )
         })?;
     }
     let outputs = graph.outputs.iter().map(|name| lowering.output(name));
@@ -216,8 +228,8 @@ impl Lowering<'_> {
     }
 
     fn new_tensor(&mut self, [channels, height, width]: [usize; 3], steps: Steps) -> Result<TensorId, Reason> {
-        let is_sane = (1..=CHANNELS_MAX).contains(&channels)
-            && [height, width].iter().all(|side| (1..=SIDE_MAX).contains(side));
+        let is_sane =
+            (1..=CHANNELS_MAX).contains(&channels) && [height, width].iter().all(|side| (1..=SIDE_MAX).contains(side));
         if !is_sane {
             return Err(format!("it puts out {channels} channels of {width}x{height}"));
         }
@@ -291,7 +303,11 @@ impl Lowering<'_> {
         let axis = if axis < 0 { axis + rank } else { axis } as usize;
         let per_axis = constant.shape.get(axis).copied();
         if scales.len() != 1 && per_axis != Some(scales.len()) {
-            return Err(format!("its weights of sizes {:?} have {} scales on axis {axis}", constant.shape, scales.len()));
+            return Err(format!(
+                "its weights of sizes {:?} have {} scales on axis {axis}",
+                constant.shape,
+                scales.len()
+            ));
         }
         Ok(Weights { shape: constant.shape.clone(), steps, scales, axis })
     }
@@ -312,7 +328,8 @@ impl Lowering<'_> {
     }
 
     fn conv(&mut self, node: &Node) -> Result<Value, Reason> {
-        if node.int("group", 1) != 1 || node.ints("dilations").is_some_and(|sizes| sizes.iter().any(|size| *size != 1)) {
+        if node.int("group", 1) != 1 || node.ints("dilations").is_some_and(|sizes| sizes.iter().any(|size| *size != 1))
+        {
             return Err("it has groups or dilations".into());
         }
         if let Value::Channels(tensor, scales, zeros) = self.value(node, 0)? {
@@ -324,7 +341,9 @@ impl Lowering<'_> {
             _ => return Err("its input is not quantised".into()),
         };
         let Value::Weights(weights) = self.value(node, 1)? else { return Err("its weights are not quantised".into()) };
-        let &[_, _, height, width] = &weights.shape[..] else { return Err(format!("its weights have sizes {:?}", weights.shape)) };
+        let &[_, _, height, width] = &weights.shape[..] else {
+            return Err(format!("its weights have sizes {:?}", weights.shape));
+        };
         let (window, end) = window(node, Some([height, width]))?;
         let bias = self.bias(node)?;
         Ok(Value::Draft(Draft::Conv { input, weights, bias, window, end, is_relu: false }))
@@ -347,9 +366,13 @@ impl Lowering<'_> {
             return Err("its input has more than one pixel".into());
         }
         let Value::Weights(weights) = self.value(node, 1)? else { return Err("its weights are not quantised".into()) };
-        let &[rows, columns] = &weights.shape[..] else { return Err(format!("its weights have sizes {:?}", weights.shape)) };
+        let &[rows, columns] = &weights.shape[..] else {
+            return Err(format!("its weights have sizes {:?}", weights.shape));
+        };
         let is_transposed = node.op_type == "Gemm" && node.int("transB", 0) == 1;
-        if node.op_type == "Gemm" && (node.int("transA", 0) != 0 || node.float("alpha", 1.0) != 1.0 || node.float("beta", 1.0) != 1.0) {
+        if node.op_type == "Gemm"
+            && (node.int("transA", 0) != 0 || node.float("alpha", 1.0) != 1.0 || node.float("beta", 1.0) != 1.0)
+        {
             return Err("it has transA, alpha or beta".into());
         }
         let weights = if is_transposed {
@@ -385,7 +408,8 @@ impl Lowering<'_> {
         if bias.len() != count {
             return Err(format!("it has {} biases for {count} channels", bias.len()));
         }
-        let weights: Vec<f32> = numbers.iter().zip(scales.iter().cycle()).map(|(weight, scale)| weight * scale).collect();
+        let weights: Vec<f32> =
+            numbers.iter().zip(scales.iter().cycle()).map(|(weight, scale)| weight * scale).collect();
         for (bias, row) in bias.iter_mut().zip(weights.chunks_exact(channels)) {
             *bias -= row.iter().zip(zeros).map(|(weight, zero)| weight * zero).sum::<f32>();
         }
@@ -420,7 +444,9 @@ impl Lowering<'_> {
             }
         };
         match sizes[..] {
-            [_, _, height, width] => Ok(Value::Draft(Draft::Resize { input, height: height as usize, width: width as usize })),
+            [_, _, height, width] => {
+                Ok(Value::Draft(Draft::Resize { input, height: height as usize, width: width as usize }))
+            }
             _ => Err(format!("it has {} sizes", sizes.len())),
         }
     }
@@ -557,7 +583,9 @@ impl Lowering<'_> {
         is_relu: bool,
         steps: Steps,
     ) -> Result<TensorId, Reason> {
-        let &[count, channels, kernel_height, kernel_width] = &weights.shape[..] else { return Err("its weights are no filters".into()) };
+        let &[count, channels, kernel_height, kernel_width] = &weights.shape[..] else {
+            return Err("its weights are no filters".into());
+        };
         let (input, window, [height, width], reached) = match input {
             ConvInput::Tensor(input) => {
                 let size = self.moved(input, window, end)?;
@@ -593,7 +621,8 @@ impl Lowering<'_> {
                 } else {
                     at * channels + channel
                 };
-                packed[filter * window_pixels * pixel + to] = i8::try_from(*step).map_err(|_| "its weights are not of i8")?;
+                packed[filter * window_pixels * pixel + to] =
+                    i8::try_from(*step).map_err(|_| "its weights are not of i8")?;
                 sums[filter] += step;
             }
         }
@@ -601,7 +630,8 @@ impl Lowering<'_> {
         if bias.len() != count {
             return Err(format!("it has {} biases for {count} filters", bias.len()));
         }
-        let bias = bias.iter().zip(&sums).map(|(bias, sum)| bias.wrapping_sub(i32::from(in_steps.zero).wrapping_mul(*sum)));
+        let bias =
+            bias.iter().zip(&sums).map(|(bias, sum)| bias.wrapping_sub(i32::from(in_steps.zero).wrapping_mul(*sum)));
         let bias = bias.collect();
         let scale = |filter: usize| weights.scales[if weights.scales.len() == 1 { 0 } else { filter }];
         let scales = (0..count).map(|filter| in_steps.scale * scale(filter) / steps.scale).collect();
@@ -680,7 +710,7 @@ impl Lowering<'_> {
         let Tensor { height, width, .. } = self.tensors[first];
         for input in inputs {
             let tensor = &self.tensors[*input];
-            if (tensor.height, tensor.width) != (height, width) || tensor.channels % 16 != 0 {
+            if (tensor.height, tensor.width) != (height, width) || !tensor.channels.is_multiple_of(16) {
                 return Err("it joins tensors of different sizes, or whose channels are no multiple of 16".into());
             }
         }

@@ -144,13 +144,13 @@ impl Graph {
     /// Reads a file.
     pub(super) fn read(file: &Path) -> Result<Self, GpuError> {
         let bytes = std::fs::read(file).map_err(|error| refused(file, error.to_string()))?;
-        let model = ModelProto::decode(&bytes[..]).map_err(|error| refused(file, format!("is no ONNX file: {error}")))?;
+        let model =
+            ModelProto::decode(&bytes[..]).map_err(|error| refused(file, format!("is no ONNX file: {error}")))?;
         let graph = model.graph.ok_or_else(|| refused(file, "is no ONNX file: it has no graph"))?;
         let mut constants = HashMap::new();
         for tensor in graph.initializer {
             let name = tensor.name.clone();
-            let constant =
-                tensor.read().map_err(|reason| refused(file, format!("the constant {name:?} {reason}")))?;
+            let constant = tensor.read().map_err(|reason| refused(file, format!("the constant {name:?} {reason}")))?;
             constants.insert(name, constant);
         }
         let mut inputs = graph.input.into_iter().filter(|input| !constants.contains_key(&input.name));
@@ -182,7 +182,9 @@ impl TensorProto {
         let numbers = match self.data_type {
             FLOAT if raw.is_empty() => Numbers::F32(self.float_data),
             FLOAT => Numbers::F32(in_fours(raw)?.map(f32::from_le_bytes).collect()),
-            UINT8 if raw.is_empty() => Numbers::U8(whole(&self.int32_data).iter().map(|number| *number as u8).collect()),
+            UINT8 if raw.is_empty() => {
+                Numbers::U8(whole(&self.int32_data).iter().map(|number| *number as u8).collect())
+            }
             UINT8 => Numbers::U8(raw.to_vec()),
             INT8 if raw.is_empty() => Numbers::I8(whole(&self.int32_data).iter().map(|number| *number as i8).collect()),
             INT8 => Numbers::I8(raw.iter().map(|byte| *byte as i8).collect()),

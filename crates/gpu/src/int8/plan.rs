@@ -167,7 +167,8 @@ pub(super) struct Plan {
 impl Plan {
     /// Takes the memory of a program for batches up to `batch_max`, and prepares its launches.
     pub(super) fn make(device: &Device, program: &Program, batch_max: usize) -> Result<Self, GpuError> {
-        let module = Module::load(device, include_str!("../../ptx/int8_75.ptx"), include_str!("../../ptx/int8_80.ptx"))?;
+        let module =
+            Module::load(device, include_str!("../../ptx/int8_75.ptx"), include_str!("../../ptx/int8_80.ptx"))?;
         let kernels = Kernels {
             gather: module.function("gather_input")?,
             tiles: Tiles::load(device, &module)?,
@@ -225,7 +226,17 @@ impl Plan {
             }
         });
         let outputs = outputs.collect();
-        Ok(Self { kernels, launches, outputs, numbers_of, tiles: Vec::new(), memory, addresses, numbers, numbers_bytes })
+        Ok(Self {
+            kernels,
+            launches,
+            outputs,
+            numbers_of,
+            tiles: Vec::new(),
+            memory,
+            addresses,
+            numbers,
+            numbers_bytes,
+        })
     }
 
     pub(super) fn addresses(&self) -> u64 {
@@ -250,7 +261,12 @@ impl Plan {
     }
 
     /// Measures which kernel is fastest at each convolution, for batches of 1, 2, 4 and so on, and the largest.
-    pub(super) fn choose_tiles(&mut self, device: &Device, program: &Program, batch_max: usize) -> Result<(), GpuError> {
+    pub(super) fn choose_tiles(
+        &mut self,
+        device: &Device,
+        program: &Program,
+        batch_max: usize,
+    ) -> Result<(), GpuError> {
         let mut batch = 1;
         loop {
             let mut chosen = Vec::new();
@@ -297,7 +313,12 @@ impl Plan {
                     }
                     Launch::Pixels(Kernel::Mean, parameters) => {
                         let parameters = PixelsParameters { pixels: batch as i32, ..*parameters };
-                        self.kernels.mean.launch(grid(batch * parameters.channels as usize), THREADS, 0, &parameters)?;
+                        self.kernels.mean.launch(
+                            grid(batch * parameters.channels as usize),
+                            THREADS,
+                            0,
+                            &parameters,
+                        )?;
                     }
                     Launch::Pixels(kernel, parameters) => {
                         let parameters = PixelsParameters { pixels, ..*parameters };
@@ -491,7 +512,11 @@ fn conv_parameters(
     let (from, to) = (&program.tensors[conv.input], &program.tensors[conv.output]);
     let taps = taps(&conv.window, from.pixel());
     if taps.len() > TAPS_MAX {
-        return Err(GpuError::Argument(format!("filters of {} bytes, where {} can be", taps.len() * 16, TAPS_MAX * 16)));
+        return Err(GpuError::Argument(format!(
+            "filters of {} bytes, where {} can be",
+            taps.len() * 16,
+            TAPS_MAX * 16
+        )));
     }
     let filter = conv.window.height * conv.window.width * from.pixel();
     let mut weights = vec![0i8; to.pixel() * taps.len() * 16];

@@ -66,7 +66,10 @@ fn a_program_says_what_onnx_runtime_says() {
             let (shape, numbers) = theirs.sample(index, 0);
             assert_eq!(shape, program.outputs[index].shape, "{name}: {}", outputs[index]);
             let (cosine, difference) = compare(ours, numbers);
-            println!("{name}: {}: cosine {cosine}, largest difference {difference} of the largest number", outputs[index]);
+            println!(
+                "{name}: {}: cosine {cosine}, largest difference {difference} of the largest number",
+                outputs[index]
+            );
             assert!(cosine > cosine_min, "{name}: {}: cosine {cosine}, difference {difference}", outputs[index]);
         }
     }
@@ -97,8 +100,12 @@ fn a_graph_that_cannot_be_run_says_which_operator_and_what_to_do() {
 }
 
 /// The device, or none where there is no GPU, unless FRAMEPIPE_GPU_TESTS says that there has to be one.
-fn device() -> Option<Device> {
-    match Device::open(&Choice::First) {
+fn device(compute_capability: Option<(i32, i32)>) -> Option<Device> {
+    let opened = match compute_capability {
+        None => Device::open(&Choice::First),
+        Some(pretended) => Device::open_as(&Choice::First, pretended),
+    };
+    match opened {
         Ok(device) => Some(device),
         Err(GpuError::Unavailable(reason)) if std::env::var("FRAMEPIPE_GPU_TESTS").as_deref() != Ok("require") => {
             println!("skipped: {reason}");
@@ -111,12 +118,26 @@ fn device() -> Option<Device> {
 /// Every kernel gives each sample of every batch the numbers of the twin, to the last bit.
 #[test]
 fn the_gpu_says_what_the_twin_says() {
-    let Some(device) = device() else { return };
-    for name in ["resnet18-a-224-random-int8", "nanodet416-4c-int8", "resnet18-4class-416-random-int8"] {
+    let Some(device) = device(None) else { return };
+    compare_with_twin(
+        &device,
+        &["resnet18-a-224-random-int8", "nanodet416-4c-int8", "resnet18-4class-416-random-int8"],
+    );
+}
+
+/// So do the kernels for Turing (T4), on whatever device there is.
+#[test]
+fn the_kernels_for_turing_say_what_the_twin_says() {
+    let Some(device) = device(Some((7, 5))) else { return };
+    compare_with_twin(&device, &["resnet18-a-224-random-int8", "nanodet416-4c-int8"]);
+}
+
+fn compare_with_twin(device: &Device, names: &[&str]) {
+    for name in names {
         let file = model_file(name);
         let program = lower::program(&file).unwrap();
         let outputs: Vec<&str> = program.outputs.iter().map(|output| &output.name[..]).collect();
-        let mut model = Int8Model::open(&device, &file, &outputs, 3).unwrap();
+        let mut model = Int8Model::open(device, &file, &outputs, 3).unwrap();
         let inputs: Vec<Vec<f32>> = (1..=3).map(|seed| sample(&program, seed)).collect();
         let expected: Vec<Vec<Vec<f32>>> = inputs.iter().map(|input| twin::run(&program, input)).collect();
         let (buffer, addresses) = samples(&model, 3).unwrap();
@@ -135,8 +156,15 @@ fn the_gpu_says_what_the_twin_says() {
                 for (place, index) in batch.iter().enumerate() {
                     for (output, expected) in expected[*index].iter().enumerate() {
                         let ours = model.output(output, place);
-                        let wrong = ours.iter().zip(expected).filter(|(ours, theirs)| !are_same(**ours, **theirs)).count();
-                        assert_eq!(wrong, 0, "{name}, tile {tile:?}, batch {batch:?}, sample {index}, {}: of {}", outputs[output], ours.len());
+                        let wrong =
+                            ours.iter().zip(expected).filter(|(ours, theirs)| !are_same(**ours, **theirs)).count();
+                        assert_eq!(
+                            wrong,
+                            0,
+                            "{name}, tile {tile:?}, batch {batch:?}, sample {index}, {}: of {}",
+                            outputs[output],
+                            ours.len()
+                        );
                     }
                 }
             }

@@ -44,7 +44,8 @@ impl Tiles {
     pub(super) fn load(device: &Device, module: &Module) -> Result<Self, GpuError> {
         let functions = SHAPES.iter().map(|shape| module.function(shape.name)).collect::<Result<Vec<_>, _>>()?;
         let is_turing = device.gpu().compute_capability < (8, 0);
-        let tiles = Self { functions, stages: SHAPES.map(|shape| if is_turing { STAGES_TURING } else { shape.stages }) };
+        let tiles =
+            Self { functions, stages: SHAPES.map(|shape| if is_turing { STAGES_TURING } else { shape.stages }) };
         for tile in 0..SHAPES.len() {
             tiles.functions[tile].allow_shared(tiles.shared_bytes(tile, TAPS_MAX as u32))?;
         }

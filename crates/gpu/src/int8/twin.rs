@@ -41,7 +41,10 @@ fn run_all(program: &Program, sample: &[f32]) -> Vec<Content> {
                 };
                 let pixels = steps_of(&contents[*input]).chunks_exact(from.pixel());
                 for (made, from) in made.chunks_exact_mut(to.pixel()).zip(pixels) {
-                    made[*at..][..from.len()].iter_mut().zip(from).for_each(|(made, step)| *made = table[*step as usize]);
+                    made[*at..][..from.len()]
+                        .iter_mut()
+                        .zip(from)
+                        .for_each(|(made, step)| *made = table[*step as usize]);
                 }
                 Content::Steps(made)
             }
@@ -109,7 +112,14 @@ fn gather(program: &Program, window: &Window, steps: Steps, to: &Tensor, sample:
 }
 
 /// Where the window's tap lies in a tensor; none: in the padding.
-fn at(window: &Window, pixel: usize, out_width: usize, tap: usize, height: usize, width: usize) -> Option<(usize, usize)> {
+fn at(
+    window: &Window,
+    pixel: usize,
+    out_width: usize,
+    tap: usize,
+    height: usize,
+    width: usize,
+) -> Option<(usize, usize)> {
     let y = (pixel / out_width * window.stride[0] + tap / window.width).checked_sub(window.pad[0])?;
     let x = (pixel % out_width * window.stride[1] + tap % window.width).checked_sub(window.pad[1])?;
     (y < height && x < width).then_some((y, x))
@@ -188,9 +198,15 @@ fn numbers(program: &Program, output: &Output, contents: &[Content]) -> Vec<f32>
     };
     let channels = output.first..output.first + output.count;
     let made: Vec<f32> = if output.is_planar {
-        channels.flat_map(|channel| (0..tensor.pixels()).map(move |pixel| (pixel, channel))).map(|(pixel, channel)| number(pixel, channel)).collect()
+        channels
+            .flat_map(|channel| (0..tensor.pixels()).map(move |pixel| (pixel, channel)))
+            .map(|(pixel, channel)| number(pixel, channel))
+            .collect()
     } else {
-        (0..tensor.pixels()).flat_map(|pixel| channels.clone().map(move |channel| (pixel, channel))).map(|(pixel, channel)| number(pixel, channel)).collect()
+        (0..tensor.pixels())
+            .flat_map(|pixel| channels.clone().map(move |channel| (pixel, channel)))
+            .map(|(pixel, channel)| number(pixel, channel))
+            .collect()
     };
     if output.is_sigmoid { made.into_iter().map(|number| 1.0 / (1.0 + (-number).exp())).collect() } else { made }
 }
