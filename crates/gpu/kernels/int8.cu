@@ -6,11 +6,13 @@
 typedef unsigned char u8;
 typedef unsigned int u32;
 
-// A pixel's 16 bytes in a filter's window: rows and columns from its corner, and where in the pixel; `dy` of NO_TAP: none.
-#define TAP_DY(tap) ((tap) & 0xffu)
-#define TAP_DX(tap) ((tap) >> 8 & 0xffu)
-#define TAP_AT(tap) ((tap) >> 16)
-#define NO_TAP 0xffu
+// 16 bytes of a pixel in a filter's window: which pixel, and where its bytes lie, counted from the window's corner. A window has
+// less than 64 pixels; NO_TAP: none, whose weights are zero.
+struct Tap {
+    int at;
+    int pixel;
+};
+#define NO_TAP 63
 // Bytes along the filter of one tile.
 #define DEPTH 64
 
@@ -19,8 +21,7 @@ struct Conv {
     const u8* weights;      // [output channels, taps * 16], signed
     const int* bias;
     const float* scale;     // by output channel: accumulator to steps of the output
-    const u32* taps;
-    const u8* table;        // 256 bytes that the output goes through; or none
+    const Tap* taps;
     const u8* residual;     // is added to the output; or none
     u8* output;
     int rows;               // output pixels of the whole batch
@@ -28,10 +29,13 @@ struct Conv {
     int in_pixel, out_pixel, residual_pixel;    // bytes from one pixel to the next
     int stride_y, stride_x, pad_top, pad_left;
     int tap_count;          // a multiple of 4
+    int window_height, window_width;
     int channels;           // output channels, a multiple of 16
     u32 padding;            // the input's zero point, four times
-    float low, zero;        // least output (ReLU), zero point, before what is added
-    float conv_scale, residual_scale, residual_zero, sum_scale, sum_zero; // sum_scale: 1 / the sum's
+    float low, zero;        // least step (ReLU), and zero point
+    // What comes then: nothing, LeakyReLU of `slope` (1: of none), or a sum; in other steps, of `then_zero` and 1 / `then_inverse`.
+    float conv_scale, slope, residual_scale, residual_zero, then_inverse, then_zero;
+    int is_changed;
 };
 
 __device__ __forceinline__ u32 shared_address(const void* pointer) {
@@ -83,23 +87,29 @@ __device__ __forceinline__ void convolve(const Conv& conv) {
     constexpr int DOWN = WARP_ROWS / 16, ACROSS = WARP_COLUMNS / 8;
     constexpr int STAGE_BYTES = (ROWS + COLUMNS) * DEPTH;
     extern __shared__ __align__(128) u8 memory[];
-    u32* taps = (u32*)(memory + STAGES * STAGE_BYTES);
+    Tap* taps = (Tap*)(memory + STAGES * STAGE_BYTES);
 
     const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
     const int first_row = blockIdx.x * ROWS, first_column = blockIdx.y * COLUMNS;
     const int chunk = thread & 3;
     for (int tap = thread; tap < conv.tap_count; tap += THREADS) taps[tap] = conv.taps[tap];
 
-    const u8* images[A_LOADS];
-    int tops[A_LOADS], lefts[A_LOADS];
+    // Of each output pixel whose input this thread fetches: its window's corner, and which of the window's pixels are there.
+    const u8* corners[A_LOADS];
+    unsigned long long inside[A_LOADS];
 #pragma unroll
     for (int load = 0; load < A_LOADS; load++) {
         int row = first_row + (thread >> 2) + load * (THREADS / 4);
         int pixels = conv.out_height * conv.out_width;
         int image = row / pixels, pixel = row % pixels;
-        images[load] = conv.input + (size_t)image * conv.in_height * conv.in_width * conv.in_pixel;
-        tops[load] = row < conv.rows ? pixel / conv.out_width * conv.stride_y - conv.pad_top : -0x10000;
-        lefts[load] = pixel % conv.out_width * conv.stride_x - conv.pad_left;
+        int top = pixel / conv.out_width * conv.stride_y - conv.pad_top;
+        int left = pixel % conv.out_width * conv.stride_x - conv.pad_left;
+        corners[load] = conv.input + ((long long)image * conv.in_height * conv.in_width + (long long)top * conv.in_width + left) * conv.in_pixel;
+        inside[load] = 0;
+        for (int y = 0; y < conv.window_height; y++)
+            for (int x = 0; x < conv.window_width; x++)
+                if (row < conv.rows && (u32)(top + y) < (u32)conv.in_height && (u32)(left + x) < (u32)conv.in_width)
+                    inside[load] |= 1ull << (y * conv.window_width + x);
     }
     const u8* filters[B_LOADS];
     bool is_filter[B_LOADS];
@@ -113,11 +123,9 @@ __device__ __forceinline__ void convolve(const Conv& conv) {
 
     const uint4 padding = make_uint4(conv.padding, conv.padding, conv.padding, conv.padding);
     const uint4 nothing = make_uint4(0, 0, 0, 0);
-    // Where the thread's 16 bytes of row `load` come from; none: padding, or no tap (whose weights are zero).
-    auto source = [&](int load, u32 tap) -> const u8* {
-        int y = tops[load] + (int)TAP_DY(tap), x = lefts[load] + (int)TAP_DX(tap);
-        bool is_inside = TAP_DY(tap) != NO_TAP && (u32)y < (u32)conv.in_height && (u32)x < (u32)conv.in_width;
-        return is_inside ? images[load] + ((size_t)y * conv.in_width + x) * conv.in_pixel + TAP_AT(tap) : nullptr;
+    // Where the thread's 16 bytes of row `load` come from; none: padding, or no tap.
+    auto source = [&](int load, Tap tap) -> const u8* {
+        return inside[load] >> tap.pixel & 1 ? corners[load] + tap.at : nullptr;
     };
 
     int sums[DOWN][ACROSS][4] = {};
@@ -154,7 +162,7 @@ __device__ __forceinline__ void convolve(const Conv& conv) {
     auto fetch = [&](int tile) {
         if (tile < tiles) {
             u8* stage = memory + tile % STAGES * STAGE_BYTES;
-            u32 tap = taps[tile * 4 + chunk];
+            Tap tap = taps[tile * 4 + chunk];
 #pragma unroll
             for (int load = 0; load < A_LOADS; load++) {
                 u8* to = stage + swizzled((thread >> 2) + load * (THREADS / 4), chunk);
@@ -181,7 +189,7 @@ __device__ __forceinline__ void convolve(const Conv& conv) {
 #else
     uint4 a_next[A_LOADS], b_next[B_LOADS];
     auto read = [&](int tile) {
-        u32 tap = taps[tile * 4 + chunk];
+        Tap tap = taps[tile * 4 + chunk];
 #pragma unroll
         for (int load = 0; load < A_LOADS; load++) {
             const u8* from = source(load, tap);
@@ -240,27 +248,26 @@ __device__ __forceinline__ void convolve(const Conv& conv) {
         if (first_row + row >= conv.rows || first_column + at >= conv.channels) continue;
         uint4 packed = *(const uint4*)(made + row * PITCH + at);
         u8* bytes = (u8*)&packed;
-        if (conv.table) {
-#pragma unroll
-            for (int byte = 0; byte < 16; byte++) bytes[byte] = conv.table[bytes[byte]];
-        }
-        if (conv.residual) {
-            size_t from = (size_t)(first_row + row) * conv.residual_pixel + first_column + at;
-            uint4 packed_residual = *(const uint4*)(conv.residual + from);
+        if (conv.is_changed) {
+            uint4 packed_residual = make_uint4(0, 0, 0, 0);
+            if (conv.residual)
+                packed_residual = *(const uint4*)(conv.residual + (size_t)(first_row + row) * conv.residual_pixel + first_column + at);
             const u8* residual = (const u8*)&packed_residual;
 #pragma unroll
             for (int byte = 0; byte < 16; byte++) {
-                float sum = ((float)bytes[byte] - conv.zero) * conv.conv_scale
-                          + ((float)residual[byte] - conv.residual_zero) * conv.residual_scale;
-                bytes[byte] = (u8)limit(rintf(sum * conv.sum_scale) + conv.sum_zero, 0.f);
+                float number = __fmul_rn((float)bytes[byte] - conv.zero, conv.conv_scale);
+                if (number < 0.f) number = __fmul_rn(number, conv.slope);
+                number = __fadd_rn(number, __fmul_rn((float)residual[byte] - conv.residual_zero, conv.residual_scale));
+                bytes[byte] = (u8)limit(rintf(__fmul_rn(number, conv.then_inverse)) + conv.then_zero, 0.f);
             }
         }
         *(uint4*)(conv.output + (size_t)(first_row + row) * conv.out_pixel + first_column + at) = packed;
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256) conv_128x128(const Conv conv) { convolve<128, 128, 2, 4, 3>(conv); }
-extern "C" __global__ void __launch_bounds__(256) conv_128x64(const Conv conv) { convolve<128, 64, 4, 2, 4>(conv); }
+extern "C" __global__ void __launch_bounds__(128) conv_128x128(const Conv conv) { convolve<128, 128, 2, 2, 3>(conv); }
+extern "C" __global__ void __launch_bounds__(128) conv_256x64(const Conv conv) { convolve<256, 64, 4, 1, 3>(conv); }
+extern "C" __global__ void __launch_bounds__(128) conv_128x64(const Conv conv) { convolve<128, 64, 2, 2, 4>(conv); }
 extern "C" __global__ void __launch_bounds__(128) conv_64x64(const Conv conv) { convolve<64, 64, 2, 2, 4>(conv); }
 extern "C" __global__ void __launch_bounds__(128) conv_64x32(const Conv conv) { convolve<64, 32, 4, 1, 4>(conv); }
 
@@ -340,11 +347,14 @@ extern "C" __global__ void __launch_bounds__(256) max_pool(const Pixels pixels) 
 
 // Each byte through a table, to a place among the output's channels.
 extern "C" __global__ void __launch_bounds__(256) look_up(const Pixels pixels) {
+    __shared__ u8 table[256];
+    table[threadIdx.x] = pixels.table[threadIdx.x];
+    __syncthreads();
     PIXEL_AND_CHANNEL
     uint4 packed = *(const uint4*)(pixels.input + (size_t)row * pixels.in_pixel + at);
     u8* bytes = (u8*)&packed;
 #pragma unroll
-    for (int byte = 0; byte < 16; byte++) bytes[byte] = pixels.table[bytes[byte]];
+    for (int byte = 0; byte < 16; byte++) bytes[byte] = table[bytes[byte]];
     *(uint4*)(pixels.output + (size_t)row * pixels.out_pixel + at) = packed;
 }
 
@@ -356,7 +366,8 @@ extern "C" __global__ void __launch_bounds__(256) add(const Pixels pixels) {
     const u8* other = (const u8*)&packed_other;
 #pragma unroll
     for (int byte = 0; byte < 16; byte++) {
-        float sum = ((float)bytes[byte] - pixels.in_zero) * pixels.in_scale + ((float)other[byte] - pixels.other_zero) * pixels.other_scale;
+        float sum = __fadd_rn(__fmul_rn((float)bytes[byte] - pixels.in_zero, pixels.in_scale),
+                              __fmul_rn((float)other[byte] - pixels.other_zero, pixels.other_scale));
         bytes[byte] = (u8)limit(rintf(sum * pixels.inverse_scale) + pixels.zero, 0.f);
     }
     *(uint4*)(pixels.output + (size_t)row * pixels.out_pixel + at) = packed;
@@ -429,7 +440,7 @@ extern "C" __global__ void __launch_bounds__(256) to_numbers(const Numbers numbe
 // points are in weights and bias.
 struct Head {
     const u8* input;
-    const float* weights;       // [output channels, input channels]
+    const float* weights;       // [input channels, output channels]
     const float* bias;
     float* output;              // [pixels, output channels]
     int pixels, in_pixel, in_channels, out_channels;
@@ -440,8 +451,7 @@ extern "C" __global__ void __launch_bounds__(256) head(const Head head) {
     int row = index / head.out_channels, channel = index % head.out_channels;
     if (row >= head.pixels) return;
     const u8* from = head.input + (size_t)row * head.in_pixel;
-    const float* weights = head.weights + (size_t)channel * head.in_channels;
     float sum = head.bias[channel];
-    for (int at = 0; at < head.in_channels; at++) sum += weights[at] * (float)from[at];
+    for (int at = 0; at < head.in_channels; at++) sum += head.weights[at * head.out_channels + channel] * (float)from[at];
     head.output[index] = sum;
 }

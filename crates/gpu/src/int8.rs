@@ -136,6 +136,18 @@ impl Int8Model {
         self.program.macs()
     }
 
+    /// Milliseconds that each launch of a batch takes by itself, and what it does: for whoever looks for the slow ones.
+    ///
+    /// # Errors
+    /// What the device says.
+    ///
+    /// # Panics
+    /// When the batch is none, or too large.
+    pub fn profile(&self, batch: usize) -> Result<Vec<(String, f32)>, GpuError> {
+        assert!((1..=self.batch_max).contains(&batch));
+        self.plan.profile(&self.device, &self.program, batch)
+    }
+
     /// Shapes of the outputs, the batch left out, in order.
     pub fn output_shapes(&self) -> impl Iterator<Item = &[usize]> {
         self.program.outputs.iter().map(|output| &output.shape[..])

@@ -15,6 +15,8 @@ const COSINE_MIN: f64 = 0.999;
 const COMPARED: usize = 4;
 const MEASURED: Duration = Duration::from_millis(300);
 const ROUNDS: usize = 5;
+/// Launches that are told.
+const SLOWEST: usize = 12;
 
 /// What came of one model.
 #[derive(Serialize)]
@@ -31,6 +33,8 @@ pub struct Model {
     /// Least cosine of an output of a sample with the CPU's.
     pub cosine: f64,
     pub rates: Vec<Rate>,
+    /// The slowest launches of the largest batch: what each does, and the milliseconds that it takes by itself.
+    pub slowest: Vec<(String, f32)>,
 }
 
 /// How fast it is in batches of one size.
@@ -94,6 +98,10 @@ fn model(
     for batch in batches {
         rates.push(rate(device, &mut gpu, &addresses[..*batch], ceilings)?);
     }
+    // Its input's addresses are those of the last run.
+    let mut slowest = gpu.profile(batch_max)?;
+    slowest.sort_by(|one, other| other.1.total_cmp(&one.1));
+    slowest.truncate(SLOWEST);
     Ok(Model {
         name: manifest.name.clone(),
         refused: None,
@@ -102,13 +110,23 @@ fn model(
         open_s,
         cosine,
         rates,
+        slowest,
     })
 }
 
 impl Model {
     fn refused(name: &str, reason: String) -> Self {
         let refused = Some(reason);
-        Self { name: name.to_owned(), refused, gmacs: 0.0, device_bytes: 0, open_s: 0.0, cosine: 0.0, rates: vec![] }
+        Self {
+            name: name.to_owned(),
+            refused,
+            gmacs: 0.0,
+            device_bytes: 0,
+            open_s: 0.0,
+            cosine: 0.0,
+            rates: vec![],
+            slowest: vec![],
+        }
     }
 }
 

@@ -98,6 +98,12 @@ impl fmt::Display for Model {
                 rate.batch, rate.per_second, rate.from, rate.to, rate.batch_ms, rate.of_ceiling
             )?;
         }
-        writeln!(f)
+        writeln!(f)?;
+        if !self.slowest.is_empty() {
+            writeln!(f, "Its slowest launches in the largest batch, each by itself:\n\n| | ms |\n|---|---|")?;
+            self.slowest.iter().try_for_each(|(what, milliseconds)| writeln!(f, "| {what} | {milliseconds:.3} |"))?;
+            writeln!(f)?;
+        }
+        Ok(())
     }
 }

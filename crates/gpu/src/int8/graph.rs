@@ -24,7 +24,7 @@ impl Steps {
     }
 
     pub(super) fn step(self, number: f32) -> u8 {
-        (number / self.scale).round_ties_even().add_zero(self.zero)
+        (number * (1.0 / self.scale)).round_ties_even().add_zero(self.zero)
     }
 
     /// The bytes that `change` makes of steps of `from`.
@@ -133,9 +133,18 @@ pub(super) struct Conv {
     pub(super) low: u8,
     /// Of what the convolution itself puts out.
     pub(super) steps: Steps,
-    pub(super) table: Option<[u8; 256]>,
-    pub(super) residual: Option<TensorId>,
+    pub(super) then: Then,
     pub(super) output: TensorId,
+}
+
+/// What a convolution's output goes through before it is stored, in the steps of the tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Then {
+    Nothing,
+    /// Negative numbers times this.
+    LeakyRelu(f32),
+    /// Another tensor is added.
+    Add(TensorId),
 }
 
 /// Where an output's numbers come from.
@@ -189,7 +198,9 @@ impl Operator {
     pub(super) fn inputs(&self) -> impl Iterator<Item = TensorId> {
         let (first, second) = match self {
             Self::Gather { .. } => (None, None),
-            Self::Conv(conv) => (Some(conv.input), conv.residual),
+            Self::Conv(conv) => {
+                (Some(conv.input), if let Then::Add(residual) = conv.then { Some(residual) } else { None })
+            }
             Self::Add { input, other, .. } => (Some(*input), Some(*other)),
             Self::Pool { input, .. }
             | Self::LookUp { input, .. }
@@ -212,5 +223,24 @@ impl Program {
             _ => 0,
         };
         self.operators.iter().map(of).sum()
+    }
+
+    /// What an operator does, in few words.
+    pub(super) fn describe(&self, operator: &Operator) -> String {
+        let to = &self.tensors[operator.output()];
+        let size = format!("to {}x{}x{}", to.channels, to.height, to.width);
+        match operator {
+            Operator::Gather { window, .. } => format!("gather {}x{} {size}", window.height, window.width),
+            Operator::Conv(conv) => {
+                let from = &self.tensors[conv.input];
+                format!("conv {}x{} of {} {size}", conv.window.height, conv.window.width, from.channels)
+            }
+            Operator::Pool { .. } => format!("max pool {size}"),
+            Operator::Add { .. } => format!("add {size}"),
+            Operator::LookUp { .. } => format!("look up {size}"),
+            Operator::Resize { .. } => format!("resize {size}"),
+            Operator::Mean { .. } => format!("mean {size}"),
+            Operator::Head { .. } => format!("head {size}"),
+        }
     }
 }

@@ -3,14 +3,14 @@
 
 use std::{collections::HashMap, path::Path};
 
-use super::graph::{Conv, Operator, Output, Program, Source, Steps, Tensor, TensorId, Window};
+use super::graph::{Conv, Operator, Output, Program, Source, Steps, Tensor, TensorId, Then, Window};
 use super::onnx::{Constant, Graph, Node, Numbers};
 use super::refused;
 use crate::GpuError;
 
-/// Most rows or columns of an image, and of a window: what a kernel's parameters hold.
+/// Most rows or columns of an image, and of a window, whose pixels are bits of a word in the kernels.
 const SIDE_MAX: usize = 8192;
-const WINDOW_MAX: usize = 16;
+const WINDOW_MAX: usize = 7;
 const CHANNELS_MAX: usize = 16384;
 
 /// What a name in the graph stands for, while it is read.
@@ -644,8 +644,7 @@ impl Lowering<'_> {
             scales,
             low: if is_relu { steps.zero } else { 0 },
             steps,
-            table: None,
-            residual: None,
+            then: Then::Nothing,
             output,
         }));
         Ok(output)
@@ -663,7 +662,7 @@ impl Lowering<'_> {
         let output = self.new_tensor(shape(input), steps)?;
         if let Some((index, residual)) = self.last_conv(input, other) {
             if let Operator::Conv(conv) = &mut self.operators[index] {
-                (conv.residual, conv.output) = (Some(residual), output);
+                (conv.then, conv.output) = (Then::Add(residual), output);
             }
         } else {
             self.operators.push(Operator::Add { input, other, output });
@@ -678,7 +677,7 @@ impl Lowering<'_> {
         let (first, second) = (made_by(input)?, made_by(other)?);
         let (index, residual) = if first > second { (first, other) } else { (second, input) };
         let Operator::Conv(conv) = &self.operators[index] else { return None };
-        let is_plain = first != second && conv.table.is_none() && conv.residual.is_none();
+        let is_plain = first != second && conv.then == Then::Nothing;
         (is_plain && self.is_read_once(conv.output)).then_some((index, residual))
     }
 
@@ -691,15 +690,17 @@ impl Lowering<'_> {
         names.map(|(name, _)| self.uses.get(name).copied().unwrap_or(0)).all(|uses| uses == 1)
     }
 
-    /// A function of each number becomes part of the convolution before it where nothing else reads what that puts out.
+    /// A LeakyReLU becomes part of the convolution before it where nothing else reads what that puts out.
     fn look_up(&mut self, input: TensorId, steps: Steps, change: Change) -> Result<TensorId, Reason> {
         let table = steps.table(self.tensors[input].steps, |number| change.of(number));
         let Tensor { height, width, channels, .. } = self.tensors[input];
         let output = self.new_tensor([channels, height, width], steps)?;
         let is_read_once = self.is_read_once(input);
-        let plain = |operator: &&mut Operator| matches!(operator, Operator::Conv(conv) if conv.output == input && conv.table.is_none() && conv.residual.is_none());
-        match self.operators.iter_mut().rev().find(plain) {
-            Some(Operator::Conv(conv)) if is_read_once => (conv.table, conv.output) = (Some(table), output),
+        let plain = |operator: &&mut Operator| matches!(operator, Operator::Conv(conv) if conv.output == input && conv.then == Then::Nothing);
+        match (change, self.operators.iter_mut().rev().find(plain)) {
+            (Change::LeakyRelu(slope), Some(Operator::Conv(conv))) if is_read_once => {
+                (conv.then, conv.output) = (Then::LeakyRelu(slope), output);
+            }
             _ => self.operators.push(Operator::LookUp { input, table, output, at: 0 }),
         }
         Ok(output)

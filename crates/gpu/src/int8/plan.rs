@@ -1,11 +1,13 @@
 //! Where a program's tensors and constants lie in the device's memory, and what is launched for a batch.
 
-use super::graph::{Conv, Operator, Program, Source, Steps, Tensor, TensorId, Window};
-use super::tiles::{TAPS_MAX, Tiles};
+use bytemuck::NoUninit;
+
+use super::graph::{Conv, Operator, Program, Source, Steps, Tensor, TensorId, Then, Window};
+use super::tiles::{self, TAPS_MAX, Tiles};
 use crate::{Buffer, Device, Function, GpuError, Module};
 
 const THREADS: u32 = 256;
-const NO_TAP: u32 = 0xff;
+const NO_TAP: Tap = Tap { at: 0, pixel: 63 };
 /// Taps of one tile.
 const TAPS_PER_TILE: usize = 4;
 
@@ -18,7 +20,6 @@ pub(super) struct ConvParameters {
     bias: u64,
     scale: u64,
     taps: u64,
-    table: u64,
     residual: u64,
     output: u64,
     pub(super) rows: i32,
@@ -30,15 +31,26 @@ pub(super) struct ConvParameters {
     stride: [i32; 2],
     pad: [i32; 2],
     pub(super) tap_count: i32,
+    window: [i32; 2],
     pub(super) channels: i32,
     padding: u32,
     low: f32,
     zero: f32,
     conv_scale: f32,
+    slope: f32,
     residual_scale: f32,
     residual_zero: f32,
-    sum_scale: f32,
-    sum_zero: f32,
+    then_inverse: f32,
+    then_zero: f32,
+    is_changed: i32,
+}
+
+/// `struct Tap` there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, NoUninit)]
+struct Tap {
+    at: i32,
+    pixel: i32,
 }
 
 /// `struct Gather` there.
@@ -293,60 +305,88 @@ impl Plan {
 
     /// Asks the device for all that a batch needs, in order.
     pub(super) fn launch(&self, program: &Program, batch: usize) -> Result<(), GpuError> {
-        let tiles = self.tiles.iter().find(|(most, _)| batch <= *most).map_or(&[][..], |(_, chosen)| chosen);
-        let mut tiles = tiles.iter();
+        (0..self.steps()).try_for_each(|step| self.launch_step(program, batch, step))
+    }
+
+    /// How many launches a batch has: one for each operator, and one for each output.
+    fn steps(&self) -> usize {
+        self.launches.len() + self.outputs.len()
+    }
+
+    /// Milliseconds that each launch of a batch takes by itself, and what it does.
+    pub(super) fn profile(
+        &self,
+        device: &Device,
+        program: &Program,
+        batch: usize,
+    ) -> Result<Vec<(String, f32)>, GpuError> {
+        let of = |step: usize| {
+            let milliseconds = tiles::milliseconds(device, || self.launch_step(program, batch, step))?;
+            let name = match program.operators.get(step) {
+                Some(operator) => program.describe(operator),
+                None => format!("output {}", program.outputs[step - self.launches.len()].name),
+            };
+            let tile = self.tile_of(batch, step).map_or_else(String::new, |tile| format!(" by {}", Tiles::name(tile)));
+            Ok((name + &tile, milliseconds))
+        };
+        (0..self.steps()).map(of).collect()
+    }
+
+    /// The kernel of a step that is a convolution.
+    fn tile_of(&self, batch: usize, step: usize) -> Option<usize> {
+        let is_conv = |launch: &&Launch| matches!(launch, Launch::Conv(_));
+        self.launches.get(step).filter(is_conv)?;
+        let before = self.launches[..step].iter().filter(is_conv).count();
+        let chosen = self.tiles.iter().find(|(most, _)| batch <= *most);
+        Some(chosen.map_or(0, |(_, chosen)| chosen[before]))
+    }
+
+    fn launch_step(&self, program: &Program, batch: usize, step: usize) -> Result<(), GpuError> {
         let grid = |threads: usize| [(threads as u32).div_ceil(THREADS), 1, 1];
-        for (operator, launch) in program.operators.iter().zip(&self.launches) {
-            let output = &program.tensors[operator.output()];
-            let pixels = (batch * output.pixels()) as i32;
+        let Some(launch) = self.launches.get(step) else {
+            let output = &self.outputs[step - self.launches.len()];
+            let output = NumbersParameters { samples: batch as i32, ..*output };
+            let threads = batch * (output.count * output.pixels) as usize;
             // SAFETY: the parameters name buffers of `self`, with room for `batch_max` samples.
-            unsafe {
-                match launch {
-                    Launch::Gather(gather) => {
-                        let gather = GatherParameters { pixels, ..*gather };
-                        let threads = pixels as usize * output.pixel() / 16;
-                        self.kernels.gather.launch(grid(threads), THREADS, 0, &gather)?;
-                    }
-                    Launch::Conv(conv) => {
-                        let tile = tiles.next().copied().unwrap_or(0);
-                        self.kernels.tiles.launch(tile, &at_batch(conv, output, batch))?;
-                    }
-                    Launch::Pixels(Kernel::Mean, parameters) => {
-                        let parameters = PixelsParameters { pixels: batch as i32, ..*parameters };
-                        self.kernels.mean.launch(
-                            grid(batch * parameters.channels as usize),
-                            THREADS,
-                            0,
-                            &parameters,
-                        )?;
-                    }
-                    Launch::Pixels(kernel, parameters) => {
-                        let parameters = PixelsParameters { pixels, ..*parameters };
-                        let threads = pixels as usize * parameters.channels as usize / 16;
-                        let function = match kernel {
-                            Kernel::MaxPool => &self.kernels.max_pool,
-                            Kernel::LookUp => &self.kernels.look_up,
-                            Kernel::Add => &self.kernels.add,
-                            Kernel::Resize => &self.kernels.resize,
-                            Kernel::Mean => &self.kernels.mean,
-                        };
-                        function.launch(grid(threads), THREADS, 0, &parameters)?;
-                    }
-                    Launch::Head(head) => {
-                        let head = HeadParameters { pixels, ..*head };
-                        let threads = pixels as usize * head.out_channels as usize;
-                        self.kernels.head.launch(grid(threads), THREADS, 0, &head)?;
-                    }
+            return unsafe { self.kernels.to_numbers.launch(grid(threads), THREADS, 0, &output) };
+        };
+        let output = &program.tensors[program.operators[step].output()];
+        let pixels = (batch * output.pixels()) as i32;
+        // SAFETY: as above.
+        unsafe {
+            match launch {
+                Launch::Gather(gather) => {
+                    let gather = GatherParameters { pixels, ..*gather };
+                    self.kernels.gather.launch(grid(pixels as usize * output.pixel() / 16), THREADS, 0, &gather)
+                }
+                Launch::Conv(conv) => {
+                    let tile = self.tile_of(batch, step).unwrap_or(0);
+                    self.kernels.tiles.launch(tile, &at_batch(conv, output, batch))
+                }
+                Launch::Pixels(Kernel::Mean, parameters) => {
+                    let parameters = PixelsParameters { pixels: batch as i32, ..*parameters };
+                    let threads = batch * parameters.channels as usize;
+                    self.kernels.mean.launch(grid(threads), THREADS, 0, &parameters)
+                }
+                Launch::Pixels(kernel, parameters) => {
+                    let parameters = PixelsParameters { pixels, ..*parameters };
+                    let threads = pixels as usize * parameters.channels as usize / 16;
+                    let function = match kernel {
+                        Kernel::MaxPool => &self.kernels.max_pool,
+                        Kernel::LookUp => &self.kernels.look_up,
+                        Kernel::Add => &self.kernels.add,
+                        Kernel::Resize => &self.kernels.resize,
+                        Kernel::Mean => &self.kernels.mean,
+                    };
+                    function.launch(grid(threads), THREADS, 0, &parameters)
+                }
+                Launch::Head(head) => {
+                    let head = HeadParameters { pixels, ..*head };
+                    let threads = pixels as usize * head.out_channels as usize;
+                    self.kernels.head.launch(grid(threads), THREADS, 0, &head)
                 }
             }
         }
-        for output in &self.outputs {
-            let output = NumbersParameters { samples: batch as i32, ..*output };
-            let threads = batch * (output.count * output.pixels) as usize;
-            // SAFETY: as above.
-            unsafe { self.kernels.to_numbers.launch(grid(threads), THREADS, 0, &output)? };
-        }
-        Ok(())
     }
 }
 
@@ -491,7 +531,7 @@ fn launch_of(
         Operator::Mean { input, output } => Launch::Pixels(Kernel::Mean, pixels(*input, *output)),
         Operator::Head { input, weights, bias, output } => Launch::Head(HeadParameters {
             input: address(*input),
-            weights: keep(Buffer::of(device, weights)?),
+            weights: keep(Buffer::of(device, &transposed(weights, bias.len()))?),
             bias: keep(Buffer::of(device, bias)?),
             output: address(*output),
             pixels: 0,
@@ -502,6 +542,12 @@ fn launch_of(
     })
 }
 
+/// Weights by input channel instead of by output channel, of which there are `rows`.
+fn transposed(weights: &[f32], rows: usize) -> Vec<f32> {
+    let columns = weights.len() / rows;
+    (0..weights.len()).map(|index| weights[index % rows * columns + index / rows]).collect()
+}
+
 fn conv_parameters(
     device: &Device,
     program: &Program,
@@ -510,7 +556,7 @@ fn conv_parameters(
     keep: &mut impl FnMut(Buffer) -> u64,
 ) -> Result<ConvParameters, GpuError> {
     let (from, to) = (&program.tensors[conv.input], &program.tensors[conv.output]);
-    let taps = taps(&conv.window, from.pixel());
+    let taps = taps(&conv.window, from);
     if taps.len() > TAPS_MAX {
         return Err(GpuError::Argument(format!(
             "filters of {} bytes, where {} can be",
@@ -526,17 +572,16 @@ fn conv_parameters(
     let filled_up = |length: usize| to.pixel() - length;
     let bias = [&conv.bias[..], &vec![0; filled_up(conv.bias.len())]].concat();
     let scales = [&conv.scales[..], &vec![0.0; filled_up(conv.scales.len())]].concat();
-    let residual = conv.residual.map(|residual| (address(residual), &program.tensors[residual]));
+    let residual = match conv.then {
+        Then::Add(residual) => Some((address(residual), &program.tensors[residual])),
+        _ => None,
+    };
     Ok(ConvParameters {
         input: address(conv.input),
         weights: keep(Buffer::of(device, &weights)?),
         bias: keep(Buffer::of(device, &bias)?),
         scale: keep(Buffer::of(device, &scales)?),
         taps: keep(Buffer::of(device, &taps)?),
-        table: match &conv.table {
-            Some(table) => keep(Buffer::of(device, table)?),
-            None => 0,
-        },
         residual: residual.map_or(0, |(address, _)| address),
         output: address(conv.output),
         rows: 0,
@@ -548,6 +593,7 @@ fn conv_parameters(
         stride: conv.window.stride.map(|step| step as i32),
         pad: conv.window.pad.map(|side| side as i32),
         tap_count: taps.len() as i32,
+        window: [conv.window.height as i32, conv.window.width as i32],
         channels: to.pixel() as i32,
         padding: u32::from_ne_bytes([from.steps.zero; 4]),
         low: conv.low.into(),
@@ -555,17 +601,21 @@ fn conv_parameters(
         conv_scale: conv.steps.scale,
         residual_scale: residual.map_or(0.0, |(_, tensor)| tensor.steps.scale),
         residual_zero: residual.map_or(0.0, |(_, tensor)| tensor.steps.zero.into()),
-        sum_scale: 1.0 / to.steps.scale,
-        sum_zero: to.steps.zero.into(),
+        slope: if let Then::LeakyRelu(slope) = conv.then { slope } else { 1.0 },
+        then_inverse: 1.0 / to.steps.scale,
+        then_zero: to.steps.zero.into(),
+        is_changed: (conv.then != Then::Nothing).into(),
     })
 }
 
 /// A window's taps, filled up to whole tiles.
-fn taps(window: &Window, pixel: usize) -> Vec<u32> {
+fn taps(window: &Window, from: &Tensor) -> Vec<Tap> {
     let mut taps = Vec::new();
-    for y in 0..window.height as u32 {
-        for x in 0..window.width as u32 {
-            taps.extend((0..pixel as u32).step_by(16).map(|at| y | x << 8 | at << 16));
+    for y in 0..window.height {
+        for x in 0..window.width {
+            let corner = (y * from.width + x) * from.pixel();
+            let pixel = (y * window.width + x) as i32;
+            taps.extend((0..from.pixel()).step_by(16).map(|at| Tap { at: (corner + at) as i32, pixel }));
         }
     }
     taps.resize(taps.len().next_multiple_of(TAPS_PER_TILE), NO_TAP);

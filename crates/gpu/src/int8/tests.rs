@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use framepipe_infer::{CpuModel, ModelFile, Options, Runtime, Samples};
 use framepipe_model::Manifest;
 
-use super::graph::{Operator, Program};
+use super::graph::{Operator, Program, Then};
 use super::tiles::Tiles;
 use super::{lower, samples, twin};
 use crate::{Choice, Device, GpuError, Int8Model};
@@ -80,11 +80,15 @@ fn sums_and_functions_become_part_of_the_convolutions() {
     let count = |program: &Program, is: fn(&Operator) -> bool| program.operators.iter().filter(|op| is(op)).count();
     let resnet = lower::program(&model_file("resnet18-4class-416-random-int8")).unwrap();
     assert_eq!(count(&resnet, |op| matches!(op, Operator::Add { .. })), 0);
-    assert_eq!(count(&resnet, |op| matches!(op, Operator::Conv(conv) if conv.residual.is_some())), 8);
+    assert_eq!(count(&resnet, |op| matches!(op, Operator::Conv(conv) if matches!(conv.then, Then::Add(_)))), 8);
     assert_eq!(resnet.operators.len(), 26, "24 convolutions, the gathered input, a pool");
     assert_eq!(resnet.macs() / 1_000_000, 6_858);
     let nanodet = lower::program(&model_file("nanodet416-4c-int8")).unwrap();
-    assert_eq!(count(&nanodet, |op| matches!(op, Operator::Conv(conv) if conv.table.is_some())), 28, "LeakyRelu");
+    assert_eq!(
+        count(&nanodet, |op| matches!(op, Operator::Conv(conv) if matches!(conv.then, Then::LeakyRelu(_)))),
+        28,
+        "LeakyRelu"
+    );
 }
 
 #[test]

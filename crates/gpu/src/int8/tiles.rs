@@ -14,17 +14,20 @@ struct Shape {
     /// Output pixels and output channels of a block.
     rows: u32,
     columns: u32,
-    threads: u32,
     /// Tiles that are on their way at once, on devices that copy asynchronously.
     stages: u32,
 }
 
-const SHAPES: [Shape; 4] = [
-    Shape { name: "conv_128x128", rows: 128, columns: 128, threads: 256, stages: 3 },
-    Shape { name: "conv_128x64", rows: 128, columns: 64, threads: 256, stages: 4 },
-    Shape { name: "conv_64x64", rows: 64, columns: 64, threads: 128, stages: 4 },
-    Shape { name: "conv_64x32", rows: 64, columns: 32, threads: 128, stages: 4 },
+const SHAPES: [Shape; 5] = [
+    Shape { name: "conv_128x128", rows: 128, columns: 128, stages: 3 },
+    Shape { name: "conv_256x64", rows: 256, columns: 64, stages: 3 },
+    Shape { name: "conv_128x64", rows: 128, columns: 64, stages: 4 },
+    Shape { name: "conv_64x64", rows: 64, columns: 64, stages: 4 },
+    Shape { name: "conv_64x32", rows: 64, columns: 32, stages: 4 },
 ];
+const THREADS: u32 = 128;
+/// Bytes of a tap in the table that lies in shared memory.
+const TAP_BYTES: u32 = 8;
 /// Bytes along the filters of a tile.
 const DEPTH: u32 = 64;
 /// Stages where tiles go through registers.
@@ -57,7 +60,7 @@ impl Tiles {
     fn shared_bytes(&self, tile: usize, taps: u32) -> u32 {
         let Shape { rows, columns, .. } = SHAPES[tile];
         let made = rows * (columns + 16);
-        (self.stages[tile] * (rows + columns) * DEPTH + taps * 4).max(made)
+        (self.stages[tile] * (rows + columns) * DEPTH + taps * TAP_BYTES).max(made)
     }
 
     /// Asks the device for a convolution by this kernel.
@@ -65,11 +68,11 @@ impl Tiles {
     /// # Safety
     /// The parameters name memory of the sizes that they say.
     pub(super) unsafe fn launch(&self, tile: usize, conv: &ConvParameters) -> Result<(), GpuError> {
-        let Shape { rows, columns, threads, .. } = SHAPES[tile];
+        let Shape { rows, columns, .. } = SHAPES[tile];
         let grid = [(conv.rows as u32).div_ceil(rows), (conv.channels as u32).div_ceil(columns), 1];
         let shared = self.shared_bytes(tile, conv.tap_count as u32);
         // SAFETY: the caller's; the record is the kernels'.
-        unsafe { self.functions[tile].launch(grid, threads, shared, conv) }
+        unsafe { self.functions[tile].launch(grid, THREADS, shared, conv) }
     }
 
     /// The kernel that is fastest at a convolution.
@@ -77,29 +80,41 @@ impl Tiles {
     /// # Safety
     /// As [`Self::launch`].
     pub(super) unsafe fn fastest(&self, device: &Device, conv: &ConvParameters) -> Result<usize, GpuError> {
-        let event = || check("cuEventCreate", result::event::create(CUevent_flags_enum::CU_EVENT_DEFAULT));
-        let (start, end) = (event()?, event()?);
         let mut fastest = (f32::INFINITY, 0);
         for tile in 0..Self::COUNT {
-            // SAFETY: the caller's; events and stream are ours.
-            let milliseconds = unsafe {
-                self.launch(tile, conv)?;
-                check("cuEventRecord", result::event::record(start, device.stream()))?;
-                for _ in 0..TRIALS {
-                    self.launch(tile, conv)?;
-                }
-                check("cuEventRecord", result::event::record(end, device.stream()))?;
-                device.synchronize()?;
-                check("cuEventElapsedTime", result::event::elapsed(start, end))?
-            };
+            // SAFETY: the caller's.
+            let milliseconds = milliseconds(device, || unsafe { self.launch(tile, conv) })?;
             if milliseconds < fastest.0 {
                 fastest = (milliseconds, tile);
             }
         }
-        for event in [start, end] {
-            // SAFETY: made above, destroyed once.
-            check("cuEventDestroy", unsafe { result::event::destroy(event) })?;
-        }
         Ok(fastest.1)
     }
+
+    pub(super) fn name(tile: usize) -> &'static str {
+        SHAPES[tile].name
+    }
+}
+
+/// Milliseconds of the device that `ask` takes, the mean of several after a first.
+pub(super) fn milliseconds(device: &Device, ask: impl Fn() -> Result<(), GpuError>) -> Result<f32, GpuError> {
+    let event = || check("cuEventCreate", result::event::create(CUevent_flags_enum::CU_EVENT_DEFAULT));
+    let (start, end) = (event()?, event()?);
+    let measure = || {
+        ask()?;
+        // SAFETY: events and stream are ours, here and below.
+        check("cuEventRecord", unsafe { result::event::record(start, device.stream()) })?;
+        (0..TRIALS).try_for_each(|_| ask())?;
+        // SAFETY: as above.
+        check("cuEventRecord", unsafe { result::event::record(end, device.stream()) })?;
+        device.synchronize()?;
+        // SAFETY: as above; both were recorded and are past.
+        check("cuEventElapsedTime", unsafe { result::event::elapsed(start, end) })
+    };
+    let measured = measure();
+    for event in [start, end] {
+        // SAFETY: made above, destroyed once.
+        check("cuEventDestroy", unsafe { result::event::destroy(event) })?;
+    }
+    Ok(measured? / TRIALS as f32)
 }

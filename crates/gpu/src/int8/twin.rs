@@ -1,6 +1,6 @@
 //! A program on the host, operator by operator, as plainly as can be: what the kernels are compared with.
 
-use super::graph::{Conv, Operator, Output, Program, Source, Steps, Tensor, Window};
+use super::graph::{Conv, Operator, Output, Program, Source, Steps, Tensor, Then, Window};
 
 /// What lies in a tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,12 +145,18 @@ fn convolve(program: &Program, conv: &Conv, contents: &[Content]) -> Vec<u8> {
             };
             let total = products.map(dot).sum::<i32>() + conv.bias[filter];
             let step = rounded(total as f32 * conv.scales[filter], conv.steps.zero, conv.low);
-            made[filter] = conv.table.map_or(step, |table| table[step as usize]);
-            if let Some(residual) = conv.residual {
-                let added = &program.tensors[residual];
-                let other = steps_of(&contents[residual])[pixel * added.pixel() + filter];
-                made[filter] = sum(conv.steps, made[filter], added.steps, other, to.steps);
-            }
+            made[filter] = match conv.then {
+                Then::Nothing => step,
+                Then::LeakyRelu(slope) => {
+                    let number = conv.steps.number(step);
+                    to.steps.step(if number < 0.0 { number * slope } else { number })
+                }
+                Then::Add(residual) => {
+                    let added = &program.tensors[residual];
+                    let other = steps_of(&contents[residual])[pixel * added.pixel() + filter];
+                    sum(conv.steps, step, added.steps, other, to.steps)
+                }
+            };
         }
     }
     made
