@@ -39,6 +39,7 @@ impl Bench {
             descriptor_bytes: size_of::<Descriptor>() as u64,
             keys: 0,
             key_bytes: 0,
+            handed: 0,
             pools: [PoolGeometry::default(); POOL_COUNT_MAX],
         };
         let segment = Segment::create(&folder, geometry, 1, 0).expect("a small segment fits");
