@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytemuck::Zeroable;
-use framepipe_frame::{Descriptor, ErrorCode, FrameError, Request};
+use framepipe_frame::{Descriptor, ErrorCode, FrameError, Request, StageTimes};
 use framepipe_shm::{
     Counter, Lost, Outcome, Output, POOL_COUNT_MAX, Place, ProcessEntry, Shortage, Work, Worker, monotonic_ns,
 };
@@ -407,6 +407,7 @@ fn publish_one(context: &LoopContext<'_>, mut frame: Frame<'_>) -> Result<usize,
         context.entry.count(Counter::Errors, 1);
     }
     frame.descriptor.times[context.stage].published_ns = monotonic_ns();
+    frame.descriptor.times[context.stage + 1..].fill(StageTimes::default()); // of a frame that started again
     let outcome = Outcome { queue, carry, descriptor: bytemuck::bytes_of(&frame.descriptor) };
     context.worker.publish_quietly(frame.work, outcome)?;
     context.entry.count(Counter::Frames, 1);
