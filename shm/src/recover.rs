@@ -146,9 +146,7 @@ impl Segment {
             let kept = restart.keep >> pool & 1 == 1 && !self.geometry().is_handed(pool);
             job.set_banked(1 - bank, pool, job.banked(bank, pool).filter(|_| kept));
         }
-        let mut descriptor = vec![0; self.geometry().descriptor_bytes as usize];
-        job.read_descriptor(bank, &mut descriptor);
-        job.write_descriptor(1 - bank, &descriptor);
+        job.copy_descriptor(bank, 1 - bank);
         job.swap(word, word.again_at(restart.queue, 1 - bank))
     }
 

@@ -122,8 +122,8 @@ fn a_slab_of_another_size_or_one_that_may_shrink_is_refused_and_what_is_not_mapp
         let place = Place { pool: 2, offset: expected, slot_bytes: 4096, used: 5 };
         assert_eq!((output.place(), output.bytes.len()), (place, 0));
         worker.publish(work, Outcome { queue: B, carry: 0, descriptor: &[0; 8] }).expect("it lives");
+        // It stays claimed, so that the next one gets another slot.
         let work = Worker::new(&unmapped, 1, B).claim().expect("it was published");
         assert_eq!((work.input_place(2), work.input(2)), (Some(place), None));
-        std::mem::forget(work); // so that the next one gets another slot
     }
 }

@@ -72,15 +72,16 @@ fn receive(socket: &UnixStream, deadline: Instant) -> io::Result<Option<(OwnedFd
         RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
         _ => None,
     });
-    let descriptor = rights.flatten().next();
-    match (message.bytes, descriptor) {
+    let mut descriptors: Vec<OwnedFd> = rights.flatten().collect();
+    let are_all = !message.flags.contains(ReturnFlags::CTRUNC);
+    match (message.bytes, descriptors.pop()) {
         (0, None) => Ok(None),
-        (8, Some(descriptor)) if !message.flags.contains(ReturnFlags::CTRUNC) => {
-            Ok(Some((descriptor, u64::from_le_bytes(size))))
-        }
-        (bytes, descriptor) => {
-            let found = if descriptor.is_some() { "several descriptors, or one" } else { "no descriptor" };
-            Err(io::Error::new(ErrorKind::InvalidData, format!("{bytes} bytes and {found}, not 8 and one")))
+        (8, Some(memory)) if descriptors.is_empty() && are_all => Ok(Some((memory, u64::from_le_bytes(size)))),
+        (bytes, last) => {
+            let count = descriptors.len() + usize::from(last.is_some());
+            let or_more = if are_all { "" } else { " or more" };
+            let found = format!("{bytes} bytes and {count}{or_more} descriptors, not 8 and one");
+            Err(io::Error::new(ErrorKind::InvalidData, found))
         }
     }
 }
@@ -130,9 +131,9 @@ mod tests {
     fn send(socket: &UnixStream, payload: &[u8], descriptors: usize) {
         let memory = memfd_create("stand-in", MemfdFlags::CLOEXEC).expect("a memfd");
         rustix::fs::ftruncate(&memory, 12_345).expect("it grows");
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        let memory = [memory.as_fd(), memory.as_fd()];
+        let memory = [memory.as_fd(); 3];
         if descriptors > 0 {
             assert!(control.push(SendAncillaryMessage::ScmRights(&memory[..descriptors])));
         }
@@ -152,7 +153,7 @@ mod tests {
         send(&theirs, &2_097_152u64.to_le_bytes(), 1);
         let (memory, bytes) = receive().expect("it was sent").expect("it was sent");
         assert_eq!((fstat(&memory).expect("it is open").st_size, bytes), (12_345, 2_097_152));
-        for (payload, descriptors) in [(&[0; 8][..], 0), (&[0; 7], 1), (&[0; 8], 2)] {
+        for (payload, descriptors) in [(&[0; 8][..], 0), (&[0; 7], 1), (&[0; 8], 2), (&[0; 8], 3)] {
             send(&theirs, payload, descriptors);
             assert_eq!(receive().expect_err("it is no slab").kind(), ErrorKind::InvalidData, "{descriptors}");
         }
@@ -168,6 +169,6 @@ mod tests {
         let silent = error("exec sleep 600", Duration::from_millis(100));
         assert_eq!(silent, "framepipe-gpu sent none in 100ms: it ended with signal: 9 (SIGKILL)");
         let wrong = error("printf 12345678 >&3; echo oops >&2", SOON);
-        assert_eq!(wrong, "what framepipe-gpu sent cannot be used: 8 bytes and no descriptor, not 8 and one: oops");
+        assert_eq!(wrong, "what framepipe-gpu sent cannot be used: 8 bytes and 0 descriptors, not 8 and one: oops");
     }
 }

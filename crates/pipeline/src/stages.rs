@@ -218,9 +218,9 @@ mod tests {
         for parity in 0..2 {
             let queue = queue_before(preprocess, parity);
             let restart = Restart { queue, keep: bits(&[Pool::Encoded]) };
-            for stage in 0..GATEWAY {
+            for (stage, row) in STAGES.iter().enumerate() {
                 let expected = (stage > preprocess).then_some(restart);
-                assert_eq!(start_again(queue_before(stage, parity), lost), expected, "before {}", STAGES[stage].name);
+                assert_eq!(start_again(queue_before(stage, parity), lost), expected, "before {}", row.name);
             }
             assert_eq!(start_again(queue_before(attribute, parity), 0), None, "nothing is lost");
         }
