@@ -35,6 +35,7 @@ fn make() -> Made {
         descriptor_bytes: 64,
         keys: 2,
         key_bytes: 64,
+        handed: 0,
         pools,
     };
     drop(Segment::create(&folder, geometry, 1, 0).expect("a small segment fits"));

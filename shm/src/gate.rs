@@ -209,6 +209,7 @@ mod tests {
             descriptor_bytes: 8,
             keys: 0,
             key_bytes: 0,
+            handed: 0,
             pools,
         };
         let segment = Segment::create(&folder, geometry, 1, 0).expect("a small segment fits");

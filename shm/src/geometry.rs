@@ -68,6 +68,8 @@ pub struct Geometry {
     pub keys: u64,
     /// Bytes of such an entry's record.
     pub key_bytes: u64,
+    /// Bits of the pools whose slots lie in no file of the segment, but in a slab that the launcher hands to processes.
+    pub handed: u64,
     /// The pools, by number.
     pub pools: [PoolGeometry; POOL_COUNT_MAX],
 }
@@ -114,6 +116,7 @@ impl Geometry {
         within("a descriptor's size in bytes", self.descriptor_bytes, 0, RECORD_BYTES_MAX)?;
         within("the number of idempotency keys", self.keys, 0, KEYS_MAX)?;
         within("the size in bytes of a key's record", self.key_bytes, 0, RECORD_BYTES_MAX)?;
+        within("the set of handed pools", self.handed, 0, (1 << POOL_COUNT_MAX) - 1)?;
         for (pool, geometry) in self.pools.iter().enumerate() {
             let mut previous = 0;
             for class in &geometry.classes {
@@ -126,6 +129,11 @@ impl Geometry {
             }
         }
         Ok(())
+    }
+
+    /// True of a pool whose slots lie in a handed slab: it dies with the last process that has it, the segment does not.
+    pub fn is_handed(&self, pool: usize) -> bool {
+        self.handed >> pool & 1 == 1
     }
 
     /// FNV-1a over the geometry and the ABI version: equal in two processes that may share a segment.

@@ -128,6 +128,16 @@ impl<'s> Job<'s> {
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), into.as_ptr(), length) };
     }
 
+    /// Copies the descriptor of one bank to the other, which is not current.
+    pub fn copy_descriptor(&self, from: usize, to: usize) {
+        assert_ne!(from, to, "there are two banks");
+        let length = self.segment.geometry().descriptor_bytes as usize;
+        let [from, to] =
+            [from, to].map(|bank| self.bytes(self.bank_offset(bank) + self.segment.layout().descriptor, length));
+        // SAFETY: in bounds, and the layout places the banks apart; nobody but who repairs the job touches its banks.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), length) };
+    }
+
     fn request_bytes(&self, length: usize) -> std::ptr::NonNull<u8> {
         self.segment.requests().at(self.index as usize * self.segment.layout().request_stride, length)
     }

@@ -21,7 +21,7 @@ pub(crate) struct RingPlace {
     pub capacity: usize,
 }
 
-/// Place of a size class: its slot words in the control file, its slots in the pool's file.
+/// Place of a size class: its slot words in the control file, its slots in the pool's file or slab.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ClassPlace {
     pub words: usize,
@@ -36,7 +36,10 @@ pub(crate) struct ClassPlace {
 pub(crate) struct PoolPlace {
     pub event: usize,
     pub classes: [ClassPlace; CLASS_COUNT_MAX],
+    /// Of the pool's file or slab.
     pub bytes: usize,
+    /// True where that is a slab, which is no file of the segment.
+    pub is_handed: bool,
 }
 
 /// Places of everything.
@@ -90,8 +93,9 @@ impl Layout {
         let free_jobs = cursor.ring(geometry.jobs);
         let queues = (0..geometry.queues).map(|_| (cursor.ring(geometry.jobs), cursor.event())).collect();
         let mut pools = [PoolPlace::default(); POOL_COUNT_MAX];
-        for (place, pool) in pools.iter_mut().zip(&geometry.pools) {
+        for (number, (place, pool)) in pools.iter_mut().zip(&geometry.pools).enumerate() {
             place.event = cursor.event();
+            place.is_handed = geometry.is_handed(number);
             for (class_place, class) in place.classes.iter_mut().zip(&pool.classes).filter(|(_, class)| class.slots > 0)
             {
                 *class_place = ClassPlace {
@@ -128,9 +132,9 @@ impl Layout {
         }
     }
 
-    /// Bytes of all files together.
+    /// Bytes of all files together; slabs are none.
     pub fn bytes_total(&self) -> u64 {
-        let pools: usize = self.pools.iter().map(|pool| pool.bytes).sum();
+        let pools: usize = self.pools.iter().filter(|pool| !pool.is_handed).map(|pool| pool.bytes).sum();
         (self.bytes + self.requests_bytes + self.keys_bytes + pools) as u64
     }
 }

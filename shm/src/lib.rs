@@ -11,7 +11,7 @@
 //! | `word.rs` | the job word and the slot word |
 //! | `ring.rs`, `event.rs` | the hint ring; the process-shared event (both checked with loom) |
 //! | `geometry.rs`, `layout.rs` | what all processes agree on, and where it lies |
-//! | `memory.rs`, `segment.rs` | files in /dev/shm, mapped; the segment: create, open, adopt, remove |
+//! | `memory.rs`, `segment.rs` | files in /dev/shm and slabs, mapped; the segment: create, open, adopt, remove |
 //! | `access.rs` | what a process maps of it |
 //! | `lock.rs` | a lock of one process at a time |
 //! | `job.rs`, `keys.rs`, `pool.rs`, `process.rs` | the tables |
@@ -72,10 +72,10 @@ pub use {
     job::{Banked, JobState},
     keys::{KeyEntry, KeyNote},
     lock::FileLock,
-    pool::SlotRef,
+    pool::{Place, SlotRef},
     process::{Counter, ProcessEntry, ProcessState},
-    recover::{Blame, Casualty, Repair, Sweeper},
-    segment::{Segment, SegmentError},
+    recover::{Blame, Casualty, Repair, Restart, Sweeper},
+    segment::{HostSlab, Segment, SegmentError},
     word::{JobWord, OWNER_MAX, Owner, SlotWord},
-    worker::{Lost, Outcome, Shortage, Work, Worker},
+    worker::{Lost, Outcome, Output, Shortage, Work, Worker},
 };

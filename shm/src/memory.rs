@@ -1,6 +1,13 @@
-//! Named files in /dev/shm, reserved in full when they are made, and mapped.
+//! Named files in /dev/shm, reserved in full when they are made, and mapped; and slabs, which come as descriptors.
 
-use std::{fs::File, io, num::NonZeroUsize, os::unix::fs::OpenOptionsExt, path::Path, ptr::NonNull};
+use std::{
+    fs::File,
+    io,
+    num::NonZeroUsize,
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    path::Path,
+    ptr::NonNull,
+};
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 
@@ -34,7 +41,8 @@ impl Mapping {
         Self::map(&file, bytes, writable)
     }
 
-    fn map(file: &File, bytes: usize, writable: bool) -> io::Result<Self> {
+    /// Maps `bytes` bytes, which are all that the file has: to be written, or only to be read.
+    pub fn map(file: impl AsFd, bytes: usize, writable: bool) -> io::Result<Self> {
         let length = NonZeroUsize::new(bytes).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
         let protection = if writable { ProtFlags::PROT_READ | ProtFlags::PROT_WRITE } else { ProtFlags::PROT_READ };
         // Not populated: a mapping's teardown delays the notice of its process's death.

@@ -46,6 +46,20 @@ impl SlotRef {
     }
 }
 
+/// Where a slot lies in its pool's slab or file: for who reaches it by other means than this process's mapping, as a GPU does.
+/// Checked against the geometry, whatever another process wrote.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The pool.
+    pub pool: usize,
+    /// Bytes from the slab's start to the slot's; a multiple of the page.
+    pub offset: usize,
+    /// Bytes of the slot.
+    pub slot_bytes: usize,
+    /// Bytes of it in use, from its start on; of an output, as far as its writer has said.
+    pub used: usize,
+}
+
 /// A view of one size class.
 #[derive(Clone, Copy)]
 pub(crate) struct Class<'s> {
@@ -158,6 +172,13 @@ impl Segment {
     pub(crate) fn slot_bytes(&self, slot: SlotRef) -> Option<usize> {
         let place = self.layout().pools.get(slot.pool)?.classes.get(slot.class)?;
         (slot.index < place.slots).then_some(place.slot_bytes)
+    }
+
+    /// Where a slot lies that has `used` bytes in use; `None` where the geometry has no such slot, or it is smaller.
+    pub(crate) fn place(&self, slot: SlotRef, used: usize) -> Option<Place> {
+        let slot_bytes = self.slot_bytes(slot).filter(|most| used <= *most)?;
+        let offset = self.layout().pools[slot.pool].classes[slot.class].data + slot.index * slot_bytes;
+        Some(Place { pool: slot.pool, offset, slot_bytes, used })
     }
 
     /// How many slots of a pool are in use, and how many there are.

@@ -26,6 +26,8 @@ pub enum Blame {
 pub struct Repair {
     /// Jobs put back from CLAIMED.
     pub reclaimed: usize,
+    /// Jobs that lost a slot with its slab, and start again.
+    pub restarted: usize,
     /// Jobs that a dead gateway was writing: accepted ones made READY.
     pub accepted: usize,
     /// Jobs that a dead gateway was writing: others freed.
@@ -34,6 +36,16 @@ pub struct Repair {
     pub slots: usize,
     /// Hints pushed again.
     pub hints: usize,
+}
+
+/// Where a job starts again whose slots of handed pools are lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Restart {
+    /// The queue before the first stage that writes such a slot.
+    pub queue: usize,
+    /// Bits of the pools that the stages before that one write: what the job keeps. Its other slots are freed, as the stages
+    /// that it comes to take new ones: waits for slots point downstream only.
+    pub keep: u32,
 }
 
 /// A job that a dead process had claimed, as it left it: for the launcher, before [`Segment::recover`].
@@ -75,10 +87,23 @@ impl Segment {
     /// Puts back what the dead had: jobs, slots and hints; then wakes all sleepers, since the dead may have swallowed
     /// a wake-up that was another's.
     pub fn recover(&self, blame: Blame) -> Repair {
+        self.repair(blame, |_| None)
+    }
+
+    /// [`Self::recover`] for a launcher that takes the segment over, while nobody lives and before anybody starts: the slabs
+    /// of handed pools have died with the processes that had them. A job whose current bank lists a slot of one starts again
+    /// where `start_again` says for the queue that it waits in; with `None` it goes on without the slot.
+    pub fn recover_without_slabs(&self, start_again: impl Fn(usize) -> Option<Restart>) -> Repair {
+        self.repair(Blame::Nobody, start_again)
+    }
+
+    fn repair(&self, blame: Blame, start_again: impl Fn(usize) -> Option<Restart>) -> Repair {
         let live = Living::of(self);
         let mut repair = Repair::default();
         for index in 0..self.geometry().jobs as u32 {
-            self.recover_job(Job::new(self, index), &live, blame, &mut repair);
+            let job = Job::new(self, index);
+            self.recover_job(job, &live, blame, &mut repair);
+            repair.restarted += usize::from(self.restart_job(job, &start_again));
         }
         repair.slots = self.sweep_slots(&live);
         repair.hints = self.repair_hints();
@@ -105,6 +130,24 @@ impl Segment {
             }
             JobState::Free | JobState::Ready => {}
         }
+    }
+
+    /// Writes the other bank with what the job keeps, and makes it current with the swap that leads it back: killed before it,
+    /// the job still lists what is lost, and the next launcher leads it back; killed after it, the sweep frees the rest.
+    fn restart_job(&self, job: Job<'_>, start_again: &impl Fn(usize) -> Option<Restart>) -> bool {
+        let word = job.word();
+        let bank = word.bank();
+        let Some(restart) = start_again(word.queue()).filter(|_| word.state() == JobState::Ready) else { return false };
+        let is_lost = |pool: &usize| self.geometry().is_handed(*pool) && job.banked(bank, *pool).is_some();
+        if !(0..POOL_COUNT_MAX).any(|pool| is_lost(&pool)) {
+            return false;
+        }
+        for pool in 0..POOL_COUNT_MAX {
+            let kept = restart.keep >> pool & 1 == 1 && !self.geometry().is_handed(pool);
+            job.set_banked(1 - bank, pool, job.banked(bank, pool).filter(|_| kept));
+        }
+        job.copy_descriptor(bank, 1 - bank);
+        job.swap(word, word.again_at(restart.queue, 1 - bank))
     }
 
     /// Frees each slot that is neither listed by its job nor being written by a living worker that has it claimed.

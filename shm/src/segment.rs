@@ -1,11 +1,15 @@
-//! The segment: a folder in /dev/shm with a control file (header, tables, rings) and one file a slot pool. Made by the
-//! launcher, opened by every process, kept when a launcher dies, removed when it ends.
+//! The segment: a folder in /dev/shm with a control file (header, tables, rings) and one file a slot pool, but for handed
+//! pools, whose slots lie in slabs. Made by the launcher, opened by every process, kept when a launcher dies, removed when
+//! it ends.
 
 use std::{
     fs::{self, File},
     io,
     ops::Range,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::fs::{DirBuilderExt, MetadataExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -25,7 +29,7 @@ use crate::{
 
 const MAGIC: u64 = u64::from_le_bytes(*b"framepip");
 /// Changes with every change of what the bytes of a segment mean.
-const ABI: u32 = 3;
+const ABI: u32 = 4;
 const CONTROL_FILE: &str = "control";
 const REQUESTS_FILE: &str = "requests";
 const KEYS_FILE: &str = "keys";
@@ -84,6 +88,14 @@ pub enum SegmentError {
         /// What differs.
         why: String,
     },
+    /// What was handed as a pool's slab is none.
+    #[error("the slab of pool {pool} cannot be used: {why}")]
+    Slab {
+        /// The pool.
+        pool: usize,
+        /// What is wrong.
+        why: String,
+    },
     /// The operating system refused.
     #[error("{path}: {error}")]
     Io {
@@ -98,9 +110,20 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> SegmentError + '_ {
     |error| SegmentError::Io { path: path.display().to_string(), error }
 }
 
+/// The slab of a handed pool, in host memory: a memfd that was sealed against shrinking, as every process has it that maps
+/// the pool.
+#[derive(Clone, Copy, Debug)]
+pub struct HostSlab<'f> {
+    /// The pool.
+    pub pool: usize,
+    /// The memory, as large as all the pool's slots.
+    pub memory: BorrowedFd<'f>,
+}
+
 /// A mapped segment.
 pub struct Segment {
     folder: PathBuf,
+    access: Access,
     geometry: Geometry,
     layout: Layout,
     control: Mapping,
@@ -168,13 +191,15 @@ impl Segment {
             })
         };
         let mut pools: [Option<Mapping>; POOL_COUNT_MAX] = Default::default();
-        for (number, pool) in pools.iter_mut().enumerate().filter(|(number, _)| layout.pools[*number].bytes > 0) {
+        let has_file = |number: usize| layout.pools[number].bytes > 0 && !layout.pools[number].is_handed;
+        for (number, pool) in pools.iter_mut().enumerate().filter(|(number, _)| has_file(*number)) {
             *pool = Some(make(&pool_file(number), layout.pools[number].bytes)?);
         }
         let requests = make(REQUESTS_FILE, layout.requests_bytes.max(PAGE_BYTES as usize))?;
         let keys = (layout.keys_bytes > 0).then(|| make(KEYS_FILE, layout.keys_bytes)).transpose()?;
         let control = make(CONTROL_FILE, layout.bytes)?;
-        let segment = Self { folder: folder.to_owned(), geometry, layout, control, requests, keys, pools };
+        let segment =
+            Self { folder: folder.to_owned(), access: Access::All, geometry, layout, control, requests, keys, pools };
         segment.fill(run, first_frame);
         Ok(segment)
     }
@@ -245,13 +270,27 @@ impl Segment {
         let mut pools: [Option<Mapping>; POOL_COUNT_MAX] = Default::default();
         for (number, pool) in pools.iter_mut().enumerate() {
             let bytes = layout.pools[number].bytes;
-            if bytes > 0 && (access.reads(number) || access.writes(number)) {
+            if bytes > 0 && !layout.pools[number].is_handed && (access.reads(number) || access.writes(number)) {
                 *pool = Some(open(&pool_file(number), bytes, access.writes(number))?);
             }
         }
         let requests = open(REQUESTS_FILE, layout.requests_bytes.max(PAGE_BYTES as usize), access.admits())?;
         let keys = (layout.keys_bytes > 0 && access.admits()).then(|| open(KEYS_FILE, layout.keys_bytes, true));
-        Ok(Self { folder: folder.to_owned(), geometry, layout, control, requests, keys: keys.transpose()?, pools })
+        let keys = keys.transpose()?;
+        Ok(Self { folder: folder.to_owned(), access, geometry, layout, control, requests, keys, pools })
+    }
+
+    /// Maps the slabs of handed pools, as far as this process reads or writes them. One that lies on a device cannot be mapped:
+    /// its slots are reached by their [`crate::Place`].
+    ///
+    /// # Errors
+    /// When a slab is none of this segment's.
+    pub fn map_slabs(&mut self, slabs: &[HostSlab<'_>]) -> Result<(), SegmentError> {
+        let access = self.access;
+        for slab in slabs.iter().filter(|slab| access.reads(slab.pool) || access.writes(slab.pool)) {
+            self.pools[slab.pool] = Some(map_slab(slab, &self.layout, access)?);
+        }
+        Ok(())
     }
 
     /// Removes a segment's files. Processes that have it mapped keep their mappings. It is moved aside first, so that a
@@ -417,6 +456,24 @@ impl Segment {
     fn header(&self) -> &Header {
         header_of(&self.control)
     }
+}
+
+/// Maps a slab that can be none but one of host memory that stays as large as it is: no later touch is a SIGBUS.
+fn map_slab(slab: &HostSlab<'_>, layout: &Layout, access: Access) -> Result<Mapping, SegmentError> {
+    let wrong = |why: String| SegmentError::Slab { pool: slab.pool, why };
+    let bytes = match layout.pools.get(slab.pool) {
+        Some(place) if place.is_handed => place.bytes,
+        _ => return Err(wrong("the segment has no such pool, or its slots lie in a file".into())),
+    };
+    let seals = rustix::fs::fcntl_get_seals(slab.memory).map_err(|error| wrong(format!("it is no memfd: {error}")))?;
+    if !seals.contains(rustix::fs::SealFlags::SHRINK) {
+        return Err(wrong("it may shrink".into()));
+    }
+    let found = rustix::fs::fstat(slab.memory).map_err(|error| wrong(error.to_string()))?.st_size;
+    if usize::try_from(found).ok() != Some(bytes) {
+        return Err(wrong(format!("it has {found} bytes, and the pool's slots {bytes}")));
+    }
+    Mapping::map(slab.memory.as_fd(), bytes, access.writes(slab.pool)).map_err(|error| wrong(error.to_string()))
 }
 
 /// What another user made, or may write, is not believed: it names processes to kill and memory to read.

@@ -100,6 +100,12 @@ impl JobWord {
         self.next(2, 0, queue, 0, false, bank)
     }
 
+    /// READY → READY at an earlier queue with the other bank, which lists less. No stage has succeeded: the record of deaths
+    /// stays.
+    pub(crate) fn again_at(self, queue: usize, bank: usize) -> Self {
+        self.next(2, 0, queue, self.attempts(), self.is_suspect(), bank)
+    }
+
     /// CLAIMED → READY where it was: put back by its worker, or by recovery with what the death says of it.
     pub(crate) fn back(self, attempts: u8, suspect: bool) -> Self {
         self.next(2, 0, self.queue(), attempts, suspect, self.bank())
@@ -167,6 +173,9 @@ mod tests {
         assert_eq!((back.attempts(), back.is_suspect()), (3, true));
         let claimed = back.claimed_by(1);
         assert_eq!((claimed.attempts(), claimed.is_suspect()), (3, true), "a claim keeps the record");
+        let again = back.again_at(4, 0);
+        assert_eq!((again.state(), again.queue(), again.bank()), (JobState::Ready, 4, 0));
+        assert_eq!((again.attempts(), again.is_suspect()), (3, true), "what is done again has its record");
         let next = claimed.ready_at(2, 0);
         assert_eq!((next.attempts(), next.is_suspect(), next.bank()), (0, false, 0), "a stage clears it");
         assert_eq!(next.freed().state(), JobState::Free);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::{
     geometry::POOL_COUNT_MAX,
     job::{Banked, Job, JobState},
-    pool::{Class, SlotRef},
+    pool::{Class, Place, SlotRef},
     segment::Segment,
     word::{JobWord, Owner},
 };
@@ -49,7 +49,8 @@ pub enum Shortage {
 /// A slot that a worker writes into.
 pub struct Output<'s> {
     slot: SlotRef,
-    /// The slot's bytes.
+    place: Place,
+    /// The slot's bytes; none where it lies in a handed slab that this process has not mapped.
     pub bytes: &'s mut [u8],
     /// How many of them are in use; 0 gives the slot back at publish.
     pub used: usize,
@@ -155,11 +156,17 @@ impl<'s> Worker<'s> {
         let mut fitting = self.segment.classes(pool).filter(|class| class.slot_bytes >= bytes).take(CLASSES_TRIED);
         let taken = fitting.find_map(|class| class.take(self.owner, work.job.index));
         let slot = taken.ok_or(Shortage::InUse { pool })?;
-        let (start, length) = self.segment.slot_memory(slot).expect("a worker maps the pools that it writes");
-        // SAFETY: the slot word says that this worker has the slot; until the job is published nobody else touches
-        // its bytes, and `Work` hands them out once.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), length) };
-        work.outputs[pool] = Some(Output { slot, bytes, used: 0 });
+        let place = self.segment.place(slot, 0).expect("it was taken from this geometry's");
+        let bytes = match self.segment.slot_memory(&place) {
+            // SAFETY: the slot word says that this worker has the slot; until the job is published nobody else touches
+            // its bytes, and `Work` hands them out once.
+            Some(start) => unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), place.slot_bytes) },
+            None => {
+                assert!(self.segment.geometry().is_handed(pool), "a worker maps the pools that it writes");
+                &mut []
+            }
+        };
+        work.outputs[pool] = Some(Output { slot, place, bytes, used: 0 });
         Ok(())
     }
 
@@ -256,14 +263,19 @@ impl<'s> Work<'s> {
         self.job.read_descriptor(self.word.bank(), into);
     }
 
-    /// The bytes in the job's slot of `pool`; `None` when it has none.
+    /// The bytes in the job's slot of `pool`; `None` when it has none, or this process has not mapped it.
     pub fn input(&self, pool: usize) -> Option<&'s [u8]> {
-        let banked = self.listed[pool]?;
-        let (start, length) = self.segment.slot_memory(banked.slot)?;
-        debug_assert!(banked.bytes <= length);
+        let place = self.input_place(pool)?;
+        let start = self.segment.slot_memory(&place)?;
         // SAFETY: the current bank of a job that this process has claimed lists the slot, so that nobody writes it or
-        // frees it; `banked` checked that the bytes lie within it.
-        Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), banked.bytes) })
+        // frees it; `place` checked that the bytes lie within it.
+        Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), place.used) })
+    }
+
+    /// Where the job's slot of `pool` lies, mapped or not; `None` when it has none.
+    pub fn input_place(&self, pool: usize) -> Option<Place> {
+        let banked = self.listed[pool]?;
+        self.segment.place(banked.slot, banked.bytes)
     }
 
     /// The slot of `pool` that was taken for this job's output.
@@ -295,12 +307,17 @@ impl<'s> Work<'s> {
     }
 }
 
+impl Output<'_> {
+    /// Where the slot lies, mapped or not.
+    pub fn place(&self) -> Place {
+        Place { used: self.used, ..self.place }
+    }
+}
+
 impl Segment {
-    /// Address and size of a slot; `None` where this process has not mapped its pool.
-    fn slot_memory(&self, slot: SlotRef) -> Option<(std::ptr::NonNull<u8>, usize)> {
-        let bytes = self.slot_bytes(slot)?;
-        let place = self.layout().pools[slot.pool].classes[slot.class];
-        Some((self.pool(slot.pool)?.at(place.data + slot.index * bytes, bytes), bytes))
+    /// Address of a slot, of all its bytes; `None` where this process has not mapped its pool.
+    fn slot_memory(&self, place: &Place) -> Option<std::ptr::NonNull<u8>> {
+        Some(self.pool(place.pool)?.at(place.offset, place.slot_bytes))
     }
 }
 
@@ -327,6 +344,7 @@ mod tests {
                 descriptor_bytes: 8,
                 keys: 0,
                 key_bytes: 0,
+                handed: 0,
                 pools,
             };
             let segment = Segment::create(&folder, geometry, 1, 0).expect("a small segment fits");
@@ -396,6 +414,11 @@ mod tests {
             for _ in 0..2 {
                 let work = bench.worker(1).claim().expect("two frames wait");
                 let input = work.input(0).map(<[u8]>::to_vec);
+                let place = work.input_place(0);
+                assert!(
+                    place.is_none_or(|place| place.offset % 4096 == 0 && place.offset + place.slot_bytes <= 4 * 4096)
+                );
+                assert_eq!(place.map(|place| place.used), input.as_ref().map(Vec::len), "round {round}");
                 let own = input.iter().flatten().next().is_none_or(|first| *first == work.job() as u8);
                 assert!(own, "round {round}: job {} reads another's bytes", work.job());
                 assert!(work.job() == 0 || input.is_some(), "round {round}: the other lost its input");

@@ -34,6 +34,8 @@ enum Step {
     Die(Hand),
     Recover,
     Sweep,
+    /// All die, and what lay in the slab with them; the next launcher takes over.
+    TakeOver,
 }
 
 const HANDS: usize = 4;
@@ -57,6 +59,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => hand.prop_map(Step::Die),
         1 => Just(Step::Recover),
         1 => Just(Step::Sweep),
+        1 => Just(Step::TakeOver),
     ]
 }
 
@@ -137,6 +140,7 @@ impl<'b> Run<'b> {
                 self.bench.segment.processes()[hand + 1].vacate();
             }
             Step::Recover => self.recover(),
+            Step::TakeOver => self.take_over(),
             Step::Sweep => drop(self.bench.segment.repair_hints()),
             Step::Claim(_) | Step::Die(_) => {}
         }
@@ -188,6 +192,28 @@ impl<'b> Run<'b> {
             self.twin.frames.insert(frame, At::Queue(queue));
         }
         for hand in dead {
+            self.dead[hand] = false;
+            self.bench.segment.processes()[hand + 1].occupy(self.bench.segment.new_owner(), queue_of(hand), hand);
+        }
+    }
+
+    fn take_over(&mut self) {
+        for hand in 0..HANDS {
+            self.apply(&Step::Die(hand));
+        }
+        self.bench.lose_slab();
+        let repair = self.bench.take_over();
+        let at_b = |at: &At| matches!(at, At::Queue(B) | At::Claimed(B, _));
+        assert_eq!(
+            repair.restarted,
+            self.twin.frames.values().filter(|at| at_b(at)).count(),
+            "frames that lost a slot"
+        );
+        for at in self.twin.frames.values_mut().filter(|at| **at != At::Queue(GATEWAY)) {
+            *at = At::Queue(A);
+        }
+        assert_eq!(self.bench.segment.pool_use(2).0, 0, "nobody has a slot of the slab");
+        for hand in 0..HANDS {
             self.dead[hand] = false;
             self.bench.segment.processes()[hand + 1].occupy(self.bench.segment.new_owner(), queue_of(hand), hand);
         }

@@ -2,8 +2,9 @@
 //! nothing is lost, leaked or stuck: before recovery the living still make progress, and after it every accepted frame
 //! comes out once, and every job, slot and hint is free again.
 //!
-//! The last case steps the *recovery* instead: it is halted after every so many instructions while a living process
-//! works on, then goes on, and must have harmed nothing.
+//! The last cases step the *recovery* instead: it is halted after every so many instructions while a living process
+//! works on, then goes on, and must have harmed nothing; and it is killed. So is that of a launcher that takes over, when all
+//! have died and what lay in slabs with them.
 
 mod support;
 
@@ -212,6 +213,41 @@ fn kill_recovery(stride: usize) {
     println!("recovery killed every {stride} instructions, and begun again: {kills} kills ({:.1?})", start.elapsed());
 }
 
+/// Kills a launcher after every `stride` instructions of its taking over; the next one takes over. Where `work_between`, that one's workers
+/// work on, until all die again and a third one takes over.
+fn kill_take_over(stride: usize, work_between: bool) {
+    let start = Instant::now();
+    let kills = at_every_instruction(
+        stride,
+        with_all_dead,
+        |bench| done(bench.take_over()),
+        |bench, victim, point| {
+            let context = format!("take-over killed after {point} instructions");
+            victim.kill();
+            bench.lose_slab();
+            bench.take_over();
+            assert_eq!(bench.segment.pool_use(2).0, 0, "{context}: a slot of the slab that is gone");
+            assert_eq!(bench.take_over(), Default::default(), "{context}: another take-over finds nothing to do");
+            bench.segment.processes()[0].occupy(1, 0, 0);
+            if work_between {
+                assert!(bench.work(1, A) && bench.work(1, A) && bench.work(1, B), "{context}");
+                bench.segment.processes()[0].vacate();
+                bench.lose_slab();
+                assert_eq!(bench.take_over().restarted, 1, "{context}: the frame at B");
+                bench.segment.processes()[0].occupy(1, 0, 0);
+            }
+            bench.drain();
+            assert_all_delivered(bench, &context);
+            bench.assert_clean(&context);
+        },
+    );
+    let then = if work_between { "worked on, taken over again" } else { "taken over again" };
+    println!(
+        "take-over without slabs killed every {stride} instructions, {then}: {kills} kills: nothing lost, leaked or stuck ({:.1?})",
+        start.elapsed()
+    );
+}
+
 fn at_every_instruction(
     stride: usize,
     prepare: impl Fn() -> Bench,
@@ -238,6 +274,21 @@ fn with_dead_worker() -> Bench {
     bench
 }
 
+/// All have died, and what lay in the slab: a frame at A; two at B, one of which had been claimed with a slot taken for it; one
+/// at the gateway.
+fn with_all_dead() -> Bench {
+    let bench = prepared(A);
+    assert!(bench.accept(1, 1));
+    assert!((0..3).all(|_| bench.work(1, A)) && bench.work(1, B));
+    let worker = Worker::new(&bench.segment, VICTIM, B);
+    let mut work = worker.claim().expect("two frames wait");
+    worker.acquire(&mut work, B, 8).expect("slots are free");
+    let _dies_with_it = work;
+    (0..2).for_each(|entry| bench.segment.processes()[entry].vacate());
+    bench.lose_slab();
+    bench
+}
+
 fn main() {
     let start = Instant::now();
     for case in CASES {
@@ -247,5 +298,7 @@ fn main() {
     }
     halt_recovery(3);
     kill_recovery(3);
+    kill_take_over(1, false);
+    kill_take_over(3, true);
     println!("test result: ok. single-step kills passed in {:.1?}", start.elapsed());
 }

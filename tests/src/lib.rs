@@ -7,6 +7,7 @@
 //! | `server.rs` | a running pipeline: started, asked, signalled, stopped |
 //! | `status.rs` | what `framepipe status --json` says |
 //! | `images.rs` | images to push: generated ones, and the repository's photos |
+//! | `cameras.rs` | cameras that must see each of their frames once, whatever dies |
 //! | `findings.rs` | what was found in photos, as tests/reference writes it |
 //! | `chaos/`, `bin/chaos.rs` | `scripts/chaos`: kills at random under load, and a ledger at the end |
 //! | `figures.rs` | what is measured: a table for people, one flat JSON object, and what was missed |
@@ -15,6 +16,7 @@
 //! | `memory.rs` | what a pipeline has of the machine's memory |
 //! | `wait.rs` | waiting for a condition, with a deadline |
 
+pub mod cameras;
 pub mod chaos;
 pub mod figures;
 pub mod findings;

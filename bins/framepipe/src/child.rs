@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 use command_fds::{CommandFdExt as _, FdMapping};
 use crossbeam_channel::{Receiver, Sender};
-use framepipe_pipeline::{Command as Order, NO_TELEMETRY, Report, StartOrder};
+use framepipe_pipeline::{Command as Order, NO_TELEMETRY, Report, Slab, StageRow, StartOrder};
 use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
 use rustix::process::{PidfdFlags, pidfd_open};
 
@@ -19,6 +19,48 @@ use crate::last_words::LastWords;
 
 /// First descriptor number of what a child inherits beyond the standard three.
 const FIRST_INHERITED: i32 = 3;
+
+/// What the launcher has that processes inherit: all of it, as descriptors.
+#[derive(Clone, Copy)]
+pub struct Handed<'a> {
+    /// The gateway's listeners.
+    pub listeners: &'a [OwnedFd],
+    /// The slabs of handed pools.
+    pub slabs: &'a [Slab],
+}
+
+/// What one process inherits.
+pub struct Inheritance<'a> {
+    listeners: Vec<&'a OwnedFd>,
+    slabs: Vec<&'a Slab>,
+}
+
+impl<'a> Handed<'a> {
+    /// A stage's: the slabs of the pools that it reads or writes.
+    pub fn of_stage(self, row: &StageRow) -> Inheritance<'a> {
+        let is_used = |slab: &&Slab| row.reads.contains(&slab.pool) || row.writes.contains(&slab.pool);
+        Inheritance { slabs: self.slabs.iter().filter(is_used).collect(), listeners: Vec::new() }
+    }
+
+    /// The gateway's.
+    pub fn of_gateway(self) -> Inheritance<'a> {
+        Inheritance { listeners: self.listeners.iter().collect(), slabs: Vec::new() }
+    }
+}
+
+impl Inheritance<'_> {
+    /// Gives each descriptor a number in the child, and notes them in its order.
+    fn number(&self, order: StartOrder) -> anyhow::Result<(Vec<FdMapping>, StartOrder)> {
+        let descriptors = self.listeners.iter().copied().chain(self.slabs.iter().map(|slab| &slab.memory));
+        let mappings = descriptors
+            .zip(FIRST_INHERITED..)
+            .map(|(descriptor, number)| anyhow::Ok(FdMapping { parent_fd: descriptor.try_clone()?, child_fd: number }));
+        let mut numbers = FIRST_INHERITED..;
+        let listeners = numbers.by_ref().take(self.listeners.len()).collect();
+        let slabs = self.slabs.iter().zip(numbers).map(|(slab, number)| slab.inherited_as(number)).collect();
+        Ok((mappings.collect::<anyhow::Result<_>>()?, StartOrder { listeners, slabs, ..order }))
+    }
+}
 
 /// What a child said.
 pub struct Word {
@@ -63,19 +105,15 @@ impl Child {
     pub fn spawn(
         binary: &str,
         order: StartOrder,
-        listeners: &[OwnedFd],
+        inheritance: &Inheritance<'_>,
         words: Sender<Word>,
         wake: OwnedFd,
     ) -> anyhow::Result<Self> {
         let (server, address) = IpcOneShotServer::<Report>::new().context("a control channel")?;
-        let inherited = listeners
-            .iter()
-            .zip(FIRST_INHERITED..)
-            .map(|(listener, number)| anyhow::Ok(FdMapping { parent_fd: listener.try_clone()?, child_fd: number }));
-        let order = StartOrder { listeners: (FIRST_INHERITED..).take(listeners.len()).collect(), ..order };
+        let (mappings, order) = inheritance.number(order)?;
         let mut command = Command::new(sibling(binary)?);
         command.arg(&address).arg(std::process::id().to_string());
-        command.fd_mappings(inherited.collect::<anyhow::Result<_>>()?)?;
+        command.fd_mappings(mappings)?;
         command.env(NO_TELEMETRY.0, NO_TELEMETRY.1).stderr(Stdio::piped());
         let mut process = command.spawn().with_context(|| format!("cannot start {binary}"))?;
         let pid = process.id();

@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use framepipe_frame::Request;
 use framepipe_model::Manifest;
-use framepipe_pipeline::{Config, Generation, Generations, Plan, discarded};
+use framepipe_pipeline::{Config, Generation, Generations, Plan, Slab, discarded, start_again};
 use framepipe_shm::{Access, Blame, FileLock, Gate, Geometry, Segment, SegmentError};
 use rustix::{
     io::Errno,
@@ -29,7 +29,7 @@ use rustix::{
 
 use crate::log::say;
 use crate::proc_stat::start_time;
-use crate::swap;
+use crate::{child::Handed, slabs, swap};
 
 /// The house, kept while the launcher lives.
 pub struct House {
@@ -37,6 +37,8 @@ pub struct House {
     pub segment: &'static Segment,
     /// The listeners, handed to each gateway.
     pub listeners: Vec<OwnedFd>,
+    /// The slabs of its handed pools, handed to each stage that reads or writes one.
+    pub slabs: Vec<Slab>,
     /// The segment's generations of models.
     pub generations: Generations,
     /// The socket that `framepipe status` asks.
@@ -73,7 +75,9 @@ impl House {
         let control = unix_listener(&config.run.join(CONTROL_SOCKET), 0o600)?;
         // Before the listeners, which a killed launcher's gateway has until it is dead: taking the segment over ends it.
         let Made { segment, lock: segment_lock, generations } = segment(config, discard)?;
-        let listeners = listeners(config).inspect_err(|_| {
+        let slabs = slabs::make(config, segment.geometry());
+        let made = slabs.and_then(|slabs| Ok((slabs, listeners(config)?)));
+        let (slabs, listeners) = made.inspect_err(|_| {
             if !holds_frames(segment) {
                 let _ = Segment::remove(segment.folder()); // the reason is the one to tell
             }
@@ -81,12 +85,18 @@ impl House {
         Ok(Self {
             segment,
             listeners,
+            slabs,
             generations,
             control,
             config: config.clone(),
             _locks: locks,
             _segment_lock: segment_lock,
         })
+    }
+
+    /// What processes inherit.
+    pub fn handed(&self) -> Handed<'_> {
+        Handed { listeners: &self.listeners, slabs: &self.slabs }
     }
 
     /// True while accepted frames are in the segment.
@@ -300,7 +310,8 @@ fn take_over(
         }
         bail!("{} was left by a launcher with another configuration: {ways}", folder.display());
     };
-    let repair = segment.recover(Blame::Nobody);
+    // The slabs have died with the processes that had them.
+    let repair = segment.recover_without_slabs(|queue| start_again(queue, segment.geometry().handed));
     say!("took over {} from a launcher that died ({orphans} orphans ended): {repair:?}", folder.display());
     Ok((segment, lock?.ok_or_else(|| belongs_to_another(folder))?, generations))
 }
@@ -413,6 +424,7 @@ mod tests {
                 descriptor_bytes: 8,
                 keys: 0,
                 key_bytes: 0,
+                handed: 0,
                 pools: Default::default(),
             };
             let segment = Segment::create(&folder, geometry, 1, 0).expect("a small segment fits");

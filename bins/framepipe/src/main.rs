@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `up.rs` | `framepipe up`: everything made in order, then supervised, then taken down |
 //! | `house.rs` | folders, lock, listeners and the segment: made, or taken over from a launcher that died |
+//! | `slabs.rs` | the memory of handed pools, made |
+//! | `gpu_slab.rs` | that in a GPU's memory, received from the program that makes it |
 //! | `open_files.rs` | the limit of open files, raised |
 //! | `supervisor.rs` | the loop: starts, restarts, hung processes, drain and stop |
 //! | `swap.rs` | other models while the pipeline serves |
@@ -21,6 +23,7 @@
 mod child;
 mod control;
 mod deaths;
+mod gpu_slab;
 mod house;
 mod isolate;
 mod last_words;
@@ -29,6 +32,7 @@ mod open_files;
 mod place;
 mod proc_stat;
 mod quarantine;
+mod slabs;
 mod status;
 mod supervisor;
 mod swap;
@@ -48,7 +52,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use framepipe_model::ModelRef;
-use framepipe_pipeline::{Config, ConfigFile, NO_TELEMETRY, Overrides, Profile};
+use framepipe_pipeline::{Config, ConfigFile, Device, NO_TELEMETRY, Overrides, Profile};
 use nix::unistd::Pid;
 
 use crate::{control::Answer, quarantine::QuarantineVerb};
@@ -178,6 +182,10 @@ struct UpArgs {
     /// Processes of the attribute stage, 1 to 64 [default: the configuration's, or by --profile].
     #[arg(long, value_name = "N")]
     attribute: Option<u32>,
+    /// Where images and tensors lie on their way from stage to stage: cpu, gpu (the first GPU), a GPU's UUID, or memfd (the
+    /// GPU's way of passing them, without a GPU: for tests) [default: the configuration's, or cpu].
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<Device>,
     /// A detection's score is above this, instead of the configuration's or the detector's manifest's.
     #[arg(long, value_name = "SCORE")]
     score_threshold: Option<f32>,
@@ -249,6 +257,7 @@ impl UpArgs {
             cores: self.cores,
             tcp: self.tcp,
             state: self.state_dir,
+            device: self.device,
             score_threshold: self.score_threshold,
             crops_max: self.crops_max,
             ..Overrides::default()

@@ -18,7 +18,7 @@ use nix::sys::{
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::{
-    child::{Child, Word},
+    child::{Child, Handed, Word},
     deaths::Repairs,
     log::say,
     place::Place,
@@ -77,7 +77,7 @@ pub enum Phase {
 pub struct Supervisor<'a> {
     pub(crate) config: &'a Config,
     pub(crate) segment: &'static Segment,
-    listeners: &'a [OwnedFd],
+    handed: Handed<'a>,
     /// Of each parity the workers of each stage; the gateway last.
     pub(crate) places: Vec<Place>,
     pub(crate) generations: Shared,
@@ -108,7 +108,7 @@ impl<'a> Supervisor<'a> {
     pub fn new(
         config: &'a Config,
         segment: &'static Segment,
-        listeners: &'a [OwnedFd],
+        handed: Handed<'a>,
         signals: SignalFd,
         repairs: Repairs,
         generations: Shared,
@@ -138,7 +138,7 @@ impl<'a> Supervisor<'a> {
             orders,
             encodes: None,
             segment,
-            listeners,
+            handed,
             words: crossbeam_channel::unbounded(),
             wake,
             signals,
@@ -330,9 +330,9 @@ impl<'a> Supervisor<'a> {
         let owner = self.segment.new_owner();
         let entry = &self.segment.processes()[place.entry];
         entry.occupy(owner, place.stage, place.instance);
-        let (binary, listeners) = match STAGES.get(place.stage) {
-            Some(row) => (row.binary, &[][..]),
-            None => (GATEWAY_BINARY, self.listeners),
+        let (binary, handed) = match STAGES.get(place.stage) {
+            Some(row) => (row.binary, self.handed.of_stage(row)),
+            None => (GATEWAY_BINARY, self.handed.of_gateway()),
         };
         let (config, generations) = match &self.serving[place.parity] {
             Some(generation) if place.stage != GATEWAY => {
@@ -349,8 +349,9 @@ impl<'a> Supervisor<'a> {
             entry: place.entry,
             stage: place.stage,
             listeners: Vec::new(),
+            slabs: Vec::new(),
         };
-        let child = Child::spawn(binary, order, listeners, self.words.0.clone(), self.wake.try_clone()?);
+        let child = Child::spawn(binary, order, &handed, self.words.0.clone(), self.wake.try_clone()?);
         let mut child = child.inspect_err(|_| entry.vacate())?;
         entry.started(child.pid, start_time(child.pid).unwrap_or(0));
         child.encodes = encodes;

@@ -90,7 +90,7 @@ async fn serve_listeners(process: &'static Process, hub: Arc<Hub>) -> anyhow::Re
 
     let permits = Arc::new(Semaphore::new(process.order.config.server.connections_max as usize));
     let mut servers = tokio::task::JoinSet::new();
-    for listener in &process.order.listeners {
+    for listener in process.take_listeners() {
         let server = Server::builder()
             .max_concurrent_streams(CONNECTION_CALLS_MAX)
             .initial_connection_window_size(CONNECTION_UNREAD_BYTES_MAX)
@@ -99,7 +99,6 @@ async fn serve_listeners(process: &'static Process, hub: Arc<Hub>) -> anyhow::Re
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .add_routes(routes.clone());
         let stopped = stopped(hub.stopping());
-        let listener = inherited(*listener);
         if is_unix(&listener)? {
             let listener = UnixListener::from(listener);
             listener.set_nonblocking(true)?;
@@ -130,11 +129,4 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 
 fn is_unix(listener: &OwnedFd) -> anyhow::Result<bool> {
     Ok(rustix::net::sockopt::socket_domain(listener)? == rustix::net::AddressFamily::UNIX)
-}
-
-#[allow(unsafe_code, reason = "a file descriptor passed by number")]
-fn inherited(number: i32) -> OwnedFd {
-    use std::os::fd::FromRawFd as _;
-    // SAFETY: the launcher passed this descriptor to this process for this use, and named it once.
-    unsafe { OwnedFd::from_raw_fd(number) }
 }

@@ -11,7 +11,7 @@ use framepipe_model::ModelRef;
 use framepipe_vision::Limits;
 use serde::{Deserialize, Serialize};
 
-use crate::{Profile, STAGES, stage_index};
+use crate::{Device, Profile, STAGES, stage_index};
 
 /// Most processes of one stage.
 pub(crate) const PROCESSES_MAX: u32 = 64;
@@ -64,6 +64,8 @@ pub struct Config {
     pub detector: ModelRef,
     /// The attribute models.
     pub attributes: Vec<ModelRef>,
+    /// Where images and tensors lie on their way from stage to stage.
+    pub device: Device,
     /// A detection's score is above this; `None`: as the detector's manifest says.
     pub score_threshold: Option<f32>,
     /// Most crops of one frame, highest scores first.
@@ -176,6 +178,8 @@ pub struct Overrides {
     pub cores: Option<u32>,
     /// Processes by stage name.
     pub processes: Vec<(String, u32)>,
+    /// Where images and tensors lie.
+    pub device: Option<Device>,
     /// TCP address.
     pub tcp: Option<String>,
     /// The instance's name.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ipc_channel::ipc::IpcSender;
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, Generation};
+use crate::{Config, Generation, InheritedSlab};
 
 /// From a process to the launcher.
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,4 +62,6 @@ pub struct StartOrder {
     pub stage: usize,
     /// File descriptors that it inherits: listeners, for the gateway.
     pub listeners: Vec<i32>,
+    /// Slabs that it inherits: those of the handed pools that a stage reads or writes.
+    pub slabs: Vec<InheritedSlab>,
 }

@@ -7,6 +7,8 @@
 //! | `stage_loop.rs` | **the loop**: claim up to B, acquire, process, publish, free, heartbeat |
 //! | `config.rs`, `config/` | the configuration file: as typed, then checked |
 //! | `plan.rs` | from the configuration and the manifests to the segment's geometry |
+//! | `device.rs` | where images and tensors lie on their way: `pipeline.device` |
+//! | `slab.rs` | the memory of handed pools, inherited as descriptors |
 //! | `turners.rs` | which attribute model turns the crops of which |
 //! | `generation.rs` | the models that frames are accepted for, which change while the pipeline serves |
 //! | `control.rs` | what launcher and processes say to each other |
@@ -20,6 +22,7 @@
 mod config;
 mod config_file;
 mod control;
+mod device;
 pub mod discarded;
 pub mod faults;
 mod generation;
@@ -28,6 +31,7 @@ mod process;
 mod profile;
 pub mod quarantine;
 mod say;
+mod slab;
 pub mod source;
 mod stage_loop;
 mod stages;
@@ -38,12 +42,15 @@ pub use config::{
 };
 pub use config_file::ConfigFile;
 pub use control::{Command, Report, StartOrder};
+pub use device::{Device, DeviceError};
+pub use framepipe_shm::Place;
 pub use generation::{Generation, Generations};
 pub use plan::{Plan, PlanError};
 pub use process::{Exit, Process, run_stage};
 pub use profile::{Layout, Profile};
+pub use slab::{InheritedSlab, Slab};
 pub use stage_loop::{Frame, Item, Needs, Stage};
 pub use stages::{
     GATEWAY, GATEWAY_BINARY, NO_TELEMETRY, Pool, QUEUES, STAGES, StageRow, gateway_access, queue_before, queues_of,
-    stage_index,
+    stage_index, start_again,
 };

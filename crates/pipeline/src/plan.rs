@@ -194,6 +194,13 @@ fn geometry(
         descriptor_bytes: size_of::<Descriptor>() as u64,
         keys: config.server.idempotency_keys_max.into(),
         key_bytes: size_of::<KeyRecord>() as u64,
+        handed: config
+            .device
+            .handed_pools()
+            .iter()
+            .map(|pool| *pool as usize)
+            .filter(|pool| pools[*pool].bytes() > 0)
+            .fold(0, |bits, pool| bits | 1 << pool),
         pools,
     }
 }

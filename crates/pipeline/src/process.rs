@@ -1,6 +1,7 @@
 //! A process's start under its launcher, and its end.
 
 use std::{
+    os::fd::OwnedFd,
     process::ExitCode,
     sync::{
         Arc, Mutex,
@@ -10,12 +11,13 @@ use std::{
     time::Instant,
 };
 
-use framepipe_shm::{Lost, ProcessEntry, ProcessState, Segment, Worker};
+use framepipe_shm::{HostSlab, Lost, ProcessEntry, ProcessState, Segment, Worker};
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 use nix::sys::signal::{SigHandler, Signal};
 
 use crate::{
-    Command, Generation, Report, STAGES, StartOrder, gateway_access,
+    Command, Generation, InheritedSlab, Pool, Report, STAGES, Slab, StartOrder, gateway_access,
+    slab::inherited,
     stage_loop::{self, LoopContext, Stage},
     stages::queue_before,
 };
@@ -48,6 +50,9 @@ pub struct Process {
     /// Set when it must stop.
     pub stop: Arc<AtomicBool>,
     segment: &'static Segment,
+    slabs: Vec<Slab>,
+    /// Taken by `take_listeners`.
+    listeners: Mutex<Vec<OwnedFd>>,
     reports: IpcSender<Report>,
     /// Taken by `hear_commands`.
     commands: Mutex<Option<IpcReceiver<Command>>>,
@@ -94,7 +99,14 @@ impl Process {
             rustix::process::setpriority_process(None, stage.nice)?;
         }
         let access = STAGES.get(order.stage).map_or_else(gateway_access, |row| row.access());
-        let segment = match Segment::open(&order.segment, access) {
+        let listeners = order.listeners.iter().map(|number| inherited(*number)).collect();
+        let slabs: Vec<Slab> = order.slabs.iter().map(InheritedSlab::take).collect();
+        let in_host_memory: Vec<HostSlab<'_>> = slabs.iter().filter_map(Slab::in_host_memory).collect();
+        let opened = Segment::open(&order.segment, access).and_then(|mut segment| {
+            segment.map_slabs(&in_host_memory)?;
+            Ok(segment)
+        });
+        let segment = match opened {
             Ok(segment) => segment,
             Err(error) => {
                 reports.send(Report::Failed { message: error.to_string() })?;
@@ -104,12 +116,23 @@ impl Process {
         // It lives as long as the process: nothing is gained by unmapping it before the end.
         let segment = Box::leak(Box::new(segment));
         let stop = Arc::new(AtomicBool::new(false));
-        Ok(Self { order: *order, stop, segment, reports, commands: Mutex::new(Some(commands)), started })
+        let (listeners, commands) = (Mutex::new(listeners), Mutex::new(Some(commands)));
+        Ok(Self { order: *order, stop, segment, slabs, listeners, reports, commands, started })
     }
 
     /// The segment.
     pub fn segment(&self) -> &'static Segment {
         self.segment
+    }
+
+    /// The slab of a handed pool that this stage reads or writes: for one that reaches its slots by other means than a mapping.
+    pub fn slab(&self, pool: Pool) -> Option<&Slab> {
+        self.slabs.iter().find(|slab| slab.pool == pool)
+    }
+
+    /// The listeners that the gateway inherited; none, from the second time on.
+    pub fn take_listeners(&self) -> Vec<OwnedFd> {
+        std::mem::take(&mut *self.listeners.lock().expect("no holder of this lock panics"))
     }
 
     /// This process's entry in the table.

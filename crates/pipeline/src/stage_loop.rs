@@ -10,8 +10,10 @@ use std::{
 };
 
 use bytemuck::Zeroable;
-use framepipe_frame::{Descriptor, ErrorCode, FrameError, Request};
-use framepipe_shm::{Counter, Lost, Outcome, POOL_COUNT_MAX, ProcessEntry, Shortage, Work, Worker, monotonic_ns};
+use framepipe_frame::{Descriptor, ErrorCode, FrameError, Request, StageTimes};
+use framepipe_shm::{
+    Counter, Lost, Outcome, Output, POOL_COUNT_MAX, Place, ProcessEntry, Shortage, Work, Worker, monotonic_ns,
+};
 
 use crate::{GATEWAY, Pool, QuarantineConfig, STAGES, StageConfig, stages::queue_before};
 
@@ -87,29 +89,67 @@ impl<'s> Frame<'s> {
     /// The frame's bytes in a pool.
     ///
     /// # Errors
-    /// An internal error where an earlier stage left none.
+    /// An internal error where an earlier stage left none, or they are not mapped ([`Frame::input_place`]).
     pub fn input(&self, pool: Pool) -> Result<&'s [u8], FrameError> {
+        self.input_place(pool)?;
+        self.work.input(pool as usize).ok_or_else(|| not_mapped(pool))
+    }
+
+    /// Where the frame's bytes lie in a pool's slab: for a stage that has not mapped it, as it lies on a GPU. Within the slab,
+    /// whatever other processes wrote; `used` of the slot's bytes were written by an earlier stage.
+    ///
+    /// # Errors
+    /// An internal error where an earlier stage left none.
+    pub fn input_place(&self, pool: Pool) -> Result<Place, FrameError> {
         let missing = || FrameError::new(ErrorCode::Internal, format!("the frame has no {} slot", pool.name()));
-        self.work.input(pool as usize).ok_or_else(missing)
+        self.work.input_place(pool as usize).ok_or_else(missing)
+    }
+
+    /// Where the output slot of a pool lies in its slab: for a stage that has not mapped it. [`Frame::set_used`] says how
+    /// much of it was written.
+    ///
+    /// # Errors
+    /// An internal error where no slot was planned.
+    pub fn output_place(&mut self, pool: Pool) -> Result<Place, FrameError> {
+        self.output(pool).map(|output| output.place())
+    }
+
+    /// Says that the first `used` bytes of a pool's output slot were written, by other means than [`Frame::write_output`].
+    /// With 0, as it is while nothing is said, the slot goes back when the frame is published.
+    ///
+    /// # Errors
+    /// An internal error where no slot was planned, or it is smaller.
+    pub fn set_used(&mut self, pool: Pool, used: usize) -> Result<(), FrameError> {
+        let output = self.output(pool)?;
+        let most = output.place().slot_bytes;
+        if used > most {
+            let message = format!("{used} bytes were written to a {} slot of {most}", pool.name());
+            return Err(FrameError::new(ErrorCode::Internal, message));
+        }
+        output.used = used;
+        Ok(())
+    }
+
+    fn output(&mut self, pool: Pool) -> Result<&mut Output<'s>, FrameError> {
+        self.work.output(pool as usize).ok_or_else(|| not_planned(pool))
     }
 
     /// True when an earlier stage left bytes in a pool.
     pub fn has_input(&self, pool: Pool) -> bool {
-        self.work.input(pool as usize).is_some()
+        self.work.input_place(pool as usize).is_some()
     }
 
     /// Lets `write` fill the output slot of a pool; it returns the bytes used.
     ///
     /// # Errors
-    /// What `write` says; an internal error where no slot was planned.
+    /// What `write` says; an internal error where no slot was planned, or it is not mapped ([`Frame::output_place`]).
     pub fn write_output<T>(
         &mut self,
         pool: Pool,
         write: impl FnOnce(&mut [u8]) -> Result<(usize, T), FrameError>,
     ) -> Result<T, FrameError> {
-        let missing = || FrameError::new(ErrorCode::Internal, format!("no {} slot was planned", pool.name()));
-        let output = self.work.output(pool as usize).ok_or_else(missing)?;
-        let (used, result) = write(output.bytes)?;
+        let output = self.output(pool)?;
+        let (used, result) = write(mapped(output, pool)?)?;
         output.used = used;
         Ok(result)
     }
@@ -123,18 +163,30 @@ impl<'s> Frame<'s> {
         pools: [Pool; 2],
         write: impl FnOnce([&mut [u8]; 2]) -> Result<([usize; 2], T), FrameError>,
     ) -> Result<T, FrameError> {
-        let missing = |pool: Pool| FrameError::new(ErrorCode::Internal, format!("no {} slot was planned", pool.name()));
-        let mut first = self.work.take_output(pools[0] as usize).ok_or_else(|| missing(pools[0]))?;
-        let written = match self.work.output(pools[1] as usize) {
-            None => Err(missing(pools[1])),
-            Some(second) => write([first.bytes, second.bytes]).map(|(used, result)| {
-                (first.used, second.used) = (used[0], used[1]);
-                result
-            }),
-        };
+        let mut first = self.work.take_output(pools[0] as usize).ok_or_else(|| not_planned(pools[0]))?;
+        let written = self.output(pools[1]).and_then(|second| {
+            let slots = [mapped(&mut first, pools[0])?, mapped(second, pools[1])?];
+            let (used, result) = write(slots)?;
+            (first.used, second.used) = (used[0], used[1]);
+            Ok(result)
+        });
         self.work.return_output(first);
         written
     }
+}
+
+/// The slot's bytes.
+fn mapped<'o>(output: &'o mut Output<'_>, pool: Pool) -> Result<&'o mut [u8], FrameError> {
+    if output.bytes.is_empty() { Err(not_mapped(pool)) } else { Ok(output.bytes) }
+}
+
+fn not_planned(pool: Pool) -> FrameError {
+    FrameError::new(ErrorCode::Internal, format!("no {} slot was planned", pool.name()))
+}
+
+fn not_mapped(pool: Pool) -> FrameError {
+    let message = format!("the {} slot lies on a device, and this stage works on the CPU", pool.name());
+    FrameError::new(ErrorCode::Internal, message)
 }
 
 /// What the loop of one process works with.
@@ -355,6 +407,7 @@ fn publish_one(context: &LoopContext<'_>, mut frame: Frame<'_>) -> Result<usize,
         context.entry.count(Counter::Errors, 1);
     }
     frame.descriptor.times[context.stage].published_ns = monotonic_ns();
+    frame.descriptor.times[context.stage + 1..].fill(StageTimes::default()); // of a frame that started again
     let outcome = Outcome { queue, carry, descriptor: bytemuck::bytes_of(&frame.descriptor) };
     context.worker.publish_quietly(frame.work, outcome)?;
     context.entry.count(Counter::Frames, 1);

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use framepipe_shm::{Access, pool_bits};
+use framepipe_shm::{Access, Restart, pool_bits};
 
 /// The slot pools, by their number in the segment. Each belongs to the one stage that writes it, and is waited for by
 /// that stage alone, so that waits point downstream and cannot form a cycle.
@@ -155,6 +155,17 @@ pub fn queues_of(parity: usize) -> Range<usize> {
     first..first + STAGES.len()
 }
 
+/// Where a frame that waits in `queue` starts again when the slots of the pools `lost` (bits) are gone: before the first stage
+/// that writes one, with what those before it wrote. None where no frame has such a slot: up to that stage, and behind the last
+/// one, to which none is carried.
+pub fn start_again(queue: usize, lost: u64) -> Option<Restart> {
+    let writer = STAGES.iter().position(|row| row.writes.iter().any(|pool| lost >> *pool as usize & 1 == 1))?;
+    let parity = (0..2).find(|parity| queues_of(*parity).contains(&queue))?;
+    let first = queue_before(writer, parity);
+    let keep = STAGES[..writer].iter().fold(0, |keep, row| keep | bits(row.writes));
+    (queue > first).then_some(Restart { queue: first, keep })
+}
+
 /// The place of the stage of this name.
 pub fn stage_index(name: &str) -> Option<usize> {
     STAGES.iter().position(|stage| stage.name == name)
@@ -175,6 +186,7 @@ impl StageRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Device;
 
     #[test]
     fn each_pool_has_one_writer_and_is_read_behind_it_only() {
@@ -197,6 +209,25 @@ mod tests {
         queues.sort_unstable();
         assert_eq!(queues, (0..QUEUES).collect::<Vec<_>>());
         assert!((0..2).all(|parity| !queues_of(parity).contains(&GATEWAY)));
+    }
+
+    #[test]
+    fn a_frame_that_lost_its_slots_starts_again_at_preprocess_of_its_parity_with_the_encoded_bytes() {
+        let lost = Device::Memfd.handed_pools().iter().fold(0, |lost, pool| lost | 1 << *pool as usize);
+        let [preprocess, attribute] = ["preprocess", "attribute"].map(|name| stage_index(name).expect("a stage"));
+        for parity in 0..2 {
+            let queue = queue_before(preprocess, parity);
+            let restart = Restart { queue, keep: bits(&[Pool::Encoded]) };
+            for (stage, row) in STAGES.iter().enumerate() {
+                let expected = (stage > preprocess).then_some(restart);
+                assert_eq!(start_again(queue_before(stage, parity), lost), expected, "before {}", row.name);
+            }
+            assert_eq!(start_again(queue_before(attribute, parity), 0), None, "nothing is lost");
+        }
+        assert_eq!(start_again(GATEWAY, lost), None);
+        for pool in Device::Memfd.handed_pools() {
+            assert!(STAGES.iter().any(|row| row.frees.contains(pool)), "{pool:?} would reach the gateway");
+        }
     }
 
     #[test]

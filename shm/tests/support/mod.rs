@@ -1,15 +1,21 @@
 //! A small pipeline over a real segment, for the tests: stage A (queue 0) writes pools 0 and 2; stage B (queue 1) reads
-//! both, writes pool 1, carries pool 0 on and lets pool 2 go; the gateway (queue 2) reads pools 0 and 1, notes the frame
+//! both, writes pool 1, carries pool 0 on and lets pool 2 go, which is handed: its slots lie in a slab, and a frame that has
+//! lost one starts again at A; the gateway (queue 2) reads pools 0 and 1, notes the frame
 //! in a ledger and frees the job.
 #![allow(dead_code, reason = "each test uses its part")]
 #![allow(unsafe_code, reason = "a ledger shared with forked children")]
 
 use std::{
+    fs::File,
+    os::{fd::AsFd as _, unix::fs::FileExt as _},
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use framepipe_shm::{Access, Gate, Geometry, KeyNote, Outcome, PoolGeometry, Segment, Shortage, Work, Worker};
+use framepipe_shm::{
+    Access, Gate, Geometry, HostSlab, KeyNote, Outcome, PoolGeometry, Repair, Restart, Segment, Shortage, Work, Worker,
+};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 /// Queues of the test pipeline.
 pub const A: usize = 0;
@@ -17,6 +23,9 @@ pub const A: usize = 0;
 pub const B: usize = 1;
 /// See [`A`].
 pub const GATEWAY: usize = 2;
+
+/// The pool whose slots lie in a slab.
+const HANDED: usize = 2;
 
 /// Entries of the table of keys.
 pub const KEYS: u64 = 2;
@@ -42,6 +51,7 @@ pub fn geometry(jobs: u64, slots: u64) -> Geometry {
         descriptor_bytes: 8,
         keys: KEYS,
         key_bytes: 8,
+        handed: 1 << HANDED,
         pools,
     }
 }
@@ -50,6 +60,18 @@ pub fn geometry(jobs: u64, slots: u64) -> Geometry {
 pub struct Bench {
     pub segment: Segment,
     pub ledger: Ledger,
+    slab: File,
+}
+
+fn slab(geometry: &Geometry) -> File {
+    let slab = File::from(memfd_create("test-slab", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).expect("a memfd"));
+    slab.set_len(geometry.pools[HANDED].bytes()).expect("it grows");
+    fcntl_add_seals(&slab, SealFlags::SHRINK).expect("it can be sealed");
+    slab
+}
+
+fn map(segment: &mut Segment, slab: &File) {
+    segment.map_slabs(&[HostSlab { pool: HANDED, memory: slab.as_fd() }]).expect("it is the pool's");
 }
 
 impl Bench {
@@ -58,15 +80,34 @@ impl Bench {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("framepipe-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let folder = PathBuf::from("/dev/shm").join(name);
-        let segment = Segment::create(&folder, geometry(jobs, slots), 1, 0).expect("a small segment fits");
+        let geometry = geometry(jobs, slots);
+        let mut segment = Segment::create(&folder, geometry, 1, 0).expect("a small segment fits");
+        assert!(!folder.join("pool-2").exists() && folder.join("pool-1").exists(), "a slab is no file");
+        let slab = slab(&geometry);
+        map(&mut segment, &slab);
         segment.processes()[0].occupy(1, 0, 0);
-        Self { segment, ledger: Ledger::new() }
+        Self { segment, ledger: Ledger::new(), slab }
+    }
+
+    /// What is written in the slab is gone, as it is when all processes die.
+    pub fn lose_slab(&self) {
+        let bytes = self.segment.geometry().pools[HANDED].bytes();
+        // From no memory of the heap, whose shape decides which way a single-stepped process takes.
+        (0..bytes / 4096).for_each(|page| self.slab.write_all_at(&[0xee; 4096], page * 4096).expect("it is as large"));
+    }
+
+    /// What a launcher does that takes the segment over.
+    pub fn take_over(&self) -> Repair {
+        // A is the first stage, and writes the slab: there is nothing that a frame keeps.
+        self.segment.recover_without_slabs(|queue| (queue == B).then_some(Restart { queue: A, keep: 0 }))
     }
 
     /// The same bench in a forked child: mappings of its own (a segment's are not inherited), the same ledger.
     pub fn in_child(&self) -> std::mem::ManuallyDrop<Self> {
-        let segment = Segment::open(self.segment.folder(), Access::All).expect("the segment was made");
-        std::mem::ManuallyDrop::new(Self { segment, ledger: Ledger(self.ledger.0) })
+        let slab = self.slab.try_clone().expect("one more descriptor");
+        let mut segment = Segment::open(self.segment.folder(), Access::All).expect("the segment was made");
+        map(&mut segment, &slab);
+        std::mem::ManuallyDrop::new(Self { segment, ledger: Ledger(self.ledger.0), slab })
     }
 
     /// Accepts so many frames; false when there are too few jobs.
@@ -128,7 +169,14 @@ impl Bench {
         }
         let mut descriptor = [0; 8];
         work.read_descriptor(&mut descriptor);
-        let hops = u64::from_ne_bytes(descriptor) + 1;
+        let hops = u64::from_ne_bytes(descriptor);
+        // A frame that starts again is known by what A had noted, and A notes it anew.
+        let hops = if queue == A {
+            assert!(hops <= 1, "frame {frame} at A after {hops} hops");
+            1
+        } else {
+            hops + 1
+        };
         let outcome = Outcome { queue: queue + 1, carry: 1, descriptor: &hops.to_ne_bytes() };
         worker.publish(work, outcome).expect("the worker lives");
         true

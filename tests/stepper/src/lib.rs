@@ -178,6 +178,7 @@ pub fn at_every_instruction<B, S>(
         let (bench, child) = start();
         if !child.run_to(&trace, point) {
             child.kill();
+            drop(bench); // so that the heap is what the next process finds
             retraced += 1;
             assert!(retraced < RETRACES_MAX, "the process takes another way each time");
             record(&mut trace);

@@ -1,6 +1,6 @@
-//! The order in which frames are taken.
+//! The order in which frames are taken; slots that are not mapped.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::atomic::AtomicU32};
 
 use framepipe_shm::{Blame, Gate, Geometry, PoolGeometry, Segment};
 
@@ -29,7 +29,11 @@ struct Bench(Segment);
 
 impl Bench {
     fn new() -> Self {
-        let folder = PathBuf::from(format!("/dev/shm/framepipe-test-loop-{}", std::process::id()));
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = PathBuf::from(format!("/dev/shm/framepipe-test-loop-{}-{number}", std::process::id()));
+        let mut pools = [PoolGeometry::default(); POOL_COUNT_MAX];
+        pools[Pool::Tensor as usize] = PoolGeometry::new(&[(4096, 2)]);
         let geometry = Geometry {
             pipeline: 0,
             jobs: JOBS,
@@ -39,7 +43,8 @@ impl Bench {
             descriptor_bytes: size_of::<Descriptor>() as u64,
             keys: 0,
             key_bytes: 0,
-            pools: [PoolGeometry::default(); POOL_COUNT_MAX],
+            handed: 1 << Pool::Tensor as usize,
+            pools,
         };
         let segment = Segment::create(&folder, geometry, 1, 0).expect("a small segment fits");
         segment.processes()[0].occupy(LIVING, 0, 0);
@@ -111,4 +116,31 @@ fn a_suspect_is_taken_alone_when_its_turn_comes_however_many_follow() {
     bench.accept(&[4]);
     assert_eq!(take(), [13]);
     assert_eq!(take(), [2, 3, 4]);
+}
+
+#[test]
+fn a_slot_that_is_not_mapped_is_written_and_read_by_its_place() {
+    let bench = Bench::new();
+    bench.accept(&[1, 2]);
+    let worker = Worker::new(&bench.0, LIVING, 0);
+    for offset in [0, 4096] {
+        let mut frame = Frame::new(worker.claim().expect("two frames wait"));
+        assert!(frame.output_place(Pool::Tensor).is_err(), "no slot was planned");
+        worker.acquire(&mut frame.work, Pool::Tensor as usize, 5).expect("slots are free");
+        let place = Place { pool: Pool::Tensor as usize, offset, slot_bytes: 4096, used: 0 };
+        assert_eq!(frame.output_place(Pool::Tensor), Ok(place));
+        let error = frame.write_output(Pool::Tensor, |_| Ok((5, ()))).expect_err("it is not mapped");
+        assert!(error.message.contains("the tensor slot lies on a device"), "{error:?}");
+        let error = frame.set_used(Pool::Tensor, 4097).expect_err("the slot is smaller");
+        assert!(error.message.contains("4097 bytes were written to a tensor slot of 4096"), "{error:?}");
+        frame.set_used(Pool::Tensor, 5).expect("it was planned");
+        let outcome = Outcome { queue: 1, carry: 0, descriptor: bytemuck::bytes_of(&frame.descriptor) };
+        worker.publish(frame.work, outcome).expect("it lives");
+
+        let next = Frame::new(Worker::new(&bench.0, LIVING, 1).claim().expect("it was published"));
+        assert_eq!(next.input_place(Pool::Tensor), Ok(Place { used: 5, ..place }));
+        assert!(next.has_input(Pool::Tensor) && !next.has_input(Pool::Encoded));
+        let error = next.input(Pool::Tensor).expect_err("it is not mapped");
+        assert!(error.message.contains("lies on a device"), "{error:?}");
+    }
 }

@@ -1,0 +1,174 @@
+//! A slab in a GPU's memory. The launcher knows no CUDA: the program `framepipe-gpu slab` makes it, sends its exported
+//! descriptor over a socket that it inherits (its descriptor 3), with the bytes that it really has (u64, little-endian), and
+//! ends. What it cannot do, it says on standard error.
+
+use std::{
+    io::{self, ErrorKind, IoSliceMut, Read as _},
+    mem::MaybeUninit,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use command_fds::{CommandFdExt as _, FdMapping};
+use framepipe_pipeline::{Pool, Slab};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg},
+    process::{PidfdFlags, pidfd_open},
+};
+
+use crate::child::sibling;
+
+/// The program that makes it.
+const PROGRAM: &str = "framepipe-gpu";
+/// What it is told to take, where no GPU is named.
+const FIRST: &str = "first";
+/// The number of the socket that it inherits.
+const SOCKET: i32 = 3;
+/// For it to send the slab: a driver that nobody uses starts slowly.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Most bytes of what it says that are passed on.
+const WORDS_BYTES_MAX: u64 = 4096;
+
+/// Makes a slab on the GPU of this UUID, or the first one.
+pub fn make(uuid: Option<&str>, pool: Pool, bytes: u64) -> anyhow::Result<Slab> {
+    let mut command = Command::new(sibling(PROGRAM).context("this build has no program for GPUs")?);
+    command.args(["slab", "--device", uuid.unwrap_or(FIRST), "--bytes", &bytes.to_string()]);
+    let (memory, has) = ask(command, PATIENCE)?;
+    anyhow::ensure!(has >= bytes, "{PROGRAM} made {has} bytes, where {bytes} were asked for");
+    Ok(Slab { pool, memory, bytes: has, is_on_device: true })
+}
+
+/// Runs a program that sends one slab, and waits for that.
+fn ask(mut command: Command, patience: Duration) -> anyhow::Result<(OwnedFd, u64)> {
+    let deadline = Instant::now() + patience;
+    let (ours, theirs) = UnixStream::pair()?;
+    command.fd_mappings(vec![FdMapping { parent_fd: theirs.into(), child_fd: SOCKET }])?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut program = command.spawn().with_context(|| format!("cannot start {PROGRAM}"))?;
+    drop(command); // and with it the socket's other end: what the program does not send, nobody will
+    let received = receive(&ours, deadline);
+    let said = end(&mut program, deadline).with_context(|| format!("cannot wait for {PROGRAM}"))?;
+    match received {
+        Ok(Some(slab)) => Ok(slab),
+        Ok(None) => bail!("{PROGRAM} sent none: {said}"),
+        Err(error) if error.kind() == ErrorKind::TimedOut => bail!("{PROGRAM} sent none in {patience:?}: {said}"),
+        Err(error) => bail!("what {PROGRAM} sent cannot be used: {error}: {said}"),
+    }
+}
+
+/// Receives one descriptor with its size; `None`: the other end was closed first.
+fn receive(socket: &UnixStream, deadline: Instant) -> io::Result<Option<(OwnedFd, u64)>> {
+    if !wait(PollFd::new(socket, PollFlags::IN), deadline)? {
+        return Err(ErrorKind::TimedOut.into());
+    }
+    let mut size = [0; size_of::<u64>()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let message = recvmsg(socket, &mut [IoSliceMut::new(&mut size)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let rights = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    let mut descriptors: Vec<OwnedFd> = rights.flatten().collect();
+    let are_all = !message.flags.contains(ReturnFlags::CTRUNC);
+    match (message.bytes, descriptors.pop()) {
+        (0, None) => Ok(None),
+        (8, Some(memory)) if descriptors.is_empty() && are_all => Ok(Some((memory, u64::from_le_bytes(size)))),
+        (bytes, last) => {
+            let count = descriptors.len() + usize::from(last.is_some());
+            let or_more = if are_all { "" } else { " or more" };
+            let found = format!("{bytes} bytes and {count}{or_more} descriptors, not 8 and one");
+            Err(io::Error::new(ErrorKind::InvalidData, found))
+        }
+    }
+}
+
+/// Waits for a program's end, or ends it; how it ended, and what it said.
+fn end(program: &mut Child, deadline: Instant) -> io::Result<String> {
+    let pidfd = pidfd_open(rustix::process::Pid::from_child(program), PidfdFlags::empty())?;
+    if !wait(PollFd::new(&pidfd, PollFlags::IN), deadline)? {
+        program.kill()?;
+    }
+    let status = program.wait()?;
+    let mut said = Vec::new();
+    let stderr = program.stderr.take().expect("it was piped");
+    stderr.take(WORDS_BYTES_MAX).read_to_end(&mut said)?;
+    let said = String::from_utf8_lossy(&said);
+    Ok(if said.trim().is_empty() { format!("it ended with {status}") } else { said.trim().to_owned() })
+}
+
+/// True once there is something; false: not before the deadline.
+fn wait(what: PollFd<'_>, deadline: Instant) -> io::Result<bool> {
+    let mut what = [what];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut what, Some(&timeout)) {
+            Ok(found) => return Ok(found > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::IoSlice, os::fd::AsFd as _};
+
+    use rustix::{
+        fs::{MemfdFlags, fstat, memfd_create},
+        net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
+    };
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// Sends so many descriptors of one memfd, as the program does.
+    fn send(socket: &UnixStream, payload: &[u8], descriptors: usize) {
+        let memory = memfd_create("stand-in", MemfdFlags::CLOEXEC).expect("a memfd");
+        rustix::fs::ftruncate(&memory, 12_345).expect("it grows");
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let memory = [memory.as_fd(); 3];
+        if descriptors > 0 {
+            assert!(control.push(SendAncillaryMessage::ScmRights(&memory[..descriptors])));
+        }
+        sendmsg(socket, &[IoSlice::new(payload)], &mut control, SendFlags::empty()).expect("it is heard");
+    }
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_slab_is_received_with_its_size_and_nothing_else_is_one() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let receive = || receive(&ours, Instant::now() + SOON);
+        send(&theirs, &2_097_152u64.to_le_bytes(), 1);
+        let (memory, bytes) = receive().expect("it was sent").expect("it was sent");
+        assert_eq!((fstat(&memory).expect("it is open").st_size, bytes), (12_345, 2_097_152));
+        for (payload, descriptors) in [(&[0; 8][..], 0), (&[0; 7], 1), (&[0; 8], 2), (&[0; 8], 3)] {
+            send(&theirs, payload, descriptors);
+            assert_eq!(receive().expect_err("it is no slab").kind(), ErrorKind::InvalidData, "{descriptors}");
+        }
+        drop(theirs);
+        assert!(receive().expect("it was closed").is_none());
+    }
+
+    #[test]
+    fn what_the_program_says_is_the_error_and_it_is_not_waited_for_long() {
+        let error = |script: &str, patience| ask(shell(script), patience).expect_err(script).to_string();
+        assert_eq!(error("echo no driver here >&2; exit 1", SOON), "framepipe-gpu sent none: no driver here");
+        assert_eq!(error("exit 3", SOON), "framepipe-gpu sent none: it ended with exit status: 3");
+        let silent = error("exec sleep 600", Duration::from_millis(100));
+        assert_eq!(silent, "framepipe-gpu sent none in 100ms: it ended with signal: 9 (SIGKILL)");
+        let wrong = error("printf 12345678 >&3; echo oops >&2", SOON);
+        assert_eq!(wrong, "what framepipe-gpu sent cannot be used: 8 bytes and 0 descriptors, not 8 and one: oops");
+    }
+}
