@@ -112,6 +112,7 @@ fn a_build_asks_for_what_was_requested_and_its_refusals_have_the_builders_words(
     let driver = support::driver(folder.path());
     let profile = Profile::new("images", shape(&[1, 3]), shape(&[4, 3]), shape(&[8, 3])).expect("a profile");
     let other = Profile::new("pictures", shape(&[1, 3]), shape(&[4, 3]), shape(&[8, 3])).expect("a profile");
+    let larger = Profile::new("images", shape(&[1, 3]), shape(&[4, 3]), shape(&[9, 3])).expect("a profile");
     for (headers, _) in VERSIONS {
         let (library, _) = open(folder.path(), headers);
         assert!(library.can_build());
@@ -150,9 +151,11 @@ fn a_build_asks_for_what_was_requested_and_its_refusals_have_the_builders_words(
         );
         let unbuildable = words(build(b"unbuildable", Precision::Model, b""));
         assert!(unbuildable.ends_with("build an engine of this model; it says: no implementation of a layer"));
-        let elsewhere = BuildRequest { profile: &other, ..request(b"float", Precision::Model, b"") };
-        let elsewhere = words(library.build(driver, &elsewhere));
-        assert!(elsewhere.contains("take this profile") && elsewhere.ends_with("no such input"), "{elsewhere}");
+        for (profile, reason) in [(&other, "must be the model's"), (&larger, "more than the model takes")] {
+            let words =
+                words(library.build(driver, &BuildRequest { profile, ..request(b"float", Precision::Model, b"") }));
+            assert!(words.contains("take this profile") && words.ends_with(reason), "{words}");
+        }
         assert_eq!(live(&library, "fakeLiveBuild"), 0, "everything is freed");
     }
 }

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <new>
 
@@ -178,6 +179,16 @@ std::unique_ptr<ITimingCache> timingCache(IBuilderConfig& config, Request const&
     return cache;
 }
 
+// TensorRT takes a profile of any name, and then misses that of the input.
+bool hasInput(INetworkDefinition const& network, char const* name) {
+    for (int32_t i = 0; i < network.getNbInputs(); ++i) {
+        if (std::strcmp(network.getInput(i)->getName(), name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool addProfile(IBuilder& builder, IBuilderConfig& config, Request const& request) {
     IOptimizationProfile* profile = builder.createOptimizationProfile(); // the builder's
     OptProfileSelector const selectors[]{OptProfileSelector::kMIN, OptProfileSelector::kOPT, OptProfileSelector::kMAX};
@@ -222,7 +233,7 @@ int32_t build(CreateInfer createBuilder, CreateParser createParser, Log* log, Re
     if (request->workspaceBytes != 0) {
         config->setMemoryPoolLimit(MemoryPoolType::kWORKSPACE, request->workspaceBytes);
     }
-    if (!addProfile(*builder, *config, *request)) {
+    if (!hasInput(*network, request->input) || !addProfile(*builder, *config, *request)) {
         return kPROFILE;
     }
     std::unique_ptr<ITimingCache> const cache = timingCache(*config, *request);
