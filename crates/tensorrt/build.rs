@@ -9,18 +9,20 @@ const HEADERS: [(u32, &str); 2] = [(10, "10.16"), (11, "11.4")];
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(tensorrt_headers)");
     println!("cargo::rerun-if-env-changed=FRAMEPIPE_TENSORRT");
-    println!("cargo::rerun-if-changed=build.rs"); // which scripts/setup touches when headers arrive
+    println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/shim");
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where the crate is")).join("../..");
     let folder = env::var_os("FRAMEPIPE_TENSORRT").map_or_else(|| root.join("build/tensorrt"), PathBuf::from);
     println!("cargo::rustc-env=FRAMEPIPE_TENSORRT={}", folder.display());
+    for (_, name) in HEADERS {
+        println!("cargo::rerun-if-changed={}", folder.join(name).display()); // also headers that are yet to come
+    }
     if HEADERS.iter().any(|(_, name)| !folder.join(name).join("NvInfer.h").is_file()) {
         return;
     }
     println!("cargo::rustc-cfg=tensorrt_headers");
     for (major, name) in HEADERS {
         let headers = folder.join(name);
-        println!("cargo::rerun-if-changed={}", headers.display());
         cc::Build::new()
             .cpp(true)
             .std("c++17")

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{library::Version, shape::Shape};
+use crate::library::Version;
 
 /// Why TensorRT cannot be used, or did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -83,18 +83,14 @@ pub enum TrtError {
     },
     /// Shapes that are no profile.
     #[error(
-        "shapes {smallest} to {best} to {largest} are no profile of input {input:?}: give sizes of 1 or more, as many each time, \
+        "shapes {shapes} are no profile of input {input:?}: give sizes of 1 or more, as many each time, \
          none of which shrinks"
     )]
     Profile {
         /// The input's name.
         input: String,
-        /// The smallest shape.
-        smallest: Shape,
-        /// The best shape.
-        best: Shape,
-        /// The largest shape.
-        largest: Shape,
+        /// From the smallest to the largest.
+        shapes: String,
     },
     /// A tensor that the engine does not have.
     #[error("there is no tensor {index}: the engine has {count}")]

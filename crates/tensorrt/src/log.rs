@@ -49,8 +49,11 @@ pub(crate) struct Log {
     ears: &'static Ears,
 }
 
+/// Takes a line, on any thread.
+type Listener = Box<dyn Fn(Severity, &str) + Send + Sync>;
+
 struct Ears {
-    listener: Box<dyn Fn(Severity, &str) + Send + Sync>,
+    listener: Listener,
     lines: Mutex<VecDeque<String>>,
 }
 

@@ -80,7 +80,8 @@ impl Profile {
             |from: &Shape, to: &Shape| from.len() == to.len() && from.iter().zip(to.iter()).all(|(a, b)| a <= b);
         let positive = smallest.iter().all(|&size| size >= 1);
         if !positive || !ordered(&smallest, &best) || !ordered(&best, &largest) || input.contains('\0') {
-            return Err(TrtError::Profile { input: input.to_owned(), smallest, best, largest });
+            let shapes = format!("{smallest} to {best} to {largest}");
+            return Err(TrtError::Profile { input: input.to_owned(), shapes });
         }
         Ok(Self { input: input.to_owned(), shapes: [smallest, best, largest] })
     }

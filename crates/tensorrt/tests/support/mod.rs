@@ -42,6 +42,7 @@ pub fn fake_tensorrt(folder: &Path, headers: &str) -> PathBuf {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let library = folder.join(format!("libnvinfer.so.{major}"));
     let headers = Path::new(FOLDER).join(headers);
+    assert!(headers.is_dir(), "there is no {}: run scripts/setup, then build again", headers.display());
     let shim = crate_folder.join("src/shim");
     let [headers, shim] = [&headers, &shim].map(|path| path.to_str().expect("a path of text"));
     let arguments = ["-std=c++17", "-I", shim, "-isystem", headers];
