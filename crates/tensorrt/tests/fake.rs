@@ -149,6 +149,8 @@ fn a_build_asks_for_what_was_requested_and_its_refusals_have_the_builders_words(
             unreadable.contains("read this model") && unreadable.ends_with("what is this operator?"),
             "{unreadable}"
         );
+        let empty = words(build(b"", Precision::Model, b""));
+        assert!(empty.contains("read this model"), "{empty}");
         let unbuildable = words(build(b"unbuildable", Precision::Model, b""));
         assert!(unbuildable.ends_with("build an engine of this model; it says: no implementation of a layer"));
         for (profile, reason) in [(&other, "must be the model's"), (&larger, "more than the model takes")] {

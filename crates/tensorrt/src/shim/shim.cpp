@@ -218,7 +218,8 @@ int32_t build(CreateInfer createBuilder, CreateParser createParser, Log* log, Re
     if (parser == nullptr) {
         return kPARSER;
     }
-    if (!parser->parse(request->onnx, request->onnxBytes, nullptr)) {
+    // Of no bytes at all the parser makes a network of nothing.
+    if (!parser->parse(request->onnx, request->onnxBytes, nullptr) || network->getNbInputs() == 0) {
         for (int32_t i = 0; i < parser->getNbErrors(); ++i) {
             log->log(ILogger::Severity::kERROR, parser->getError(i)->desc());
         }

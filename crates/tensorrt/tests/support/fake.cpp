@@ -167,7 +167,7 @@ INetworkDefinition* createNetwork(void*, NetworkDefinitionCreationFlags flags) {
     static Table tensors = Table{}.set(&apiv::VTensor::getName, +[](void*) { return "images"; });
     static Input input(tensors);
     static Table table = Table{}
-        .set(&apiv::VNetworkDefinition::getNbInputs, +[](void*) { return 1; })
+        .set(&apiv::VNetworkDefinition::getNbInputs, +[](void*) { return gOnnx.empty() ? 0 : 1; })
         .set(&apiv::VNetworkDefinition::getInput, +[](void*, int32_t) -> ITensor* { return &input; })
         .set(&apiv::VNetworkDefinition::getNbLayers, +[](void*) { return 1; })
         .set(&apiv::VNetworkDefinition::getLayer, +[](void*, int32_t) -> ILayer* { return &layer; });
@@ -235,7 +235,7 @@ void* createNvOnnxParser_INTERNAL(void*, void*, int) noexcept {
     static Table errors = Table{}.set(&IParserError::desc, +[](void*) { return "what is this operator?"; });
     static Table table = Table{}
         .set(&IParser::parse, parse)
-        .set(&IParser::getNbErrors, +[](void*) { return 1; })
+        .set(&IParser::getNbErrors, +[](void*) { return gOnnx.empty() ? 0 : 1; })
         .set(&IParser::getError, +[](void*, int) { return inner<IParserError const>(errors); })
         .at(slot(&IParser::clearErrors) + 2, +[](void*) { --gLiveBuild; }); // the destructor that also frees
     ++gLiveBuild;
