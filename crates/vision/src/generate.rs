@@ -85,9 +85,11 @@ pub(crate) fn rest(side_max: u32, may_cut: bool) -> impl Strategy<Value = Vec<Op
             let center = center.map(|(width, height)| [width.min(size[0]), height.min(size[1])]);
             let center = if is_shorter { Some(center.unwrap_or(size)) } else { center };
             let center = center.filter(|_| is_shorter || fit == Fit::Stretch).map(|center| crop(None, Some(center)));
-            let std = |std| Levels::All(std);
+            let has_colors = matches!(after.or(second).or(first), Some(Color::Rgb | Color::Bgr));
+            let means =
+                |mean| if has_colors { Levels::Each(vec![mean, mean + 9.0, mean - 5.0]) } else { Levels::All(mean) };
             let normalize =
-                normal.map(|(scale, mean, by)| Operator::Normalize { scale, mean: std(mean), std: std(by) });
+                normal.map(|(scale, mean, by)| Operator::Normalize { scale, mean: means(mean), std: Levels::All(by) });
             let operators = [
                 cut.filter(|_| may_cut),
                 convert(first),

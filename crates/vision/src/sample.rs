@@ -20,8 +20,8 @@ pub(crate) use instructions::Instructions;
 use serde::Serialize;
 use tables::Axes;
 pub use tables::{Mix, SampleTables};
-use taps::Tap;
 pub use taps::Span;
+use taps::Tap;
 
 use crate::PixelOrder;
 use crate::aim::{Aim, Placement};

@@ -79,9 +79,8 @@ impl SampleTables {
 
     /// Most bytes of runs and weights that tables for `plan` have, of frames whose longest side is `side_max`.
     pub fn bytes_max(plan: &Plan, side_max: u32) -> usize {
-        let axis = |count: usize| {
-            count * size_of::<Span>() + Spans::weights_max(side_max as usize, count) * size_of::<f32>()
-        };
+        let axis =
+            |count: usize| count * size_of::<Span>() + Spans::weights_max(side_max as usize, count) * size_of::<f32>();
         axis(plan.tensor.width) + axis(plan.tensor.height)
     }
 

@@ -118,8 +118,8 @@ fn only_the_rows_that_are_needed_are_asked_for_and_in_order() {
             self.0.size()
         }
 
-        fn scale(&self) -> crate::DecodeScale {
-            crate::DecodeScale::Full
+        fn scale(&self) -> DecodeScale {
+            DecodeScale::Full
         }
 
         fn order(&self) -> PixelOrder {
