@@ -8,6 +8,9 @@
 //! | `module` | kernels, loaded from PTX that is part of this crate, and their launch |
 //! | `slab` | memory of a device that processes share by a file descriptor |
 //! | `ceilings` | what a device can do at most, measured |
+//! | `event` | marks in the device's work, to wait for and to measure by |
+//! | `preprocess` | [`Preprocessor`] and [`Cropper`]: framepipe-vision's plans, from frames in the device's memory to tensors there |
+//! | `nvjpeg` | [`JpegDecoder`]: JPEGs decoded on the device, by NVIDIA's library |
 //! | `int8` | [`Int8Model`]: quantised ONNX graphs by kernels of our own |
 //!
 //! Nothing here panics on what a driver, a device or a model file does: every fault is a [`GpuError`].
@@ -20,19 +23,25 @@
 mod ceilings;
 mod device;
 mod error;
+mod event;
 mod gate;
 pub mod int8;
 
 mod memory;
 mod module;
+mod nvjpeg;
+mod preprocess;
 mod slab;
 
 pub use ceilings::Ceilings;
 pub use device::Device;
 pub use error::{GpuError, Unavailable};
+pub use event::Event;
 pub use gate::{Choice, Gpu, gpus};
 pub use int8::Int8Model;
 
 pub use memory::{Buffer, Pinned};
 pub use module::{Function, Module};
+pub use nvjpeg::{Backend, JpegDecoder, JpegFault, NvJpegError};
+pub use preprocess::{Crop, Cropper, DeviceView, FrameTensor, Preprocessor};
 pub use slab::Slab;

@@ -165,7 +165,8 @@ impl Plan {
     }
 }
 
-fn window(rect: &Rect, (width, height): (u32, u32)) -> Window {
+/// What is cropped: of a rectangle without area, the frame's pixel that is nearest.
+pub(crate) fn window(rect: &Rect, (width, height): (u32, u32)) -> Window {
     let pixel = || pixel_at(f64::from(rect.x0), f64::from(rect.y0), width, height);
     let rect = if rect.has_area() { *rect } else { pixel() };
     let [x0, y0, x1, y1] = [rect.x0, rect.y0, rect.x1, rect.y1].map(f64::from);

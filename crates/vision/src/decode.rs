@@ -16,6 +16,7 @@ mod webp;
 use framepipe_frame::{ErrorCode, FrameError};
 
 pub use jpeg::JpegRows;
+pub use orient::upright_steps;
 pub(crate) use scale::at_least;
 pub use scale::{DecodeScale, ScalePolicy};
 

@@ -13,6 +13,7 @@
 //! | boxes to the boxes worth keeping | [`nms`](nms()), [`iou`], [`clamp_to`] | model |
 //! | a box's mask to its pixels | [`paste_mask`], [`Window`] | model |
 //! | a box's pixels to an attribute model's tensor | [`Cropper`], [`crop_rect`] | attribute |
+//! | the same passes as tables | [`Plan::sample_frame`], [`Plan::sample_crop`], [`Plan::mix`] | gpu |
 //! | a graph's operators one by one | [`graph::steps`] | inspect |
 //!
 //! Inside, [`Preprocessor`] and [`Cropper`] share one fused kernel (`sample.rs`): both are a rectangle of the
@@ -24,6 +25,8 @@ mod aim;
 mod crop;
 mod decode;
 mod frame_view;
+#[cfg(any(test, feature = "generators"))]
+pub mod generate;
 pub mod graph;
 mod limits;
 mod mask;
@@ -36,7 +39,7 @@ mod sample;
 mod yuv;
 
 pub use crop::{CropShape, CropSpec, Cropper, Rect, crop_rect};
-pub use decode::{DecodeScale, Decoder, JpegRows, ScalePolicy};
+pub use decode::{DecodeScale, Decoder, JpegRows, ScalePolicy, upright_steps};
 pub use frame_view::{FrameView, PixelOrder, RawView, ViewError};
 pub use graph::{DataType, Graph, GraphError, Input, InputSpec, Layout, Plan};
 pub use limits::Limits;
@@ -46,5 +49,5 @@ pub use probe::{Format, Header, JpegColor, probe};
 pub use region::Region;
 pub use resize::Preprocessor;
 pub use rows::Rows;
-pub use sample::{Kernel, Sampling};
+pub use sample::{Kernel, Mix, SampleTables, Sampling, Span};
 pub use yuv::YuvView;

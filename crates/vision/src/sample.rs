@@ -10,6 +10,7 @@ mod area;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod instructions;
+mod tables;
 mod taps;
 
 use std::ops::Range;
@@ -17,21 +18,27 @@ use std::ops::Range;
 use area::Area;
 pub(crate) use instructions::Instructions;
 use serde::Serialize;
-use taps::{Axis, Tap};
+use tables::Axes;
+pub use tables::{Mix, SampleTables};
+pub use taps::Span;
+use taps::Tap;
 
 use crate::PixelOrder;
 use crate::aim::{Aim, Placement};
 use crate::graph::plan::{Normal, Tensor};
-use crate::graph::{Color, DataType, Filter, Layout};
+use crate::graph::{Color, DataType, Layout};
 use crate::rows::Rows;
 
 /// Source pixels to one of the tensor's beyond which two of them show too little of what it covers.
 const LINEAR_RATIO_MAX: f64 = 2.0;
 
+/// Parts of red, green and blue in the luma of ITU-R BT.601.
+const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
+
 /// Luma of ITU-R BT.601.
 #[inline(always)]
 pub(crate) fn luma([red, green, blue]: [f32; 3]) -> f32 {
-    0.299 * red + 0.587 * green + 0.114 * blue
+    LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 }
 
 /// A number that a tensor is made of.
@@ -197,36 +204,13 @@ pub(crate) struct Sampler {
 impl Sampler {
     /// Sets the tables for sampling what `aim` says, in pixels of `rows`.
     pub(crate) fn aim(&mut self, aim: &Aim, rows: &impl Rows) {
-        let (width, height) = rows.size();
-        let bounds = |from: f64, length: f64, source: u32| {
-            let start = (from as u32).min(source - 1);
-            start..((from + length) as u32).clamp(start + 1, source)
-        };
-        let columns = Axis {
-            origin: aim.window.left,
-            extent: aim.window.width,
-            count: aim.place.width,
-            bounds: bounds(aim.bounds.left, aim.bounds.width, width),
-            source: width,
-        };
-        let down = Axis {
-            origin: aim.window.top,
-            extent: aim.window.height,
-            count: aim.place.height,
-            bounds: bounds(aim.bounds.top, aim.bounds.height, height),
-            source: height,
-        };
-        let by_area = |axis: &Axis| match aim.filter {
-            Filter::Linear => false,
-            Filter::Auto => axis.ratio() > LINEAR_RATIO_MAX,
-            Filter::Area => axis.ratio() > 1.0,
-        };
+        let Axes { columns, rows: down, across: area_across, down: area_down } = Axes::of(aim, rows.size());
         self.place = aim.place;
         self.way = if aim.is_copy() {
             Way::Copy { left: aim.window.left as u32, top: aim.window.top as u32 }
-        } else if by_area(&columns) || by_area(&down) {
-            self.area.aim(&columns, by_area(&columns), by_area(&down).then_some(&down));
-            Way::Area { across: by_area(&columns), down: by_area(&down) }
+        } else if area_across || area_down {
+            self.area.aim(&columns, area_across, area_down.then_some(&down));
+            Way::Area { across: area_across, down: area_down }
         } else {
             Way::Linear
         };

@@ -1,6 +1,6 @@
 use super::*;
+use crate::generate::{Frame, frames, noise};
 use crate::graph::tests::{compile, numbers};
-use crate::sample::tests::{Frame, frames, noise};
 use proptest::prelude::*;
 
 /// The crop of a detection stretched to planes of f32.

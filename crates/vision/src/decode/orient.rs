@@ -23,6 +23,25 @@ pub(crate) fn orient(stored: &[u8], width: usize, height: usize, orientation: u8
     }
 }
 
+/// Where the upright image's pixels lie in an image of `size` as it is stored: how far the first is from the stored first, and each
+/// from its neighbours on the right and below, where stored pixels are `pixel` apart and rows `row`.
+///
+/// # Panics
+/// Where a side is 0.
+pub fn upright_steps((width, height): (u32, u32), orientation: u8, pixel: i64, row: i64) -> [i64; 3] {
+    let (right, bottom) = (i64::from(width - 1) * pixel, i64::from(height - 1) * row);
+    match orientation {
+        2 => [right, -pixel, row],
+        3 => [right + bottom, -pixel, -row],
+        4 => [bottom, pixel, -row],
+        5 => [0, row, pixel],
+        6 => [bottom, -row, pixel],
+        7 => [right + bottom, -row, -pixel],
+        8 => [right, row, -pixel],
+        _ => [0, pixel, row],
+    }
+}
+
 fn turn(
     out: &mut [[u8; PIXEL_BYTES]],
     width: usize,
@@ -37,6 +56,29 @@ fn turn(
                 for (x, pixel) in (left..right).zip(row) {
                     *pixel = stored_at(x, y);
                 }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::noise;
+
+    #[test]
+    fn steps_lead_to_the_pixels_that_turning_gives() {
+        let (width, height) = (5, 3);
+        let stored = noise(1, 3 * width * height);
+        let mut upright = vec![0; stored.len()];
+        for orientation in 0..=9 {
+            orient(&stored, width, height, orientation, &mut upright);
+            let columns = if (5..=8).contains(&orientation) { height } else { width };
+            let size = (width as u32, height as u32);
+            let [first, right, below] = upright_steps(size, orientation, 3, 3 * width as i64);
+            for (at, pixel) in upright.chunks(3).enumerate() {
+                let from = first + (at % columns) as i64 * right + (at / columns) as i64 * below;
+                assert_eq!(stored[from as usize..][..3], *pixel, "pixel {at} of orientation {orientation}");
             }
         }
     }

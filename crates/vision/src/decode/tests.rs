@@ -7,7 +7,7 @@ use image::{DynamicImage, ExtendedColorType, ImageEncoder, RgbImage, metadata::O
 use turbojpeg::{Compressor, PixelFormat, Subsamp};
 
 use super::*;
-use crate::sample::tests::noise;
+use crate::generate::noise;
 use crate::{JpegColor, probe};
 
 const WIDTH: u32 = 48;

@@ -361,6 +361,16 @@ impl Plan {
         self.tensor.dtype
     }
 
+    /// Channels of the tensor: 1 or 3.
+    pub fn channels(&self) -> usize {
+        self.tensor.channels()
+    }
+
+    /// How its numbers lie.
+    pub fn layout(&self) -> Layout {
+        self.tensor.layout
+    }
+
     /// Sizes of one image's tensor: channels, rows, columns, or rows, columns, channels.
     pub fn shape(&self) -> [usize; 3] {
         let Tensor { width, height, layout, .. } = self.tensor;

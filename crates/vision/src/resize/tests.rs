@@ -1,6 +1,6 @@
 use super::*;
-use crate::graph::tests::{any_plan, compile, numbers, plain};
-use crate::sample::tests::{Frame, frames, noise};
+use crate::generate::{Frame, any_plan, frames, noise};
+use crate::graph::tests::{compile, numbers, plain};
 use crate::{DecodeScale, FrameView};
 use proptest::prelude::*;
 

@@ -48,8 +48,7 @@ impl Axis {
     pub(super) fn set_spans(&self, spans: &mut Spans, area: bool) {
         spans.spans.clear();
         spans.weights.clear();
-        // Neighbours share a pixel at most, and each repeats at most one edge.
-        spans.weights.reserve(self.bounds.len() + 3 * self.count);
+        spans.weights.reserve(Spans::weights_max(self.bounds.len(), self.count));
         for index in 0..self.count {
             let start = spans.weights.len();
             let first = if area { self.cover(index, spans) } else { self.straddle(index, spans) };
@@ -91,19 +90,35 @@ pub(super) struct Spans {
     weights: Vec<f32>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    first: u32,
-    start: u32,
-    count: u32,
+/// Source pixels that one of the tensor's is made of, along one axis: `count` from `first` on, by the weights from `start` on. There
+/// is at least one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Span {
+    /// The first source pixel.
+    pub first: u32,
+    /// Where its weight is.
+    pub start: u32,
+    /// How many pixels, and weights.
+    pub count: u32,
 }
 
 impl Spans {
+    /// Most weights of `count` pixels of a source of `source`: neighbours share a pixel at most, and each repeats at most one edge.
+    pub(super) fn weights_max(source: usize, count: usize) -> usize {
+        source + 3 * count
+    }
+
     /// The first source pixel of the tensor's pixel `index`, and the weights of it and those behind it.
     #[inline(always)]
     pub(super) fn get(&self, index: usize) -> (u32, &[f32]) {
         let Span { first, start, count } = self.spans[index];
         (first, &self.weights[start as usize..][..count as usize])
+    }
+
+    /// By pixel of the tensor, and the weights of all.
+    pub(super) fn parts(&self) -> (&[Span], &[f32]) {
+        (&self.spans, &self.weights)
     }
 
     /// How many pixels of the tensor.

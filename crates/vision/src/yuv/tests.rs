@@ -1,6 +1,6 @@
 use super::*;
 use crate::RawView;
-use crate::sample::tests::noise;
+use crate::generate::noise;
 use framepipe_frame::RawFormat;
 use proptest::prelude::*;
 
