@@ -2,12 +2,14 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `backend.rs` | what makes crops and runs models, on the CPU or on a GPU |
 //! | `crops.rs` | which detections are cropped for which models, and where their entries go |
 //! | `model.rs` | one attribute model with the crops that wait for its next run |
 //! | `pixels.rs` | where a frame's pixels lie |
 //! | `waiting.rs` | crops of several frames that wait for one model's next run |
 //! | `stage.rs` | its step in the stage loop |
 
+mod backend;
 mod crops;
 mod model;
 mod pixels;

@@ -5,22 +5,22 @@ use framepipe_frame::{
     ErrorCode, FrameError,
     attributes::{self, Entry, entry_bytes},
 };
-use framepipe_infer::{CpuModel, InferError, ModelFile, Options, Outputs, Runtime, Samples, run_or_each_alone};
+use framepipe_infer::run_or_each_alone;
 use framepipe_model::{AttributeHead, Manifest, Turner};
 use framepipe_pipeline::{Frame, Item, Pool};
 use framepipe_shm::{Counter, ProcessEntry};
-use framepipe_vision::{Cropper, DataType, FrameView, Region};
+use framepipe_vision::{CropSpec, Cropper, Rect, Region, crop_rect};
 
 use crate::{
+    backend::{Backend, Made, View},
     crops::Crop,
     waiting::{Origin, Waiting},
 };
 
 /// An attribute model, warmed up.
 pub struct AttributeModel {
-    session: CpuModel,
-    dtype: DataType,
-    cropper: Cropper,
+    backend: Backend,
+    spec: CropSpec,
     waiting: Waiting,
     /// Where runs and crops are counted.
     entry: &'static ProcessEntry,
@@ -41,35 +41,25 @@ struct EntryDecoder {
 }
 
 impl AttributeModel {
-    /// Opens the pipeline's attribute model number `model`, for frames of at most `detections_max` detections.
+    /// The pipeline's attribute model number `model`, opened by `open`, for frames of at most `detections_max` detections.
     pub fn open(
-        runtime: &Runtime,
         manifest: &Manifest,
         model: usize,
         detections_max: usize,
-        options: Options,
         entry: &'static ProcessEntry,
+        open: impl FnOnce(&AttributeHead) -> Result<Backend>,
     ) -> Result<Self> {
         let head = AttributeHead::new(manifest)?;
-        let input = &manifest.input;
-        let mut session = CpuModel::open(
-            runtime,
-            ModelFile { path: &manifest.model_path(), sha256: &manifest.sha256 },
-            input,
-            &head.outputs(),
-            options,
-        )?;
-        session.warm_up(&[])?;
-        let lengths = session.output_shapes().iter().map(|shape| shape.iter().product());
+        let backend = open(&head)?;
+        let lengths = backend.output_shapes().iter().map(|shape| shape.iter().product());
         let value_counts = lengths.enumerate().map(|(output, length)| head.value_count(output, length));
         let value_counts = value_counts
             .collect::<Result<Vec<usize>, FrameError>>()
             .map_err(|error| anyhow!("{}: {}", manifest.path().display(), error.message))?;
         Ok(Self {
-            dtype: input.plan.dtype(),
-            cropper: Cropper::new(input.plan.clone())?,
-            waiting: Waiting::new(input.plan.tensor_bytes(), session.batch_max()),
-            session,
+            spec: manifest.input.plan.crop_spec()?,
+            waiting: Waiting::new(backend.batch_max()),
+            backend,
             entry,
             decoder: EntryDecoder {
                 model,
@@ -89,7 +79,12 @@ impl AttributeModel {
 
     /// The pixels of a frame of `size` that a crop needs.
     pub fn reads(&self, crop: &Crop, size: (u32, u32)) -> Region {
-        Cropper::reads(&self.cropper.rect(&crop.detection, size), size)
+        Cropper::reads(&self.rect(crop, size), size)
+    }
+
+    /// What a crop shows of a frame of `size`.
+    fn rect(&self, crop: &Crop, (width, height): (u32, u32)) -> Rect {
+        crop_rect(&crop.detection, &self.spec, width, height)
     }
 
     /// True where the model found the crop of the detection number `detection` upside down, in the frame whose crops it ran
@@ -103,7 +98,7 @@ impl AttributeModel {
     pub fn add(
         &mut self,
         crop: &Crop,
-        view: &FrameView<'_>,
+        view: &View<'_>,
         is_turned: bool,
         item: usize,
         batch: &mut [Item<'_, usize>],
@@ -111,37 +106,33 @@ impl AttributeModel {
         if self.waiting.is_full() {
             self.run(batch);
         }
-        let size = (view.width(), view.height());
-        let rect = self.cropper.rect(&crop.detection, size);
+        let rect = self.rect(crop, view.size());
         let of_points = if is_turned { rect.turned() } else { rect };
-        let tensor = self.waiting.add(Origin { item, detection: crop.index, at: crop.at, rect: of_points });
-        self.cropper.run(view, &rect, tensor);
-        if is_turned {
-            self.cropper.turn(&rect, size, tensor);
-        }
+        let place = self.waiting.add(Origin { item, detection: crop.index, at: crop.at, rect: of_points });
+        self.backend.add(place, view, &rect, is_turned);
     }
 
     /// Runs the crops that wait, and writes their entries or their frames' errors.
     pub fn run(&mut self, batch: &mut [Item<'_, usize>]) {
-        let Self { session, dtype, waiting, entry, decoder, .. } = self;
+        let Self { backend, waiting, entry, decoder, .. } = self;
         let count = waiting.origins().len();
         if count == 0 {
             return;
         }
         let failed = run_or_each_alone(count, |range| {
-            let outputs = session.run(range.len(), Samples::of(*dtype, waiting.tensors(range.clone())))?;
+            let made = backend.run(range.clone())?;
             entry.count(Counter::CropRuns, 1);
             entry.count(Counter::Crops, range.len() as u64);
             for (sample, origin) in waiting.origins()[range].iter().enumerate() {
                 let item = &mut batch[origin.item];
                 if item.frame.error.is_none() {
-                    item.frame.error = decoder.write(&mut item.frame, item.plan, origin, &outputs, sample).err();
+                    item.frame.error = decoder.write(&mut item.frame, item.plan, origin, &made, sample).err();
                 }
             }
-            Ok::<(), InferError>(())
+            Ok::<(), FrameError>(())
         });
         for (crop, error) in failed {
-            batch[waiting.origins()[crop].item].frame.error.get_or_insert(error.into());
+            batch[waiting.origins()[crop].item].frame.error.get_or_insert(error);
         }
         waiting.clear();
     }
@@ -154,14 +145,13 @@ impl EntryDecoder {
         frame: &mut Frame<'_>,
         used: usize,
         origin: &Origin,
-        outputs: &Outputs<'_>,
+        made: &Made<'_>,
         sample: usize,
     ) -> Result<(), FrameError> {
         frame.write_output(Pool::Attributes, |slot| {
             let mut at = origin.at;
-            for output in 0..outputs.len() {
-                let (_, numbers) = outputs.sample(output, sample);
-                let entry = self.entry(origin, output, numbers)?;
+            for output in 0..self.value_counts.len() {
+                let entry = self.entry(origin, output, made.numbers(output, sample))?;
                 at = attributes::append(slot, at, entry, &self.values)?;
             }
             Ok((used, ()))

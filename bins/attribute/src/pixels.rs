@@ -1,10 +1,13 @@
 //! Where a frame's pixels lie: in the kept image slot, in the encoded slot of a raw frame, or, where no frame was kept,
 //! nowhere until the image is decoded, or the planar frame converted, again. Of an upright JPEG only the part that the
-//! crops need is.
+//! crops need is. Where the pipeline has a GPU, they lie there, or are sent there.
 
 use framepipe_frame::FrameError;
+use framepipe_gpu::{DeviceView, StageDevice, Upload, frame_error};
 use framepipe_pipeline::{Frame, Pool};
-use framepipe_vision::{Decoder, FrameView, Header, Limits, RawView, Region, probe};
+use framepipe_vision::{Decoder, FrameView, Header, Limits, PixelOrder, RawView, Region, probe};
+
+use crate::backend::View;
 
 /// Finds frames' pixels, one frame's at a time.
 pub struct Pixels {
@@ -12,12 +15,69 @@ pub struct Pixels {
     decoder: Decoder,
     /// A frame decoded or converted again: grows to the largest, at most 3 times `limits.pixels_max`.
     scratch: Vec<u8>,
+    on_gpu: Option<(Upload, StageDevice)>,
 }
 
 impl Pixels {
-    /// With a decoder that holds images to `limits`.
-    pub fn new(limits: Limits) -> Result<Self, FrameError> {
-        Ok(Self { limits, decoder: Decoder::new(limits)?, scratch: Vec::new() })
+    /// With a decoder that holds images to `limits`; on a GPU, where there is one.
+    pub fn new(limits: Limits, device: Option<StageDevice>) -> anyhow::Result<Self> {
+        let on_gpu = match device {
+            Some(device) => Some((Upload::new(&device.device)?, device)),
+            None => None,
+        };
+        Ok(Self { limits, decoder: Decoder::new(limits)?, scratch: Vec::new(), on_gpu })
+    }
+
+    /// As [`Self::of`], on the CPU or the GPU. False: the pixels are gone with the next frame's.
+    pub fn view<'a>(
+        &'a mut self,
+        frame: &Frame<'a>,
+        needed: impl FnOnce((u32, u32)) -> Region,
+    ) -> Result<(View<'a>, bool), FrameError> {
+        let Some((mut upload, device)) = self.on_gpu.take() else {
+            return self.of(frame, needed).map(|view| (View::Host(view), true));
+        };
+        let found = self.on_device(frame, &device, &mut upload);
+        self.on_gpu = Some((upload, device));
+        found.map(|(view, is_lasting)| (View::Device(view), is_lasting))
+    }
+
+    fn on_device(
+        &mut self,
+        frame: &Frame<'_>,
+        device: &StageDevice,
+        upload: &mut Upload,
+    ) -> Result<(DeviceView, bool), FrameError> {
+        if frame.has_input(Pool::Image) {
+            let raw = frame.request().raw;
+            let (size, pitch, order) = match raw.is_raw() {
+                true => match RawView::of(frame.input(Pool::Encoded)?, &raw)? {
+                    RawView::Packed(view) => ((raw.width, raw.height), raw.stride as usize, view.order()),
+                    RawView::Planar(_) => ((raw.width, raw.height), 3 * raw.width as usize, PixelOrder::Rgb),
+                },
+                false => {
+                    let (width, height) = (frame.descriptor.kept_width, frame.descriptor.kept_height);
+                    ((width, height), 3 * width as usize, PixelOrder::Rgb)
+                }
+            };
+            let place = frame.input_place(Pool::Image)?;
+            let address = device.address(Pool::Image, place, place.used)?;
+            let view = DeviceView::new((address, place.used), size, pitch, order).map_err(frame_error)?;
+            return Ok((view, true));
+        }
+        let view = self.of(frame, |(right, bottom)| Region { left: 0, top: 0, right, bottom })?;
+        let size = (view.width(), view.height());
+        let row_bytes = size.0 as usize * view.order().pixel_bytes();
+        let bytes = row_bytes * size.1 as usize;
+        let pixels = upload.pixels(bytes).map_err(frame_error)?;
+        for (y, row) in (0..).zip(pixels.chunks_exact_mut(row_bytes)) {
+            row.copy_from_slice(view.row(y));
+        }
+        // SAFETY: to memory of this process's own.
+        #[allow(unsafe_code, reason = "the device writes memory by its address")]
+        let address = unsafe { upload.send(bytes, None) }.map_err(frame_error)?;
+        let view = DeviceView::new((address, bytes), size, row_bytes, view.order()).map_err(frame_error)?;
+        Ok((view, false))
     }
 
     /// The frame's pixels, the right way up and in source size: at least those of the region that `needed` gives for that

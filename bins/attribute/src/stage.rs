@@ -1,13 +1,15 @@
 //! Each object that an attribute model describes is cropped from the frame, straight into that model's input; the
 //! models run on the crops of all frames of the batch.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use framepipe_frame::{ErrorCode, FrameError, detections};
+use framepipe_gpu::StageDevice;
 use framepipe_infer::{Options, Runtime};
+use framepipe_model::AttributeHead;
 use framepipe_pipeline::{Frame, Item, Needs, Plan, Pool, Process, Stage};
 use framepipe_vision::Region;
 
-use crate::{crops::Crops, model::AttributeModel, pixels::Pixels};
+use crate::{backend::Backend, crops::Crops, model::AttributeModel, pixels::Pixels};
 
 /// The stage: the attribute models, warmed up, and the rule for crops. A pipeline may have none.
 pub struct Attribute {
@@ -24,17 +26,24 @@ impl Attribute {
     pub fn open(process: &Process) -> Result<Self> {
         let config = &process.order.config;
         let plan = Plan::of(config)?;
+        let device = StageDevice::of(process)?;
         let threads = config.stages[process.order.stage].threads as usize;
         let options = Options { threads, batch_max: config.crop_batch_max as usize };
         let load = || Runtime::load(&config.onnxruntime).map(|runtime| runtime.caching_graphs_in(config.graphs()));
-        let runtime = if plan.attributes.is_empty() { None } else { Some(load()?) };
+        let on_cpu = !plan.attributes.is_empty() && device.is_none();
+        let runtime = if on_cpu { Some(load()?) } else { None };
         let spec = plan.detector.detector()?;
         let mut models = Vec::with_capacity(plan.attributes.len());
         let mut applies_to = Vec::with_capacity(plan.attributes.len());
         for (model, manifest) in plan.attributes.iter().enumerate() {
-            let runtime = runtime.as_ref().expect("it was loaded, as there is a model");
-            let open = AttributeModel::open(runtime, manifest, model, spec.detections_max, options, process.entry());
-            models.push(open?);
+            let open = |head: &AttributeHead| match (&runtime, &device) {
+                (Some(runtime), _) => Backend::on_cpu(runtime, manifest, head, options),
+                (None, Some(on)) => {
+                    Backend::on_gpu(&on.device, manifest, head, options.batch_max, config.limits.side_max)
+                }
+                (None, None) => bail!("there is neither a runtime nor a device"),
+            };
+            models.push(AttributeModel::open(manifest, model, spec.detections_max, process.entry(), open)?);
             applies_to.push(&manifest.attributes()?.applies_to[..]);
         }
         let entries_bytes = models.iter().map(AttributeModel::entries_bytes).collect();
@@ -42,7 +51,7 @@ impl Attribute {
             crops: Crops::new(&spec.labels, &applies_to, entries_bytes, config.crops_max as usize),
             models,
             turners: plan.turners.clone(),
-            pixels: Pixels::new(config.limits)?,
+            pixels: Pixels::new(config.limits, device)?,
             slot_bytes_max: process.segment().geometry().pools[Pool::Attributes as usize].slot_bytes_max() as usize,
         })
     }
@@ -57,7 +66,7 @@ impl Attribute {
             let reads = crops.of(found).map(|crop| models[crop.model].reads(&crop, size));
             reads.reduce(Region::union).expect("a frame without crops is left out")
         };
-        let view = pixels.of(frame, needed)?;
+        let (view, is_lasting) = pixels.view(frame, needed)?;
         for model in 0..models.len() {
             for crop in crops.of(found).filter(|crop| crop.model == model) {
                 let is_turned = turners[model].is_some_and(|turner| models[turner].is_upside_down(crop.index));
@@ -66,6 +75,9 @@ impl Attribute {
             if turners.contains(&Some(model)) {
                 models[model].run(batch);
             }
+        }
+        if !is_lasting {
+            models.iter_mut().for_each(|model| model.run(batch));
         }
         Ok(())
     }

@@ -2,9 +2,11 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `engine.rs` | what runs the detector, on the CPU or on a GPU |
 //! | `gather.rs` | several tensors as one batch |
 //! | `stage.rs` | its step in the stage loop |
 
+mod engine;
 mod gather;
 mod stage;
 

@@ -2,8 +2,10 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `on_gpu.rs` | the tensor made on a GPU |
 //! | `stage.rs` | its step in the stage loop |
 
+mod on_gpu;
 mod stage;
 
 use std::process::ExitCode;

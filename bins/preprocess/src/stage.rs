@@ -1,11 +1,15 @@
 //! An image's bytes become the detector's tensor, and where crops will be taken, a decoded frame that is kept for
 //! them. A raw frame of packed pixels is sampled where it lies: its encoded slot serves the crops too. One of planes is
-//! converted first, as an image is decoded.
+//! converted first, as an image is decoded. Where the pipeline has a GPU, the pixels go there, and all after that is done there
+//! (`on_gpu.rs`).
 
 use anyhow::Result;
 use framepipe_frame::{FrameError, RawFrame, TensorMap};
+use framepipe_gpu::StageDevice;
 use framepipe_pipeline::{Frame, Item, Needs, Plan, Pool, Process, Stage};
 use framepipe_vision::{DecodeScale, Decoder, FrameView, Header, Limits, Preprocessor, RawView, probe};
+
+use crate::on_gpu::OnGpu;
 
 /// The stage: the decoder, and the detector's input.
 pub struct Preprocess {
@@ -14,6 +18,8 @@ pub struct Preprocess {
     preprocessor: Preprocessor,
     /// Largest decoded frame that is kept for the crops; 0: none is.
     kept_bytes_max: usize,
+    /// Makes the tensors, where the pipeline has a GPU.
+    on_gpu: Option<OnGpu>,
     /// Pixels of a frame that is not kept: grows to the largest, at most 3 times `limits.pixels_max`.
     scratch: Vec<u8>,
 }
@@ -39,7 +45,7 @@ pub enum Original {
 
 impl Original {
     /// Width and height when it is the right way up.
-    fn size(&self) -> (u32, u32) {
+    pub fn size(&self) -> (u32, u32) {
         match self {
             Self::Encoded(header) => header.oriented_size(),
             Self::Planar(raw) => (raw.width, raw.height),
@@ -55,7 +61,7 @@ impl Original {
     }
 
     /// Bytes of its RGB8.
-    fn rgb_bytes(&self, scale: DecodeScale) -> usize {
+    pub fn rgb_bytes(&self, scale: DecodeScale) -> usize {
         let (width, height) = self.size();
         3 * scale.pixels_of(width) as usize * scale.pixels_of(height) as usize
     }
@@ -66,7 +72,12 @@ impl Preprocess {
     pub fn open(process: &Process) -> Result<Self> {
         let config = &process.order.config;
         let plan = Plan::of(config)?;
+        let on_gpu = match StageDevice::of(process)? {
+            Some(device) => Some(OnGpu::open(device, plan.detector.input.plan.clone(), &config.limits)?),
+            None => None,
+        };
         Ok(Self {
+            on_gpu,
             limits: config.limits,
             decoder: Decoder::new(config.limits)?,
             kept_bytes_max: plan.kept_bytes_max(),
@@ -78,6 +89,11 @@ impl Preprocess {
     fn preprocess(&mut self, frame: &mut Frame<'_>, pixels: &Pixels) -> Result<(), FrameError> {
         let encoded = frame.input(Pool::Encoded)?;
         let Self { decoder, preprocessor, scratch, .. } = self;
+        if let Some(on_gpu) = &mut self.on_gpu {
+            let tensor_map = on_gpu.preprocess(frame, encoded, pixels, decoder)?;
+            describe(frame, pixels, tensor_map);
+            return Ok(());
+        }
         let bytes = preprocessor.plan().tensor_bytes();
         let tensor_map = match pixels {
             Pixels::Raw(raw) => {
@@ -120,7 +136,12 @@ impl Stage for Preprocess {
         let (encoded, raw) = (frame.input(Pool::Encoded)?, frame.request().raw);
         let original = if raw.is_raw() {
             match RawView::of(encoded, &raw)? {
-                RawView::Packed(_) => return Ok((needs, Pixels::Raw(raw))),
+                RawView::Packed(_) => {
+                    // The GPU's crops are taken there; the CPU's from where the client's bytes lie.
+                    let kept_bytes = if self.on_gpu.is_some() { raw.bytes().unwrap_or(0) as usize } else { 0 };
+                    let is_kept = (1..=self.kept_bytes_max).contains(&kept_bytes);
+                    return Ok((if is_kept { needs.and(Pool::Image, kept_bytes) } else { needs }, Pixels::Raw(raw)));
+                }
                 RawView::Planar(_) => Original::Planar(raw),
             }
         } else {
@@ -153,7 +174,7 @@ fn write(preprocessor: &mut Preprocessor, mut view: FrameView<'_>, slot: &mut [u
 }
 
 /// Makes the RGB pixels of `original` in `image`, which holds them exactly.
-fn to_rgb<'i>(
+pub fn to_rgb<'i>(
     decoder: &mut Decoder,
     encoded: &[u8],
     original: &Original,

@@ -11,6 +11,8 @@
 //! | `event` | marks in the device's work, to wait for and to measure by |
 //! | `preprocess` | [`Preprocessor`] and [`Cropper`]: framepipe-vision's plans, from frames in the device's memory to tensors there |
 //! | `nvjpeg` | [`JpegDecoder`]: JPEGs decoded on the device, by NVIDIA's library |
+//! | `stage` | what a pipeline's stage needs of all this |
+//! | `upload` | frames of the host on their way to the device |
 //! | `int8` | [`Int8Model`]: quantised ONNX graphs by kernels of our own |
 //!
 //! Nothing here panics on what a driver, a device or a model file does: every fault is a [`GpuError`].
@@ -32,6 +34,8 @@ mod module;
 mod nvjpeg;
 mod preprocess;
 mod slab;
+mod stage;
+mod upload;
 
 pub use ceilings::Ceilings;
 pub use device::Device;
@@ -45,3 +49,5 @@ pub use module::{Function, Module};
 pub use nvjpeg::{Backend, JpegDecoder, JpegFault, NvJpegError};
 pub use preprocess::{Crop, Cropper, DeviceView, FrameTensor, Preprocessor};
 pub use slab::Slab;
+pub use stage::{StageDevice, frame_error};
+pub use upload::Upload;
