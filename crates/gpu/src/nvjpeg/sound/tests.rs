@@ -17,11 +17,16 @@ fn jpeg(subsampling: Subsamp, is_progressive: bool) -> Vec<u8> {
 
 /// A grey image of 6 blocks, 2 between restart markers, whose data are `compressed`; a block is two bits, 0 and 0.
 fn with_restarts(compressed: &[u8]) -> Vec<u8> {
+    with_symbol(0, compressed)
+}
+
+/// The same, where the only code behind a block's first number means `symbol`.
+fn with_symbol(symbol: u8, compressed: &[u8]) -> Vec<u8> {
     let mut file = vec![0xff, 0xd8, 0xff, DQT, 0, 67, 0];
     file.extend([1; 64]);
     file.extend([0xff, SOF0, 0, 11, 8, 0, 16, 0, 20, 1, 1, 0x22, 0]);
-    for which in [0x00, 0x10] {
-        file.extend([0xff, DHT, 0, 20, which, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    for (which, symbol) in [(0x00, 0), (0x10, symbol)] {
+        file.extend([0xff, DHT, 0, 20, which, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, symbol]);
     }
     file.extend([0xff, DRI, 0, 4, 0, 2, 0xff, SOS, 0, 8, 1, 1, 0, 0, 63, 0]);
     file.extend(compressed);
@@ -70,6 +75,16 @@ fn restart_markers_are_all_there_and_in_order() {
         check(&[0x0f, 1, 0xff, 0xd0, 0x0f, 0xff, 0xd1, 0x0f, 0xff, EOI]),
         Err("its compressed data go on behind their end")
     );
+}
+
+#[test]
+fn a_block_has_no_more_numbers_than_places() {
+    // Two zeros and a number, 21 times, are the 63 behind a block's first. That is 43 bits, of two blocks 86.
+    let third = [0; 11];
+    let whole = [&third[..], &[0xff, 0xd0], &third, &[0xff, 0xd1], &third, &[0xff, EOI]].concat();
+    assert_eq!(check(&with_symbol(0x21, &whole)), Ok(()));
+    // Fifteen zeros and a number four times are 64.
+    assert_eq!(check(&with_symbol(0xf1, &whole)), Err("a block has too many numbers"));
 }
 
 #[test]
