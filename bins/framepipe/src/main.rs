@@ -182,8 +182,8 @@ struct UpArgs {
     /// Processes of the attribute stage, 1 to 64 [default: the configuration's, or by --profile].
     #[arg(long, value_name = "N")]
     attribute: Option<u32>,
-    /// Where images and tensors lie on their way from stage to stage: cpu, gpu (the first GPU), a GPU's UUID, or memfd (the
-    /// GPU's way of passing them, without a GPU: for tests) [default: the configuration's, or cpu].
+    /// Where images and tensors lie on their way from stage to stage: cpu, memfd (a GPU's way of passing them, without a
+    /// GPU: for tests), gpu (the first one; not there yet) or a GPU's UUID [default: the configuration's, or cpu].
     #[arg(long, value_name = "DEVICE")]
     device: Option<Device>,
     /// A detection's score is above this, instead of the configuration's or the detector's manifest's.
