@@ -95,14 +95,7 @@ impl AttributeModel {
 
     /// Takes a crop of the batch's frame `item`, turned by 180 degrees or not, after running those that wait where there is no
     /// room for more.
-    pub fn add(
-        &mut self,
-        crop: &Crop,
-        view: &View<'_>,
-        is_turned: bool,
-        item: usize,
-        batch: &mut [Item<'_, usize>],
-    ) {
+    pub fn add(&mut self, crop: &Crop, view: &View<'_>, is_turned: bool, item: usize, batch: &mut [Item<'_, usize>]) {
         if self.waiting.is_full() {
             self.run(batch);
         }

@@ -5,6 +5,7 @@
 //! | `rounds.rs` | the run: system, engine, system, engine, …, and what each round gave |
 //! | `cascade.rs` | the same of detector and attribute models, at several numbers of crops a frame |
 //! | `running.rs` | the system under load, and what it used |
+//! | `system.rs` | the system alone, as it is configured: for what measures it elsewhere |
 //! | `server.rs` | what is asked of the system: its processes, its crops |
 //! | `variant.rs` | a configuration with one key said otherwise |
 //! | `load.rs` | the client: pushes raw frames with a bounded number in flight, and checks every result |
@@ -26,6 +27,7 @@ mod rounds;
 mod running;
 mod server;
 mod statistics;
+mod system;
 mod variant;
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
@@ -58,6 +60,9 @@ enum Role {
     /// Images to tensors, when told on standard input: for scripts/bench-images.
     #[command(hide = true)]
     Images,
+    /// The system alone, under load: prints one JSON object. For `framepipe gpu-accept`.
+    #[command(hide = true)]
+    System(system::Arguments),
 }
 
 #[derive(Args)]
@@ -99,6 +104,7 @@ fn main() -> ExitCode {
     let done = match cli.role {
         Some(Role::Engine(work)) => engine::serve(&work),
         Some(Role::Images) => images::serve(),
+        Some(Role::System(arguments)) => system::measure(&arguments),
         None => measure(&cli.measure),
     };
     match done {

@@ -96,8 +96,10 @@ impl Engine {
                 // SAFETY: the slots are those of claimed frames, which nobody writes or frees meanwhile.
                 #[allow(unsafe_code, reason = "the device reads slots by their addresses")]
                 unsafe { model.run(addresses) }.map_err(frame_error)?;
-                let of =
-                    |output: usize, sample| raw::Output { shape: shapes[output].clone(), numbers: model.output(output, sample) };
+                let of = |output: usize, sample| raw::Output {
+                    shape: shapes[output].clone(),
+                    numbers: model.output(output, sample),
+                };
                 write(batch, shapes.len(), of)
             }
         }

@@ -1,6 +1,7 @@
 //! `framepipe gpu-accept`: every test and measurement that needs a GPU, on this machine's, in one report.
 
 mod models;
+mod pipeline;
 mod report;
 pub mod slabs;
 
@@ -16,7 +17,7 @@ use report::Report;
 #[derive(Args)]
 #[command(after_help = "Examples:
   framepipe gpu-accept
-  framepipe gpu-accept --config config/paper.toml --out gpu-report
+  framepipe gpu-accept --config config/paper-gpu.toml --out gpu-report
   framepipe gpu-accept --only slabs,models --batches 1,8,32
 
 It writes report.json and report.md. Exit status: 0 all tests passed; 1 one did not, or there is no GPU, as the message says.")]
@@ -32,6 +33,9 @@ pub struct Arguments {
     /// Parts to run, instead of all.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
+    /// Length of each measured window of the pipeline.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
     /// Sizes of batches to measure models in.
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16,32,64", value_parser = clap::value_parser!(u16).range(1..=256))]
     batches: Vec<u16>,
@@ -44,6 +48,8 @@ enum Part {
     Slabs,
     /// Models against the CPU, and their rates.
     Models,
+    /// The whole pipeline, with raw frames of the detector's size, at 0, 1, 2 and 4 crops a frame.
+    Pipeline,
 }
 
 /// Runs the parts and writes the report.
@@ -68,6 +74,9 @@ pub fn accept(arguments: &Arguments) -> anyhow::Result<()> {
         batches.sort_unstable();
         batches.dedup();
         report.models = models::measure(&config, &device, &ceilings, &batches)?;
+    }
+    if parts.contains(&Part::Pipeline) {
+        report.pipeline = pipeline::measure(&arguments.file.config, arguments.seconds)?;
     }
     let write = |name: &str, text: String| {
         let path = arguments.out.join(name);

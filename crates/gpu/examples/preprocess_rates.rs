@@ -12,7 +12,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use framepipe_gpu::{
-    Backend, Buffer, Ceilings, Choice, Crop, Cropper, Device, DeviceView, Event, FrameTensor, JpegDecoder, Pinned, Preprocessor,
+    Backend, Buffer, Ceilings, Choice, Crop, Cropper, Device, DeviceView, Event, FrameTensor, JpegDecoder, Pinned,
+    Preprocessor,
 };
 use framepipe_vision::{self as vision, Decoder, FrameView, Header, InputSpec, Limits, PixelOrder, Plan, Rect, probe};
 use rustix::time::{ClockId, clock_gettime};

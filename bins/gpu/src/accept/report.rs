@@ -5,7 +5,7 @@ use std::fmt;
 use framepipe_gpu::{Ceilings, Gpu};
 use serde::Serialize;
 
-use super::{models::Model, slabs::Slabs};
+use super::{models::Model, pipeline::Run, slabs::Slabs};
 
 #[derive(Serialize)]
 pub struct Report {
@@ -22,6 +22,7 @@ pub struct Report {
     pub device_to_host_gbs: f64,
     pub slabs: Option<Slabs>,
     pub models: Vec<Model>,
+    pub pipeline: Vec<Run>,
 }
 
 impl Report {
@@ -39,6 +40,7 @@ impl Report {
             device_to_host_gbs: ceilings.device_to_host_bytes / 1e9,
             slabs: None,
             models: Vec::new(),
+            pipeline: Vec::new(),
         }
     }
 }
@@ -75,6 +77,17 @@ impl fmt::Display for Report {
                 None => model.fmt(f)?,
             }
         }
+        if !self.pipeline.is_empty() {
+            writeln!(
+                f,
+                "The whole pipeline, raw frames of the detector's size from files in tmpfs to results over gRPC:\n"
+            )?;
+            writeln!(
+                f,
+                "| crops a frame | frames a second | rounds | latency p50, p99, ms | CPU ms a frame, by stage |\n|---|---|---|---|---|"
+            )?;
+            self.pipeline.iter().try_for_each(|run| run.fmt(f))?;
+        }
         Ok(())
     }
 }
@@ -105,5 +118,22 @@ impl fmt::Display for Model {
             writeln!(f)?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rounds: Vec<String> = self.rounds.iter().map(|fps| format!("{fps:.0}")).collect();
+        let cpu: Vec<String> = self.cpu_ms_per_frame.iter().map(|(stage, ms)| format!("{stage} {ms:.2}")).collect();
+        writeln!(
+            f,
+            "| {} | {:.0} | {} | {:.1}, {:.1} | {} |",
+            self.crops,
+            self.fps,
+            rounds.join(", "),
+            self.latency_p50_ms,
+            self.latency_p99_ms,
+            cpu.join(", ")
+        )
     }
 }
