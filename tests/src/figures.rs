@@ -197,7 +197,8 @@ impl Arguments {
         self.text(name).map(PathBuf::from)
     }
 
-    fn text(&mut self, name: &str) -> Option<String> {
+    /// Takes the words behind `--name`.
+    pub fn text(&mut self, name: &str) -> Option<String> {
         let place = self.0.iter().rposition(|(given, _)| given == name)?;
         let (_, value) = self.0.remove(place);
         self.0.retain(|(given, _)| given != name); // the last one counts

@@ -46,6 +46,7 @@ struct Options {
     seed: u64,
     rate: f64,
     attempts_max: u8,
+    device: String,
     json: Option<PathBuf>,
 }
 
@@ -66,6 +67,7 @@ fn options() -> Result<Options, String> {
         seed: arguments.number("--seed", now.as_nanos() as u64 % 1_000_000)?,
         rate: arguments.number("--rate", 3.0)?,
         attempts_max: arguments.number("--attempts-max", ATTEMPTS_MAX)?,
+        device: arguments.text("--device").unwrap_or_else(|| "cpu".into()),
         json: arguments.path("--json"),
     };
     arguments.end()?;
@@ -79,13 +81,14 @@ fn options() -> Result<Options, String> {
 }
 
 /// A light detector, so that many frames are on their way; a listener whose port each next launcher must take over.
-fn config(attempts_max: u8, tcp: &str) -> String {
+fn config(attempts_max: u8, device: &str, tcp: &str) -> String {
     format!(
         r#"
         name = "chaos"
         [pipeline]
         detector = "tiny-face-416"
         attempts_max = {attempts_max}
+        device = "{device}"
         [server]
         frames_max = 512
         tcp = "{tcp}"
@@ -159,7 +162,7 @@ impl<'h> Run<'h> {
     fn new(home: &'h Home, options: &Options) -> Self {
         // The port is free again at once: nobody has connected to it.
         let tcp = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").to_string();
-        let config = config(options.attempts_max, &tcp);
+        let config = config(options.attempts_max, &options.device, &tcp);
         let ledger = Arc::new(Ledger::default());
         let striker = Striker::new(options.seed, home.run(), ledger.clone());
         let server = launch(home, &config);
@@ -352,7 +355,8 @@ mod tests {
     use super::*;
 
     fn missed(seconds: usize, strikes: &Strikes, deaths: usize) -> Vec<String> {
-        let options = Options { seconds, seed: 1, rate: 3.0, attempts_max: ATTEMPTS_MAX, json: None };
+        let options =
+            Options { seconds, seed: 1, rate: 3.0, attempts_max: ATTEMPTS_MAX, device: "cpu".into(), json: None };
         let counts = Counts { seconds_with_launcher: 10, seconds_with_results: 9, ..Counts::default() };
         let deaths = Deaths { repairs_ms: vec![0.5; deaths], frames: deaths };
         figures(&options, &counts, strikes, &deaths, &Leaks::default()).missed()
