@@ -95,8 +95,9 @@ fn rects() -> Vec<Rect> {
     (0..CROPS).map(rect).collect()
 }
 
+/// Of this thread.
 fn cpu_time() -> Duration {
-    let now = clock_gettime(ClockId::ProcessCPUTime);
+    let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
@@ -155,25 +156,23 @@ fn decoding(device: &Device, backend: Backend, file: &[u8], header: &Header, on_
         "nvJPEG ({}), {backend:?}: one thread      {decodes:8.0} decodes/s, {cpu_ms:.2} CPU ms each; {difference:.3} grey levels off libjpeg-turbo",
         decoder.library()
     );
-    let cpu = cpu_time();
-    let counts: Result<Vec<f64>> = std::thread::scope(|scope| {
+    let rates: Result<Vec<(f64, f64)>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|_| {
-                scope.spawn(|| -> Result<f64> {
+                scope.spawn(|| -> Result<(f64, f64)> {
                     let device = Device::open(&Choice::First)?;
                     let mut decoder = JpegDecoder::open(&device, backend)?;
                     let pixels = Buffer::new(&device, JpegDecoder::bytes(header))?;
                     // SAFETY: as above.
-                    let (decodes, _) =
-                        rate(|| Ok(unsafe { decoder.decode(file, header, pixels.address()) }.map(drop)?))?;
-                    Ok(decodes)
+                    rate(|| Ok(unsafe { decoder.decode(file, header, pixels.address()) }.map(drop)?))
                 })
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread panicked"))).collect()
     });
-    let all: f64 = counts?.iter().sum();
-    let cpu_ms = 1e3 * (cpu_time() - cpu).as_secs_f64() / (all * LONG.as_secs_f64());
+    let rates = rates?;
+    let all: f64 = rates.iter().map(|(decodes, _)| decodes).sum();
+    let cpu_ms = rates.iter().map(|(_, cpu_ms)| cpu_ms).sum::<f64>() / THREADS as f64;
     println!("nvJPEG, {backend:?}: {THREADS} threads                   {all:8.0} decodes/s, {cpu_ms:.2} CPU ms each");
     Ok(())
 }

@@ -19,7 +19,11 @@ pub use library::{Backend, NvJpegError};
 use library::{Handle, Image, Output};
 
 use crate::preprocess::DeviceView;
-use crate::{Device, GpuError};
+use crate::{Buffer, Device, GpuError};
+
+/// A file that a decoder has to decode before it is taken.
+const TRIAL: &[u8] = include_bytes!("nvjpeg/trial.jpg");
+const TRIAL_SIZE: (u32, u32) = (48, 32);
 
 /// Why there are no pixels.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -39,12 +43,25 @@ pub struct JpegDecoder {
 }
 
 impl JpegDecoder {
-    /// A decoder on the device's stream.
+    /// A decoder on the device's stream. It has decoded a small image.
     ///
     /// # Errors
     /// Where nvJPEG is not installed, or does not work with this driver.
     pub fn open(device: &Device, backend: Backend) -> Result<Self, NvJpegError> {
-        Ok(Self { handle: Handle::open(backend)?, device: device.clone() })
+        let pixels = Buffer::new(device, 3 * TRIAL_SIZE.0 as usize * TRIAL_SIZE.1 as usize);
+        let pixels = pixels.map_err(|error| NvJpegError::Fails(error.to_string()))?;
+        let trial = |handle: &mut Handle| {
+            let size = handle.size(TRIAL).map_err(|status| format!("nvjpegGetImageInfo: {status}"))?;
+            if size != TRIAL_SIZE {
+                return Err(format!("it reads {size:?} pixels where there are {TRIAL_SIZE:?}"));
+            }
+            let mut image = Image::at(pixels.address(), 3 * TRIAL_SIZE.0 as usize);
+            // SAFETY: the buffer holds the pixels, and is waited for.
+            let answer = unsafe { handle.decode(TRIAL, Output::Rgb, &mut image, device.stream()) };
+            device.synchronize().map_err(|error| error.to_string())?;
+            answer.map_err(|status| format!("nvjpegDecode: {status}"))
+        };
+        Ok(Self { handle: Handle::open(backend, trial)?, device: device.clone() })
     }
 
     /// The library that was found, and its version.
@@ -80,7 +97,7 @@ impl JpegDecoder {
             format => return Err(JpegFault::NotForGpu(format!("{format} is decoded on the CPU"))),
         }
         Self::check(jpeg)?;
-        let found = self.handle.size(jpeg).map_err(|status| self.fault(status))?;
+        let found = self.handle.size(jpeg).map_err(|status| self.fault(status, header))?;
         if found != size {
             let words =
                 format!("nvJPEG reads {}x{} pixels where the header says {}x{}", found.0, found.1, size.0, size.1);
@@ -92,16 +109,16 @@ impl JpegDecoder {
         // SAFETY: so many rows of `pitch` bytes are the caller's; the stream is waited for before the file's bytes may go.
         let answer = unsafe { self.handle.decode(jpeg, output, &mut image, self.device.stream()) };
         let waited = self.device.synchronize();
-        answer.map_err(|status| self.fault(status))?;
+        answer.map_err(|status| self.fault(status, header))?;
         waited?;
         Ok(DeviceView::new((address, Self::bytes(header)), size, pitch, order)?.oriented(header.orientation))
     }
 
     /// Whose fault it is that nvJPEG gave no pixels.
-    fn fault(&self, status: library::Status) -> JpegFault {
+    fn fault(&self, status: library::Status, header: &Header) -> JpegFault {
         if status.is_out_of_memory() {
             return match self.device.memory() {
-                Ok((free, total)) => GpuError::OutOfMemory { bytes: 0, free, total }.into(),
+                Ok((free, total)) => GpuError::OutOfMemory { bytes: Self::bytes(header), free, total }.into(),
                 Err(error) => error.into(),
             };
         }

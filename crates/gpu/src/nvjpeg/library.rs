@@ -13,8 +13,9 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
 const NAMES: [&str; 2] = ["libnvjpeg.so.13", "libnvjpeg.so.12"];
 const STRICT: c_uint = 1 << 2;
 const INTERPOLATES: c_uint = 1 << 5;
-/// How a decoder is asked for: strict about the file, colours interpolated as libjpeg does; or, of an older library, not that.
-const FLAGS: [c_uint; 2] = [STRICT | INTERPOLATES, STRICT];
+/// How a decoder is asked for: strict about the file, colours interpolated as libjpeg does; or of what cannot do so, less.
+const FLAGS: [(c_uint, &str); 3] =
+    [(STRICT | INTERPOLATES, ""), (STRICT, ", colours not interpolated"), (0, ", neither strict nor interpolated")];
 const COMPONENTS_MAX: usize = 4;
 
 /// Which part of the work is done where.
@@ -129,19 +130,31 @@ pub(super) struct Handle {
 unsafe impl Send for Handle {}
 
 impl Handle {
-    /// The first library of [`NAMES`] that is there and works, for the device that is current.
-    pub(super) fn open(backend: Backend) -> Result<Self, NvJpegError> {
+    /// The first library of [`NAMES`] that is there and that passes `trial`, for the device that is current.
+    pub(super) fn open(backend: Backend, trial: impl Fn(&mut Self) -> Result<(), String>) -> Result<Self, NvJpegError> {
         let (mut missing, mut failed) = (Vec::new(), Vec::new());
         for name in NAMES {
             // SAFETY: loading NVIDIA's library runs its initialisers, which it allows at any time.
-            match unsafe { Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) } {
-                Err(error) => missing.push(std::error::Error::source(&error).map_or(name.into(), ToString::to_string)),
+            let library = match unsafe { Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) } {
+                Ok(library) => library,
+                Err(error) => {
+                    missing.push(std::error::Error::source(&error).map_or(name.into(), ToString::to_string));
+                    continue;
+                }
+            };
+            for (flags, words) in FLAGS {
                 // SAFETY: the functions have these types in the header of both versions.
-                Ok(library) => match unsafe { Self::start(library, name, backend) } {
-                    Ok(handle) => return Ok(handle),
-                    Err(words) => failed.push(format!("{name}: {words}")),
-                },
+                let started = unsafe { Self::start(&library, name, backend, flags) };
+                match started.and_then(|mut handle| trial(&mut handle).map(|()| handle)) {
+                    Ok(handle) => {
+                        // It holds memory of the device and threads of its own: it stays as long as the process.
+                        std::mem::forget(library);
+                        return Ok(handle.named(words));
+                    }
+                    Err(error) => failed.push(format!("{name}{words}: {error}")),
+                }
             }
+            std::mem::forget(library);
         }
         if failed.is_empty() {
             Err(NvJpegError::Missing(missing.join("; ")))
@@ -150,10 +163,15 @@ impl Handle {
         }
     }
 
+    fn named(mut self, words: &str) -> Self {
+        self.name += words;
+        self
+    }
+
     /// # Safety
-    /// `library` is libnvjpeg.
-    unsafe fn start(library: Library, name: &str, backend: Backend) -> Result<Self, String> {
-        // SAFETY: the caller's. None outlives the library, which stays.
+    /// `library` is libnvjpeg, and stays.
+    unsafe fn start(library: &Library, name: &str, backend: Backend, flags: c_uint) -> Result<Self, String> {
+        // SAFETY: the caller's.
         unsafe {
             let words = |error: libloading::Error| error.to_string();
             let create: Symbol<CreateEx> = library.get(b"nvjpegCreateEx\0").map_err(words)?;
@@ -172,23 +190,14 @@ impl Handle {
                 image_info: library.get(b"nvjpegGetImageInfo\0").map_err(words)?,
                 decode: library.get(b"nvjpegDecode\0").map_err(words)?,
             };
-            // It holds memory of the device and threads of its own: it stays as long as the process.
-            std::mem::forget(library);
-            let mut answer = Ok(());
-            for flags in FLAGS {
-                answer = Status::of(create(backend as c_int, null_mut(), null_mut(), flags, &mut this.handle));
-                if answer.is_ok() {
-                    break;
-                }
-                // Whatever was written there is nothing to be destroyed.
-                this.handle = null_mut();
-            }
-            answer.map_err(|status| format!("nvjpegCreateEx: {status}"))?;
-            let answer = Status::of(state_create(this.handle, &mut this.state));
-            if let Err(status) = answer {
-                this.state = null_mut();
-                return Err(format!("nvjpegJpegStateCreate: {status}"));
-            }
+            // What an error left there is nothing to be destroyed.
+            let mut made = null_mut();
+            Status::of(create(backend as c_int, null_mut(), null_mut(), flags, &mut made))
+                .map_err(|status| format!("nvjpegCreateEx: {status}"))?;
+            this.handle = made;
+            Status::of(state_create(this.handle, &mut made))
+                .map_err(|status| format!("nvjpegJpegStateCreate: {status}"))?;
+            this.state = made;
             Ok(this)
         }
     }
@@ -261,7 +270,7 @@ mod tests {
 
     #[test]
     fn without_the_library_or_a_gpu_the_reason_is_said() {
-        match Handle::open(Backend::Default) {
+        match Handle::open(Backend::Default, |_| Ok(())) {
             Ok(handle) => assert!(handle.name().starts_with("libnvjpeg.so.1"), "{}", handle.name()),
             Err(error @ NvJpegError::Missing(_)) => assert!(error.to_string().contains("install"), "{error}"),
             Err(error @ NvJpegError::Fails(_)) => assert!(error.to_string().contains("driver"), "{error}"),
