@@ -15,8 +15,9 @@ use tokio::task::JoinHandle;
 use crate::{Home, Server, images::png, wait_until};
 
 const CAMERAS: usize = 4;
+/// Of each camera, where nothing else is said.
 const FRAMES: usize = 500;
-/// Frames of all cameras.
+/// Frames of all cameras then.
 pub const FRAMES_ALL: usize = CAMERAS * FRAMES;
 const BATCH: usize = 32;
 /// For all frames of a run.
@@ -40,6 +41,7 @@ fn name(number: usize) -> String {
 
 struct Camera {
     number: usize,
+    frames: usize,
     client: Client,
     progress: Arc<Progress>,
 }
@@ -61,8 +63,8 @@ impl Camera {
     /// Results until there are as many as frames.
     async fn read(&self) -> Vec<FrameResult> {
         let mut results = self.client.results(&self.stream(), ResultsOptions::default());
-        let mut collected = Vec::with_capacity(FRAMES);
-        while collected.len() < FRAMES {
+        let mut collected = Vec::with_capacity(self.frames);
+        while collected.len() < self.frames {
             collected.push(results.next().await.expect("the stream stays open").expect("it is readable"));
             self.progress.received.fetch_add(1, Ordering::Relaxed);
         }
@@ -72,7 +74,7 @@ impl Camera {
 
     /// Pushes and reads at once; returns all results that the stream ever had.
     async fn run(self) -> Vec<FrameResult> {
-        let numbers: Vec<usize> = (self.number * FRAMES..(self.number + 1) * FRAMES).collect();
+        let numbers: Vec<usize> = (self.number * self.frames..(self.number + 1) * self.frames).collect();
         let mut batches = numbers.chunks(BATCH);
         self.push(batches.next().expect("there are frames")).await; // which makes the stream
         let pushing = async {
@@ -96,15 +98,27 @@ impl Camera {
 pub struct Run {
     progress: Arc<Progress>,
     cameras: Vec<JoinHandle<Vec<FrameResult>>>,
+    /// Of each.
+    frames: usize,
 }
 
 impl Run {
     /// Starts them.
     pub fn start(server: &Server) -> Self {
+        Self::of(server, FRAMES)
+    }
+
+    /// Starts them, with so many frames each.
+    pub fn of(server: &Server, frames: usize) -> Self {
         let progress = Arc::new(Progress::default());
-        let camera = |number| Camera { number, client: server.client(), progress: progress.clone() };
+        let camera = |number| Camera { number, frames, client: server.client(), progress: progress.clone() };
         let cameras = (0..CAMERAS).map(camera).map(|camera| tokio::spawn(camera.run())).collect();
-        Self { progress, cameras }
+        Self { progress, cameras, frames }
+    }
+
+    /// Frames of all cameras.
+    pub fn frames_all(&self) -> usize {
+        CAMERAS * self.frames
     }
 
     /// Frames that were accepted so far.
@@ -124,34 +138,40 @@ impl Run {
 
     /// Waits for all results, and checks that each is there once.
     pub async fn check(self) {
+        let frames_each = self.frames;
         let mut frames = HashSet::new();
         for (camera, results) in self.cameras.into_iter().enumerate() {
             let results = tokio::time::timeout(LIMIT, results).await.expect("all results in time");
             let results = results.expect("the camera's checks hold");
-            assert_eq!(results.len(), FRAMES, "camera {camera}");
+            assert_eq!(results.len(), frames_each, "camera {camera}");
             let sequences: Vec<u64> = results.iter().map(|result| result.sequence).collect();
-            assert_eq!(sequences, (1..=FRAMES as u64).collect::<Vec<_>>(), "camera {camera}");
+            assert_eq!(sequences, (1..=frames_each as u64).collect::<Vec<_>>(), "camera {camera}");
             let mut by_name: Vec<(&str, &FrameResult)> = results.iter().map(|one| (one.name.as_str(), one)).collect();
             by_name.sort_by_key(|(name, _)| *name);
             let mut expected: Vec<(String, usize)> =
-                (camera * FRAMES..(camera + 1) * FRAMES).map(|number| (name(number), number)).collect();
+                (camera * frames_each..(camera + 1) * frames_each).map(|number| (name(number), number)).collect();
             expected.sort();
             for ((name, result), (expected, number)) in by_name.into_iter().zip(expected) {
                 assert_eq!(name, expected);
                 let Some(Outcome::Detections(found)) = &result.outcome else { panic!("{name}: {:?}", result.outcome) };
                 assert_eq!((found.image_width, found.image_height), size(number), "{name} has another's result");
-                assert_eq!(result.batch_index as usize, (number - camera * FRAMES) % BATCH, "{name}");
+                assert_eq!(result.batch_index as usize, (number - camera * frames_each) % BATCH, "{name}");
                 assert!(frames.insert(result.frame), "frame number {} twice", result.frame);
             }
         }
-        assert_eq!(frames.len(), FRAMES_ALL);
+        assert_eq!(frames.len(), frames_each * CAMERAS);
     }
 }
 
 /// Every job and slot is free, and what remains of the pipeline after its end is nothing.
 pub fn check_baseline(home: &Home, server: Server) {
+    check_baseline_of(home, server, FRAMES);
+}
+
+/// As [`check_baseline`], after so many frames of each camera.
+pub fn check_baseline_of(home: &Home, server: Server, frames: usize) {
     let status = server.status();
-    assert_eq!(status.accepted as usize, FRAMES_ALL);
+    assert_eq!(status.accepted as usize, CAMERAS * frames);
     assert_eq!((status.in_flight(), status.jobs.writing), (0, 0), "{:?}", status.jobs);
     assert_eq!(status.pools_in_use(), [""; 0]);
     server.stop();

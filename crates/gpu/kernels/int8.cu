@@ -275,15 +275,23 @@ extern "C" __global__ void __launch_bounds__(128) conv_64x32(const Conv conv) { 
 // convolution gathered, so that a pixel holds all that one of its outputs is made of.
 struct Gather {
     const float* const* samples;
+    const Tap* taps;            // by byte of an output pixel: a number of the window, counted from its corner in the first plane
     u8* output;
     int pixels;                 // output pixels of the whole batch
-    int channels, in_height, in_width, out_height, out_width;
-    int kernel_height, kernel_width, stride_y, stride_x, pad_top, pad_left;
-    int out_pixel;
+    int in_height, in_width, out_height, out_width;
+    int stride_y, stride_x, pad_top, pad_left;
+    int out_pixel;              // at most GATHERED_MAX
     float inverse_scale, zero;
 };
+#define GATHERED_MAX 512
+// Row and column of a tap in the window.
+#define TAP_Y(tap) ((tap).pixel >> 8)
+#define TAP_X(tap) ((tap).pixel & 0xff)
 
 extern "C" __global__ void __launch_bounds__(256) gather_input(const Gather gather) {
+    __shared__ Tap taps[GATHERED_MAX];
+    for (int byte = threadIdx.x; byte < gather.out_pixel; byte += 256) taps[byte] = gather.taps[byte];
+    __syncthreads();
     int index = blockIdx.x * 256 + threadIdx.x, chunks = gather.out_pixel / 16;
     int row = index / chunks, first = index % chunks * 16;
     if (row >= gather.pixels) return;
@@ -291,20 +299,16 @@ extern "C" __global__ void __launch_bounds__(256) gather_input(const Gather gath
     int image = row / per_image, pixel = row % per_image;
     int top = pixel / gather.out_width * gather.stride_y - gather.pad_top;
     int left = pixel % gather.out_width * gather.stride_x - gather.pad_left;
-    const float* sample = gather.samples[image];
-    int length = gather.kernel_height * gather.kernel_width * gather.channels;
+    const float* corner = gather.samples[image] + ((long long)top * gather.in_width + left);
     uint4 packed;
     u8* bytes = (u8*)&packed;
 #pragma unroll
     for (int byte = 0; byte < 16; byte++) {
-        int at = first + byte, tap = at / gather.channels, channel = at % gather.channels;
-        int y = top + tap / gather.kernel_width, x = left + tap % gather.kernel_width;
-        float step = gather.zero; // of padding, and of what no weight is multiplied with
-        if (at < length && (u32)y < (u32)gather.in_height && (u32)x < (u32)gather.in_width) {
-            float number = sample[((size_t)channel * gather.in_height + y) * gather.in_width + x];
-            step = limit(rintf(number * gather.inverse_scale) + gather.zero, 0.f);
-        }
-        bytes[byte] = (u8)step;
+        Tap tap = taps[first + byte];
+        // Beyond the edges, and of what no weight is multiplied with (whose row is beyond any), the zero point.
+        bool is_inside = (u32)(top + TAP_Y(tap)) < (u32)gather.in_height && (u32)(left + TAP_X(tap)) < (u32)gather.in_width;
+        float number = is_inside ? corner[tap.at] : 0.f;
+        bytes[byte] = (u8)limit(rintf(number * gather.inverse_scale) + gather.zero, 0.f);
     }
     *(uint4*)(gather.output + (size_t)row * gather.out_pixel + first) = packed;
 }

@@ -8,6 +8,9 @@ use cudarc::driver::{result, sys};
 use crate::error::check;
 use crate::{Device, GpuError};
 
+/// What is taken is a multiple of so many bytes: kernels read whole words, up to the end of the last that holds a byte.
+const WORD_BYTES: usize = 16;
+
 /// Memory of a device, which is zero at first. Freed when it is dropped.
 #[derive(Debug)]
 pub struct Buffer {
@@ -23,7 +26,7 @@ impl Buffer {
     /// [`GpuError::OutOfMemory`] where the device has not so much.
     pub fn new(device: &Device, bytes: usize) -> Result<Self, GpuError> {
         // SAFETY: a new allocation; `Buffer` frees it.
-        let address = match unsafe { result::malloc_sync(bytes.max(1)) } {
+        let address = match unsafe { result::malloc_sync(bytes.max(1).next_multiple_of(WORD_BYTES)) } {
             Err(error) if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
                 let (free, total) = device.memory()?;
                 return Err(GpuError::OutOfMemory { bytes, free, total });

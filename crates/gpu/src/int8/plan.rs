@@ -8,6 +8,10 @@ use crate::{Buffer, Device, Function, GpuError, Module};
 
 const THREADS: u32 = 256;
 const NO_TAP: Tap = Tap { at: 0, pixel: 63 };
+/// A row that no image has, as [`gathered`] says it.
+const BEYOND: i32 = 1 << 28;
+/// Most bytes of a pixel that [`gathered`] says.
+const GATHERED_MAX: usize = 512;
 /// Taps of one tile.
 const TAPS_PER_TILE: usize = 4;
 
@@ -58,12 +62,11 @@ struct Tap {
 #[derive(Clone, Copy, Debug, Default)]
 struct GatherParameters {
     samples: u64,
+    taps: u64,
     output: u64,
     pixels: i32,
-    channels: i32,
     in_size: [i32; 2],
     out_size: [i32; 2],
-    kernel: [i32; 2],
     stride: [i32; 2],
     pad: [i32; 2],
     out_pixel: i32,
@@ -478,16 +481,22 @@ fn launch_of(
     };
     Ok(match operator {
         Operator::Gather { window, steps, output } => {
-            let [channels, height, width] = program.input;
+            let [_, height, width] = program.input;
             let to = tensor(*output);
+            if to.pixel() > GATHERED_MAX {
+                let most = GATHERED_MAX;
+                return Err(GpuError::Argument(format!(
+                    "a first window of {} numbers, where {most} can be",
+                    to.channels
+                )));
+            }
             Launch::Gather(GatherParameters {
                 samples: addresses,
+                taps: keep(Buffer::of(device, &gathered(window, program.input, to.pixel()))?),
                 output: address(*output),
                 pixels: 0,
-                channels: channels as i32,
                 in_size: [height as i32, width as i32],
                 out_size: size(to),
-                kernel: [window.height as i32, window.width as i32],
                 stride: window.stride.map(|step| step as i32),
                 pad: window.pad.map(|side| side as i32),
                 out_pixel: to.pixel() as i32,
@@ -606,6 +615,19 @@ fn conv_parameters(
         then_zero: to.steps.zero.into(),
         is_changed: (conv.then != Then::Nothing).into(),
     })
+}
+
+/// The numbers of a window of the network's input, pixel by pixel, filled up to `bytes`.
+fn gathered(window: &Window, [channels, height, width]: [usize; 3], bytes: usize) -> Vec<Tap> {
+    let pixels = (0..window.height).flat_map(|y| (0..window.width).map(move |x| (y, x)));
+    let numbers = pixels.flat_map(|(y, x)| (0..channels).map(move |channel| (channel, y, x)));
+    let tap = |(channel, y, x): (usize, usize, usize)| Tap {
+        at: ((channel * height + y) * width + x) as i32,
+        pixel: (y << 8 | x) as i32,
+    };
+    let mut taps: Vec<Tap> = numbers.map(tap).collect();
+    taps.resize(bytes, Tap { at: 0, pixel: BEYOND });
+    taps
 }
 
 /// A window's taps, filled up to whole tiles.
