@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result};
 use framepipe_frame::FrameError;
 use framepipe_gpu::{Buffer, Crop, Cropper as GpuCropper, Device, DeviceView, Int8Model, frame_error};
 use framepipe_infer::{CpuModel, ModelFile, Options, Outputs, Runtime, Samples};
@@ -92,16 +92,7 @@ impl Backend {
         let file = manifest.model_path();
         let model = Int8Model::open(device, &file, &head.outputs(), batch_max)?;
         let plan: &Plan = &manifest.input.plan;
-        ensure!(
-            model.input_name() == manifest.input.tensor && model.sample_bytes() == plan.tensor_bytes(),
-            "{} takes {:?} of {} bytes, and {} makes {:?} of {}: correct its [input]",
-            file.display(),
-            model.input_name(),
-            model.sample_bytes(),
-            manifest.path().display(),
-            manifest.input.tensor,
-            plan.tensor_bytes()
-        );
+        model.check_input(&manifest.input).with_context(|| manifest.path().display().to_string())?;
         let tensors = Buffer::new(device, batch_max * model.sample_bytes())?;
         let addresses = (0..batch_max).map(|crop| tensors.address() + (crop * model.sample_bytes()) as u64).collect();
         Ok(Self::Gpu(Box::new(OnGpu {

@@ -1,6 +1,6 @@
 //! What runs the detector: ONNX Runtime on tensors of the host, or INT8 kernels on those in a GPU's memory.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result};
 use framepipe_frame::{FrameError, raw};
 use framepipe_gpu::{Int8Model, StageDevice, frame_error};
 use framepipe_infer::{CpuModel, ModelFile, Options, Runtime, Samples};
@@ -43,16 +43,7 @@ impl Engine {
         let stage = &process.order.config.stages[process.order.stage];
         let (file, batch_max) = (manifest.model_path(), stage.batch_max as usize);
         let model = Box::new(Int8Model::open(&device.device, &file, &head.outputs(), batch_max)?);
-        ensure!(
-            model.input_name() == manifest.input.tensor && model.sample_bytes() == manifest.input.plan.tensor_bytes(),
-            "{} takes {:?} of {} bytes, and {} makes {:?} of {}: correct its [input]",
-            file.display(),
-            model.input_name(),
-            model.sample_bytes(),
-            manifest.path().display(),
-            manifest.input.tensor,
-            manifest.input.plan.tensor_bytes()
-        );
+        model.check_input(&manifest.input).with_context(|| manifest.path().display().to_string())?;
         let shapes = model.output_shapes().map(<[usize]>::to_vec).collect();
         Ok(Self::Gpu { model, device, addresses: Vec::with_capacity(batch_max), shapes })
     }

@@ -26,6 +26,7 @@ use cudarc::driver::{
     result,
     sys::{self, CUgraph, CUgraphExec},
 };
+use framepipe_vision::{DataType, Input, Layout};
 
 use crate::error::check;
 use crate::{Buffer, Device, GpuError, Pinned};
@@ -111,9 +112,29 @@ impl Int8Model {
         self.program.input
     }
 
-    /// Name of the input.
-    pub fn input_name(&self) -> &str {
-        &self.program.input_name
+    /// Fails unless this is what makes the model's samples.
+    ///
+    /// # Errors
+    /// Both, and what to do.
+    pub fn check_input(&self, input: &Input) -> Result<(), GpuError> {
+        let plan = &input.plan;
+        let made = [plan.channels(), plan.height() as usize, plan.width() as usize];
+        let is_it = (&input.tensor, made) == (&self.program.input_name, self.program.input)
+            && (plan.dtype(), plan.layout()) == (DataType::F32, Layout::Nchw);
+        if is_it {
+            return Ok(());
+        }
+        let (name, [channels, height, width]) = (&self.program.input_name, self.program.input);
+        Err(GpuError::Argument(format!(
+            "the model takes {name:?}, {channels}x{height}x{width} of f32 (nchw), and its manifest makes {:?}, {}x{}x{} of \
+             {:?} ({:?}): correct its [input]",
+            input.tensor,
+            made[0],
+            made[1],
+            made[2],
+            plan.dtype(),
+            plan.layout()
+        )))
     }
 
     /// Bytes of a sample.
