@@ -11,9 +11,10 @@ from paths import FLOAT_GRAPHS, INT8_GRAPHS
 
 @dataclass(frozen=True)
 class Int8:
-    """How a graph is quantised: what `framepipe model quantize` found.
+    """How a graph is quantised: what a search found (search_shipped.py).
 
-    `method` names a calibration of quantise.py, `float_layers` what stays float. `inputs_max` bounds the
+    `method` names a calibration of quantise.py, `float_layers` what stays float; `keep_end_float` what comes after
+    the last layers, `keep_head_float` these layers too. `inputs_max` bounds the
     inputs of the calibration and of the gate, and `random` has cosines measured: random weights have no
     rare inputs to be found, their classes mean nothing, and the set-up's time is theirs.
     """
@@ -21,6 +22,7 @@ class Int8:
     method: str = "minmax"
     float_layers: tuple[str, ...] = ()
     keep_head_float: bool = False
+    keep_end_float: bool = False
     inputs_max: int | None = None
     random: bool = False
 
@@ -52,7 +54,7 @@ SHIPPED = {
     "face-resnet34-descriptor": Shipped("face-resnet34-descriptor", Int8()),
     "face-age-gender": Shipped("face-age-gender"),
     "face-expression": Shipped("face-expression"),
-    "faceres": Shipped("faceres", Int8()),
+    "faceres": Shipped("faceres", Int8(keep_end_float=True)),
     "text-dbnet-736": Shipped("text-dbnet-736"),
     "text-orientation": Shipped("text-orientation"),
     "text-recognition": Shipped("text-recognition"),
