@@ -62,6 +62,15 @@ def paint(path: Path, objects: list[Painted]) -> None:
     Image.fromarray(image).save(path)
 
 
+def drawn(rng: np.random.Generator) -> list[Painted]:
+    """Return some objects of all sizes anywhere in the image."""
+    objects = []
+    for stride in rng.choice([8, 16, 32], rng.integers(3, 8)):
+        rows = int(rng.integers(PAD // stride + 2, (SIDE - PAD) // stride - 2))
+        objects.append(Painted(int(rng.integers(2)), int(stride), int(rng.integers(2, SIDE // stride - 2)), rows))
+    return objects
+
+
 def truth(strides: list[int]) -> list[dict]:
     """Return class, box and mask of the objects that these strides find, in pixels of the image."""
     found = []
