@@ -61,8 +61,8 @@ METHODS = {
     "percentile": (CalibrationMethod.Percentile, {"percentile": 99.99, "num_bins": 2048}),
     "entropy": (CalibrationMethod.Entropy, {"num_bins": BINS, "num_quantized_bins": 128}),
 }
-# Inputs whose activations lie in memory at once.
-CHUNK = 4
+# Inputs whose activations are taken at once: more would have to be of one size, which graphs with NMS inside have not.
+CHUNK = 1
 
 
 class Reader(CalibrationDataReader):

@@ -20,6 +20,8 @@ from shipped import Int8
 # Of the calibration's inputs, for each layer's own trial.
 LAYER_INPUTS_MAX = 16
 STEPS = 10
+# Agreement that the calibration's inputs cannot tell.
+UNKNOWN = -1.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class Search:
         """Quantise and measure."""
         self._make(int8)
         gate = measure(self.twin, self.graph, self.target)
-        self._note(int8, "gate", agreement=gate.agreement, speed=gate.speed, passed=gate.passed)
+        result = gate.report()
+        self._note(int8, "gate", **{key: result[key] for key in ("agreement", "passed", "speed", "outputs")})
         words = f"gate: {int8.method}, float: {end_of(int8)}, and {len(int8.float_layers)} layers"
         self.tell(f"{words}:\n{gate.text()}")
         return gate
@@ -98,15 +101,16 @@ class Search:
         return list(reversed(distinct.values()))
 
     def _compare(self, int8: Int8, wanted: dict) -> tuple[float, float]:
-        """Return agreement and cosine on the calibration's inputs; the agreement is 0 where they cannot tell it."""
+        """Return agreement and cosine on the calibration's inputs, UNKNOWN where they cannot tell it."""
         cosine = self._cosine(int8, wanted)
         try:
             outputs = self.calibration.agreements(self.graph, self.target)
             agreement = min(output.value for output in outputs.values())
         except UnmeasurableError:
-            agreement = 0.0
-        self._note(int8, "calibration", agreement=agreement, cosine=cosine)
-        self.tell(f"{int8.method}, float: {end_of(int8)}: agreement {agreement:.4f}, cosine {cosine:.5f} (calibration)")
+            agreement = UNKNOWN
+        self._note(int8, "calibration", agreement=None if agreement == UNKNOWN else agreement, cosine=cosine)
+        words = "unknown" if agreement == UNKNOWN else f"{agreement:.4f}"
+        self.tell(f"{int8.method}, float: {end_of(int8)}: agreement {words}, cosine {cosine:.5f} (calibration)")
         return agreement, cosine
 
     def best(self) -> Found:
@@ -115,14 +119,14 @@ class Search:
         for method, ranges in self.ranges.items():
             self.tell(f"calibrating: {method}, {len(self.calibration.tensors)} inputs")
             calibrate(self.source, ranges, self.calibration.tensors, method, self.target)
-        nearest, most = self.start, (-1.0, -1.0)
+        nearest, most = self.start, (UNKNOWN, UNKNOWN)
         for start in self._starts():
             found = {method: self._compare(replace(start, method=method), wanted) for method in METHODS}
             method = max(found, key=found.get)
             if found[method] > most:
                 nearest, most = replace(start, method=method), found[method]
             # Where the calibration cannot tell, the gate does.
-            if found[method][0] >= AGREEMENT_MIN or found[method][0] == 0:
+            if found[method][0] >= AGREEMENT_MIN or found[method][0] == UNKNOWN:
                 int8 = replace(start, method=method)
                 gate = self._gate(int8)
                 if gate.passed:

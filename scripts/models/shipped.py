@@ -48,7 +48,7 @@ RANDOM = Int8(inputs_max=8, random=True)
 SHIPPED = {
     "nanodet416-4c-fp32": Shipped("nanodet416-4c"),
     "nanodet416-4c-int8": Shipped("nanodet416-4c", Int8(keep_head_float=True)),
-    "nanodet416-80c-int8": Shipped("nanodet416-80c", Int8(method="percentile", keep_head_float=True)),
+    "nanodet416-80c-fp32": Shipped("nanodet416-80c"),
     "posenet385": Shipped("posenet385"),
     "tiny-face-416": Shipped("tiny-face-416"),
     "face-resnet34-descriptor": Shipped("face-resnet34-descriptor", Int8()),
