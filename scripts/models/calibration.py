@@ -118,6 +118,7 @@ def gate_tensors(manifest: dict, count_min: int, count_max: int | None) -> list[
     else:
         video = (frame_tensor(load_photo(path), manifest["spec"])[0] for path in sorted(FRAMES.glob("*.jpg")))
         found = list(islice(chain(video, _of_photos(manifest, photos, GATE_PHOTO_VARIANTS)), count_max))
-    if len(found) < (count_max or count_min):
-        raise SystemExit(f"quantise: the gate has {len(found)} inputs and needs {count_min}: run scripts/setup again")
+    wanted = count_max or count_min
+    if len(found) < wanted:
+        raise SystemExit(f"quantise: the gate has {len(found)} inputs and needs {wanted}: run scripts/setup again")
     return found

@@ -6,6 +6,7 @@ cosine of each output, whatever the manifest makes of it.
 
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,7 @@ class Gate:
             for name, output in self.outputs.items()
         }
         return {
+            "measured": datetime.now(UTC).date().isoformat(),
             "agreement": self.agreement,
             "measure": self.measure,
             "passed": self.passed,

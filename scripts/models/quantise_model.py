@@ -20,7 +20,7 @@ import onnx
 from agreement import UnmeasurableError
 from gate import AGREEMENT_MIN, Gate, Twin
 from onnx_graph import fold_constants
-from repository import highest_version, place
+from repository import filled, highest_version, place
 from search import Found, Search, end_of
 from shipped import Int8
 
@@ -125,6 +125,18 @@ def described(job: dict, found: Found) -> str:
     return "\n".join(f"  {name:<12} {value}" for name, value in lines)
 
 
+def manifest_text(job: dict, manifest: dict, name: str, version: int) -> str:
+    """Return the manifest's text to be filled in; refused before the work where that cannot be done."""
+    path = Path(job["folder"]) / MANIFEST
+    made = f"# Made by framepipe model quantize, of {manifest['name']}@{manifest['version']}.\n"
+    text = made + path.read_text()
+    try:
+        filled(text, {"name": name, "version": version, "file": "", "sha256": ""})
+    except ValueError as error:
+        raise RefusedError(f"{path}: {error}") from error
+    return text
+
+
 def run(job: dict) -> str:
     """Search, report, and put what comes of it into the repository; return what to say."""
     manifest, models = read_manifest(job), Path(job["models"])
@@ -132,25 +144,24 @@ def run(job: dict) -> str:
     version = job["out_version"] or highest_version(models / name) + 1
     if (models / name / str(version)).exists():
         raise RefusedError(f"{name} has a version {version}: give another --out-version")
+    described_as = manifest_text(job, manifest, name, version)
     with tempfile.TemporaryDirectory(prefix="framepipe-quantize-") as scratch:
         folder = Path(scratch)
         found = search(job, manifest, folder)
         model = {"model": manifest["name"], "version": manifest["version"], "target": job["target"]}
         report = model | {"images": job["images"]} | found.report()
-        text = json.dumps(report, indent=1) + "\n"
+        report_text = json.dumps(report, indent=1) + "\n"
         if job["report"]:
-            Path(job["report"]).write_text(text)
+            Path(job["report"]).write_text(report_text)
         gate = found.gate
         if reason := why_not(job, manifest["name"], gate):
             raise RefusedError(f"{reason}\n{described(job, found)}")
-        files = {REPORT: text.encode()}
+        files = {REPORT: report_text.encode()}
         for one in Path(job["folder"]).iterdir():
             if one.is_file() and one.name not in (job["file"], MANIFEST, REPORT):
                 files[one.name] = one.read_bytes()
-        made = f"# Made by framepipe model quantize, of {manifest['name']}@{manifest['version']}.\n"
         section = gate.toml(forced=not (gate.passed and job["is_enough"]))
-        text = (Path(job["folder"]) / MANIFEST).read_text()
-        placed = place(made + text, name, version, folder / "model.onnx", section, models, files)
+        placed = place(described_as, name, version, folder / "model.onnx", section, models, files)
     return f"{placed}: {name}@{version}\n{described(job, found)}"
 
 
@@ -160,7 +171,7 @@ def main() -> None:
     job = json.loads(sys.argv[1])
     try:
         print(run(job))
-    except RefusedError as error:
+    except (RefusedError, OSError) as error:
         sys.exit(f"framepipe model: quantize: {error}")
     except KeyboardInterrupt:
         print("quantize: stopped; nothing was changed", file=sys.stderr)

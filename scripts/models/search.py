@@ -1,9 +1,10 @@
 """Searches the settings with which a float graph becomes INT8 and passes the gate, with as few float layers as it can.
 
-Three calibrations, each with nothing left float, with what comes after the last layers, and with these layers too.
-The first of them that agrees on the calibration's inputs and passes the gate, which has others, is taken. Where none
-does, the nearest leaves more and more layers float, the most sensitive first: those whose being float alone brings
-the outputs nearest. Nothing in it is drawn at random. Every trial is kept for the report.
+Three ends of the graph are left float in turn: nothing, what comes after the last layers, and these layers too. Of
+three calibrations of each, the one that comes nearest on the calibration's inputs goes to the gate, which has others,
+and the first that passes is taken. Where none does, the one that came nearest at the gate leaves more and more layers
+float, the most sensitive first: those whose being float alone brings the outputs nearest. Nothing in it is drawn at
+random. Every trial is kept for the report.
 """
 
 import time
@@ -13,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 from agreement import UnmeasurableError
-from gate import AGREEMENT_MIN, Gate, Twin, measure, run
+from gate import Gate, Twin, measure, run
 from quantise import METHODS, Graph, calibrate, left_float, quantise
 from shipped import Int8
 
 # Of the calibration's inputs, for each layer's own trial.
 LAYER_INPUTS_MAX = 16
 STEPS = 10
-# Agreement that the calibration's inputs cannot tell.
-UNKNOWN = -1.0
+# In place of an agreement that the calibration's inputs cannot tell, so that cosines decide.
+UNKNOWN = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,35 +108,32 @@ class Search:
             outputs = self.calibration.agreements(self.graph, self.target)
             agreement = min(output.value for output in outputs.values())
         except UnmeasurableError:
-            agreement = UNKNOWN
-        self._note(int8, "calibration", agreement=None if agreement == UNKNOWN else agreement, cosine=cosine)
-        words = "unknown" if agreement == UNKNOWN else f"{agreement:.4f}"
+            agreement = None
+        self._note(int8, "calibration", agreement=agreement, cosine=cosine)
+        words = "unknown" if agreement is None else f"{agreement:.4f}"
         self.tell(f"{int8.method}, float: {end_of(int8)}: agreement {words}, cosine {cosine:.5f} (calibration)")
-        return agreement, cosine
+        return UNKNOWN if agreement is None else agreement, cosine
 
     def best(self) -> Found:
-        """Return the settings with the fewest float layers that pass, or those with all layers float."""
+        """Return the first settings that pass, be it with all layers float."""
         wanted = run(self.source, self.few)
         for method, ranges in self.ranges.items():
             self.tell(f"calibrating: {method}, {len(self.calibration.tensors)} inputs")
             calibrate(self.source, ranges, self.calibration.tensors, method, self.target)
-        nearest, most = self.start, (UNKNOWN, UNKNOWN)
+        tried = {}
         for start in self._starts():
             found = {method: self._compare(replace(start, method=method), wanted) for method in METHODS}
-            method = max(found, key=found.get)
-            if found[method] > most:
-                nearest, most = replace(start, method=method), found[method]
-            # Where the calibration cannot tell, the gate does.
-            if found[method][0] >= AGREEMENT_MIN or found[method][0] == UNKNOWN:
-                int8 = replace(start, method=method)
-                gate = self._gate(int8)
-                if gate.passed:
-                    return Found(int8, gate, self.trials)
-        return self._by_layers(nearest, wanted)
+            int8 = replace(start, method=max(found, key=found.get))
+            gate = self._gate(int8)
+            if gate.passed:
+                return Found(int8, gate, self.trials)
+            tried[int8] = gate.agreement
+        return self._by_layers(max(tried, key=tried.get), wanted)
 
     def _by_layers(self, int8: Int8, wanted: dict) -> Found:
         """Leave more and more layers float."""
-        layers = Graph.read(self.source).layers
+        end = set(left_float(self.source, int8))
+        layers = [layer for layer in Graph.read(self.source).layers if layer not in end]
         alone, started = {}, time.monotonic()
         for number, layer in enumerate(layers, 1):
             one = replace(int8, float_layers=(layer,))

@@ -11,12 +11,12 @@ from paths import FLOAT_GRAPHS, INT8_GRAPHS
 
 @dataclass(frozen=True)
 class Int8:
-    """How a graph is quantised: what a search found (search_shipped.py).
+    """How a graph is quantised: what a search found (search_shipped.py), or more of the end left float.
 
     `method` names a calibration of quantise.py, `float_layers` what stays float; `keep_end_float` what comes after
-    the last layers, `keep_head_float` these layers too. `inputs_max` bounds the
-    inputs of the calibration and of the gate, and `random` has cosines measured: random weights have no
-    rare inputs to be found, their classes mean nothing, and the set-up's time is theirs.
+    the last layers, `keep_head_float` these layers too. `inputs_max` bounds the inputs of the calibration and of
+    the gate, and `random` has cosines measured: random weights have no rare inputs to be found, their classes mean
+    nothing, and the set-up's time is theirs.
     """
 
     method: str = "minmax"
@@ -47,6 +47,7 @@ RANDOM = Int8(inputs_max=8, random=True)
 
 SHIPPED = {
     "nanodet416-4c-fp32": Shipped("nanodet416-4c"),
+    # Nearer than where the search stops, after the last layers, and little slower (docs/int8.md).
     "nanodet416-4c-int8": Shipped("nanodet416-4c", Int8(keep_head_float=True)),
     "nanodet416-80c-fp32": Shipped("nanodet416-80c"),
     "posenet385": Shipped("posenet385"),

@@ -1,18 +1,19 @@
 """How near an INT8 graph comes to its float twin: the measures by hand, and what the search makes of hard graphs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from agreement import CLASS_BOXES_MIN, REST, Box, UnmeasurableError, ap50, edit_distance, of_output
+from agreement import CLASS_BOXES_MIN, REST, Agreement, Box, UnmeasurableError, ap50, edit_distance, of_output
 from calibration import CALIBRATION_PHOTOS, GATE_PHOTOS
 from gate import AGREEMENT_MIN, Twin
 from onnx_graph import GraphBuilder
 from onnxruntime.quantization.calibrate import load_tensors_data
 from quantise import METHODS, calibrate, quantise
 from repository import filled
-from search import Search
+from search import Search, end_of
 from session import open_session
 from shipped import Int8
 
@@ -188,6 +189,27 @@ def test_the_search_leaves_float_what_it_must_and_nothing_where_it_need_not(tmp_
         assert gates[-1]["agreement"] == found.gate.agreement
         assert len(found.trials) >= len(METHODS) + 1
         assert said
+
+
+def test_layers_are_left_float_from_the_end_that_came_nearest_at_the_gate(tmp_path):
+    """Not from the one that the few inputs of the calibration prefer; layers that are float there are not tried."""
+    source = tmp_path / "float.onnx"
+    tensors = graph(source, sensitive=True)
+    manifest = {"spec": {"width": SIDE, "height": SIDE}}
+    twin = Twin(manifest, source, tensors[:4])
+    agreements = {"nothing": 0.5, "after the last layers": 0.6, "last layers": 0.9}
+
+    class Judged(Search):
+        def _gate(self, int8: Int8):
+            gate = super()._gate(int8)
+            value = 1.0 if gate.is_float else agreements[end_of(int8)]
+            return replace(gate, outputs={"all": Agreement("cosine", value)})
+
+    found = Judged(twin, twin, Int8(), "cpu", tmp_path, lambda _: None).best()
+    assert end_of(found.int8) == "last layers"
+    assert len(found.int8.float_layers) == 1
+    alone = [trial["float_layers"] for trial in found.trials if trial["float_layers"] and trial["inputs"] != "gate"]
+    assert alone == [list(found.int8.float_layers)]
 
 
 def test_a_manifests_top_keys_are_set_and_nothing_else(tmp_path):

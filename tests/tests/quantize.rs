@@ -64,7 +64,12 @@ impl Workplace {
     }
 
     fn quantize(&self, model: &str, images: &Path, more: &[&str]) -> Output {
-        self.command(&["quantize", model]).arg("--images").arg(images).args(more).output().expect("framepipe can be run")
+        self.command(&["quantize", model])
+            .arg("--images")
+            .arg(images)
+            .args(more)
+            .output()
+            .expect("framepipe can be run")
     }
 
     fn report(&self, name: &str) -> Value {
@@ -142,9 +147,43 @@ fn few_images_are_refused_and_by_force_they_are_said_to_be_few() {
     let output = place.quantize(DETECTOR, &place.images(), &["--force", DETECTOR]);
     said(&output);
     let warnings = String::from_utf8_lossy(&output.stderr);
-    assert!(warnings.contains("not to be relied on") && warnings.contains("broken.png is left out"), "{warnings}");
-    let manifest = fs::read_to_string(place.models().join("yolov8-exported-int8/1/manifest.toml")).expect("it is there");
+    assert!(warnings.contains("broken.png is left out"), "{warnings}");
+    assert_eq!(warnings.matches("not to be relied on").count(), 1, "{warnings}");
+    let manifest =
+        fs::read_to_string(place.models().join("yolov8-exported-int8/1/manifest.toml")).expect("it is there");
     assert!(manifest.contains("forced = true"), "{manifest}");
+
+    said(&place.quantize(DETECTOR, &place.images(), &["--force", DETECTOR]));
+    let graph = |version: &str| {
+        let path = place.models().join("yolov8-exported-int8").join(version).join("model.onnx");
+        fs::read(path).expect("it is there")
+    };
+    assert!(graph("1") == graph("2"), "the same images give the same model");
+}
+
+#[test]
+fn what_cannot_be_written_is_refused_before_the_search() {
+    let place = Workplace::painted(30);
+    let before = place.files();
+    let forced = |more: &[&str]| {
+        let output = place.quantize(DETECTOR, &place.images(), &[&["--force", DETECTOR], more].concat());
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("calibrating"), "{output:#?}");
+        output
+    };
+    refused(
+        &forced(&["--report", "/nowhere/report.json"]),
+        &["--report /nowhere/report.json", "a folder that is there"],
+    );
+    let taken = place.models().join("yolov8-exported-int8/3");
+    fs::create_dir_all(&taken).expect("the folder can be made");
+    refused(&forced(&["--out-version", "3"]), &["has a version 3", "--out-version"]);
+    fs::remove_dir_all(taken.parent().expect("it has one")).expect("it can be removed");
+
+    let manifest = place.models().join(DETECTOR).join("1/manifest.toml");
+    let text = fs::read_to_string(&manifest).expect("it is there");
+    fs::write(&manifest, text.replacen("name =", "\"name\" =", 1)).expect("it can be written");
+    refused(&forced(&[]), &["manifest.toml", "one line `name = ...`"]);
+    assert_eq!(place.files(), before);
 }
 
 #[test]

@@ -105,12 +105,15 @@ pub fn quantize(config: &Config, arguments: &Arguments) -> anyhow::Result<std::c
     if let Some(name) = &arguments.force {
         ensure!(*name == manifest.name, "--force {name} is not the model {}: name it again", manifest.name);
     }
+    if let Some(report) = &arguments.report {
+        let is_place = report.file_name().is_some() && std::path::absolute(report)?.parent().is_some_and(Path::is_dir);
+        ensure!(is_place && !report.is_dir(), "--report {}: name a file in a folder that is there", report.display());
+    }
     let finder = finder(config, &manifest, arguments.boxes.as_ref())?;
     let images = images::chosen(&arguments.images)?;
     let is_forced = arguments.force.is_some();
-    if finder.is_none() {
-        let (calibration, gate) = (images.calibration.len(), images.gate.len());
-        check_count(arguments, calibration, gate)?; // before the work
+    if finder.is_none() && !is_forced {
+        check_count(arguments, images.calibration.len(), images.gate.len())?; // before the work
     }
     let inputs = inputs::make(config, &manifest, finder, &images)?;
     let is_enough = check_count(arguments, inputs.calibration, inputs.gate)?;
@@ -174,4 +177,17 @@ fn finder(config: &Config, manifest: &Manifest, boxes: Option<&ModelRef>) -> any
         labels.join(", ")
     );
     Ok(Some(finder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_and_the_gate_go_by_the_same_numbers() {
+        let gate = include_str!("../../../scripts/models/gate.py");
+        let agreement = format!("\nAGREEMENT_MIN = {}\n", framepipe_model::AGREEMENT_MIN);
+        assert!(gate.contains(&agreement), "{agreement}");
+        assert!(gate.contains(&format!("\nINPUTS_MIN = {GATE_MIN}\n")), "{GATE_MIN}");
+    }
 }

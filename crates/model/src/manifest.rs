@@ -163,7 +163,7 @@ impl Manifest {
         match &self.quantized {
             Some(quantized) if quantized.target != Target::Cpu => Err(ManifestError::Target { path: self.path() }),
             Some(quantized) if !quantized.is_near() => {
-                Err(ManifestError::Agreement { path: self.path(), name: self.name.clone(), found: quantized.agreement })
+                Err(ManifestError::Agreement { path: self.path(), found: quantized.agreement })
             }
             _ => Ok(()),
         }

@@ -61,7 +61,9 @@ mod tests {
             assert_eq!((images.calibration.len(), images.gate.len()), (calibration, gate), "{count}");
             assert!(images.calibration.iter().all(|path| !images.gate.contains(path)));
             let last = images.gate.last().or(images.calibration.last()).expect("one image is chosen");
-            assert!(paths[..].iter().position(|path| path == last).expect("it is one of them") * 100 >= (count - 1) * 99);
+            assert!(
+                paths[..].iter().position(|path| path == last).expect("it is one of them") * 100 >= (count - 1) * 99
+            );
         }
     }
 

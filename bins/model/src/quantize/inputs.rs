@@ -34,12 +34,7 @@ pub struct Inputs {
 }
 
 /// Makes the inputs of a model; `finder` finds what an attribute model sees.
-pub fn make(
-    config: &Config,
-    manifest: &Manifest,
-    finder: Option<Manifest>,
-    images: &Images,
-) -> anyhow::Result<Inputs> {
+pub fn make(config: &Config, manifest: &Manifest, finder: Option<Manifest>, images: &Images) -> anyhow::Result<Inputs> {
     let place = || format!("cannot keep the inputs in {}", config.models.display());
     let file = tempfile::tempfile_in(&config.models).with_context(place)?;
     let plan = &manifest.input.plan;
@@ -190,7 +185,8 @@ impl Finder {
         let options = Options { threads: 1, batch_max: 1 };
         let model = CpuModel::open(&runtime, file, &manifest.input, &head.outputs(), options)?;
         let labels = &manifest.detector()?.labels;
-        let classes = (0..).zip(labels).filter(|(_, label)| applies_to.contains(label)).map(|(class, _)| class).collect();
+        let classes =
+            (0..).zip(labels).filter(|(_, label)| applies_to.contains(label)).map(|(class, _)| class).collect();
         let plan = &manifest.input.plan;
         Ok(Self {
             preprocessor: Preprocessor::new(plan.clone())?,

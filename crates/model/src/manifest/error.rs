@@ -115,8 +115,6 @@ pub enum ManifestError {
     Agreement {
         /// The manifest.
         path: PathBuf,
-        /// The model's name.
-        name: String,
         /// Its agreement with the float twin.
         found: f64,
     },
