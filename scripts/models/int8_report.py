@@ -136,10 +136,10 @@ def shipped_rows() -> str:
     return "\n".join(rows) + "\n"
 
 
-def nearest(report: dict) -> dict:
-    """Return the gate's outputs for the nearest of a search's trials that is worth it."""
+def nearest(report: dict) -> dict | None:
+    """Return the nearest of a search's trials at the gate that is worth it."""
     trials = [trial for trial in report["trials"] if trial["inputs"] == "gate" and trial["speed"] >= WORTH]
-    return max(trials, key=lambda trial: trial["agreement"], default={"outputs": {}})["outputs"]
+    return max(trials, key=lambda trial: trial["agreement"], default=None)
 
 
 def ap50_rows() -> str:
@@ -150,8 +150,9 @@ def ap50_rows() -> str:
         if model.int8 and not model.int8.random
     }
     for name, report in searches().items():
-        if not SHIPPED[name].int8:
-            measured[f"{name} (the nearest INT8)"] = nearest(report)
+        trial = None if SHIPPED[name].int8 else nearest(report)
+        if trial:
+            measured[f"{name} (the nearest INT8, speed {trial['speed']:.2f})"] = trial["outputs"]
     rows = []
     for name, outputs in measured.items():
         for output in outputs.values():

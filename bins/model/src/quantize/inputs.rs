@@ -42,7 +42,7 @@ pub fn make(config: &Config, manifest: &Manifest, finder: Option<Manifest>, imag
         Task::Detector(_) => Model::Detector(Preprocessor::new(plan.clone())?),
         Task::Attributes(spec) => Model::Attributes {
             cropper: Cropper::new(plan.clone())?,
-            finder: finder.map(|finder| Finder::open(config, finder, &spec.applies_to)).transpose()?,
+            finder: finder.map(|finder| Finder::open(config, finder, &spec.applies_to).map(Box::new)).transpose()?,
         },
     };
     let mut maker = Maker {
@@ -74,7 +74,7 @@ fn aligned(plan: &Plan) -> Vec<u32> {
 /// How a model sees an image.
 enum Model {
     Detector(Preprocessor),
-    Attributes { cropper: Cropper, finder: Option<Finder> },
+    Attributes { cropper: Cropper, finder: Option<Box<Finder>> },
 }
 
 struct Maker {
