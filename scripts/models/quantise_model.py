@@ -166,8 +166,9 @@ def run(job: dict) -> str:
 
 
 def main() -> None:
-    """Run the job; the first SIGTERM ends it as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Run the job; SIGTERM ends it as Ctrl-C does, which a shell's background would have ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     job = json.loads(sys.argv[1])
     try:
         print(run(job))

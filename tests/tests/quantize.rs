@@ -116,6 +116,9 @@ fn a_users_detector_becomes_int8_and_can_be_served_and_its_report_has_every_tria
     assert!(report["agreement"].as_f64().expect("a number") >= 0.97, "{report:#}");
     assert_eq!((&report["measure"], &report["passed"]), (&"ap50".into(), &true.into()));
     assert_eq!((&report["images"], &report["inputs"]), (&260.into(), &208.into()));
+    let classes = report["outputs"]["detections"]["classes"].as_object().expect("a table");
+    let boxes = |class: &str| classes[class]["boxes"].as_u64().expect("a number");
+    assert!(boxes("red") > 208 && boxes("green") > 208, "what was painted is found: {report:#}");
     let trials = report["trials"].as_array().expect("a list");
     let agreement = |trial: &&Value| trial["agreement"].as_f64().expect("a number");
     let whole: Vec<&Value> = trials.iter().filter(|trial| trial["left_float"] == "nothing").collect();
@@ -136,7 +139,7 @@ fn few_images_are_refused_and_by_force_they_are_said_to_be_few() {
     let place = Workplace::painted(30);
     let before = place.files();
     fs::write(place.images().join("broken.png"), "no image").expect("it can be written");
-    refused(&place.quantize(DETECTOR, &place.images(), &[]), &["25 for the gate", "250", "--force yolov8-exported"]);
+    refused(&place.quantize(DETECTOR, &place.images(), &[]), &["24 for the gate", "250", "--force yolov8-exported"]);
     refused(&place.quantize(DETECTOR, &place.images(), &["--force", "another"]), &["is not the model"]);
     let none = place.home.path("none");
     fs::create_dir(&none).expect("the folder can be made");
@@ -188,8 +191,8 @@ fn what_cannot_be_written_is_refused_before_the_search() {
 
 #[test]
 fn a_model_for_tensorrt_is_symmetric_and_no_cpu_serves_it() {
-    let place = Workplace::painted(260);
-    said(&place.quantize(DETECTOR, &place.images(), &["--target", "tensorrt"]));
+    let place = Workplace::painted(30);
+    said(&place.quantize(DETECTOR, &place.images(), &["--target", "tensorrt", "--force", DETECTOR]));
     let report = place.report("yolov8-exported-int8");
     assert!(report["agreement"].as_f64().expect("a number") >= 0.97 && report["speed"].is_null(), "{report:#}");
     refused_by_check(&place.run(&["check", "yolov8-exported-int8"]));
@@ -203,9 +206,9 @@ fn refused_by_check(output: &Output) {
 
 #[test]
 fn ctrl_c_leaves_nothing() {
-    let place = Workplace::painted(260);
+    let place = Workplace::painted(30);
     let before = place.files();
-    let mut command = place.command(&["quantize", DETECTOR]);
+    let mut command = place.command(&["quantize", DETECTOR, "--force", DETECTOR]);
     let mut child = command.arg("--images").arg(place.images()).stderr(Stdio::piped()).spawn().expect("it can be run");
     let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
     let begun = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("(calibration)")));
