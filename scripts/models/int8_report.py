@@ -108,9 +108,9 @@ sees scenes that calibrated, and the agreement on others may be lower. An attrib
 detector `--boxes` finds, 4 of an image at most, or without it each image whole. `report.json` in the new version's
 folder has every trial.
 
-`--target tensorrt` makes symmetric numbers (s8 activations and weights of 8 bits). What it is worth is computed in
-floats of the quantised numbers, as on a device that never saturates; its speed is not measured, and no CPU serves it.
-It has not been run by TensorRT.
+`--target tensorrt` makes symmetric numbers (s8, weights of 8 bits) and leaves biases float. What it is worth is
+computed in floats of the quantised numbers, as on a device that never saturates; its speed is not measured, and no CPU
+serves it. It has not been run by TensorRT.
 """
 
 

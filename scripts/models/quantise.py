@@ -47,11 +47,11 @@ INT8_SETTINGS = {
     "reduce_range": True,
     "extra_options": {"WeightSymmetric": True, "ActivationSymmetric": False},
 }
-# TensorRT takes symmetric numbers alone, and saturates nowhere.
+# TensorRT takes symmetric numbers alone, and biases as floats (docs/gpu.md), and saturates nowhere.
 TENSORRT_SETTINGS = INT8_SETTINGS | {
     "activation_type": QuantType.QInt8,
     "reduce_range": False,
-    "extra_options": {"WeightSymmetric": True, "ActivationSymmetric": True},
+    "extra_options": {"WeightSymmetric": True, "ActivationSymmetric": True, "QuantizeBias": False},
 }
 # Of an activation's histogram, which grows as larger numbers come: entropy's time goes with the square.
 BINS = 512
