@@ -1,18 +1,18 @@
-"""What quantisation is calibrated and measured on: the fetched photos, and the faces in them.
+"""What the shipped models are calibrated and measured on: fetched photos and a fetched video's frames.
 
-Photos and crops go through the preprocessing that the manifest states. There are few photos, so each
-is used mirrored and at several brightnesses too. The gate uses other variants than the calibration.
+Photos and crops go through the preprocessing that the manifest states. Calibration and gate share no
+photo, and the video's scene is the gate's alone. There are few photos, so each is used in variants:
+mirrored, at several brightnesses, cut. In the video's frames no face is large enough for the face
+detector, so that faces are those of the photos.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from onnxruntime.quantization import CalibrationDataReader
-from paths import FLOAT_GRAPHS, MANIFESTS, PHOTOS, use_reference
+from paths import FLOAT_GRAPHS, FRAMES, MANIFESTS, PHOTOS, use_reference
 from shipped import SHIPPED
 
 use_reference()
@@ -21,10 +21,10 @@ from detector import Detector  # noqa: E402
 from images import crop_tensor, frame_tensor, load_photo  # noqa: E402
 from manifest import read_manifest as read  # noqa: E402
 
-# Fetched without --tests, so that everyone's INT8 graphs are calibrated on the same photos.
-CALIBRATION_PHOTOS = ["bus.jpg", "zidane.jpg", *(f"sample{i}.jpg" for i in range(1, 7))]
+# Fetched without --tests, so that everyone's INT8 graphs are made and measured on the same photos.
+CALIBRATION_PHOTOS = ["zidane.jpg", "sample1.jpg", "sample2.jpg", "sample3.jpg"]
+GATE_PHOTOS = ["bus.jpg", "basketball1.png", "sample4.jpg", "sample5.jpg", "sample6.jpg"]
 FACE_DETECTOR = "tiny-face-416"
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 class Variant(NamedTuple):
@@ -46,22 +46,21 @@ CALIBRATION_VARIANTS = [
     Variant(brightness=1.0, mirrored=True, margin=0.3, shift=0.0),
     Variant(brightness=1.3, mirrored=True, margin=0.15, shift=0.08),
 ]
-# The gate's: none of the calibration's. As many are taken as its count of inputs needs.
-GATE_VARIANTS = [
-    Variant(brightness, mirrored, margin, shift, cut=margin + shift)
+# Whole photos of the gate, beside the video's frames.
+GATE_PHOTO_VARIANTS = [
+    Variant(brightness=1.0, mirrored=False, margin=0.0, shift=0.0),
+    Variant(brightness=0.8, mirrored=True, margin=0.0, shift=0.0),
+    Variant(brightness=1.15, mirrored=False, margin=0.0, shift=0.0, cut=0.1),
+    Variant(brightness=0.9, mirrored=True, margin=0.0, shift=0.0, cut=0.2),
+]
+# The gate's faces: as many are taken as its count of inputs needs.
+GATE_FACE_VARIANTS = [
+    Variant(brightness, mirrored, margin, shift)
     for shift in (0.05, -0.06, 0.02, -0.03)
     for margin in (0.1, 0.2)
     for brightness in (0.8, 1.0, 1.15, 0.9)
     for mirrored in (True, False)
 ]
-
-
-@dataclass(frozen=True)
-class Input:
-    """One input of a model, and the frame that it is of."""
-
-    tensor: np.ndarray
-    frame: np.ndarray
 
 
 def read_manifest(name: str) -> dict:
@@ -78,19 +77,6 @@ def _look(photo: np.ndarray, variant: Variant) -> np.ndarray:
     return photo
 
 
-def images_of(folder: Path) -> list[Path]:
-    """Return the photos in a folder, by name."""
-    images = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not images:
-        raise SystemExit(f"quantise: {folder} holds no image ({', '.join(IMAGE_SUFFIXES)}): name a folder of photos")
-    return images
-
-
-def shipped_photos() -> list[Path]:
-    """Return the photos that everyone has."""
-    return [PHOTOS / name for name in CALIBRATION_PHOTOS]
-
-
 def frames(photos: list[Path], variants: list[Variant]) -> Iterator[tuple[np.ndarray, Variant]]:
     """Yield each photo in a variant, then each in the next one."""
     for variant in variants:
@@ -98,12 +84,12 @@ def frames(photos: list[Path], variants: list[Variant]) -> Iterator[tuple[np.nda
             yield _look(load_photo(photo), variant), variant
 
 
-def inputs(manifest: dict, photos: list[Path], variants: list[Variant]) -> Iterator[Input]:
+def _of_photos(manifest: dict, photos: list[Path], variants: list[Variant]) -> Iterator[np.ndarray]:
     """Yield a model's inputs: for an attribute model the faces that the float detector finds, whole photos else."""
     if "attributes" not in manifest:
         for photo, variant in frames(photos, variants):
             frame = photo[int(photo.shape[0] * variant.cut) :, int(photo.shape[1] * variant.cut) :]
-            yield Input(frame_tensor(frame, manifest["spec"])[0], frame)
+            yield frame_tensor(frame, manifest["spec"])[0]
         return
     int8 = SHIPPED[manifest["name"]].int8
     if "face" not in manifest["attributes"]["applies_to"] and not (int8 and int8.random):
@@ -115,33 +101,24 @@ def inputs(manifest: dict, photos: list[Path], variants: list[Variant]) -> Itera
             x1, y1, x2, y2 = face.box
             across, down = variant.shift * (x2 - x1), variant.shift * (y2 - y1)
             box = (x1 + across, y1 + down, x2 + across, y2 + down)
-            yield Input(crop_tensor(frame, box, variant.margin, manifest["spec"]), frame)
+            yield crop_tensor(frame, box, variant.margin, manifest["spec"])
 
 
-def calibration_tensors(manifest: dict, count_max: int | None, photos: list[Path] | None = None) -> list[np.ndarray]:
-    """Return what a model is calibrated on."""
-    found = inputs(manifest, photos or shipped_photos(), CALIBRATION_VARIANTS)
-    return [one.tensor for one in islice(found, count_max)]
+def calibration_tensors(manifest: dict, count_max: int | None) -> list[np.ndarray]:
+    """Return what a shipped model is calibrated on."""
+    photos = [PHOTOS / name for name in CALIBRATION_PHOTOS]
+    return list(islice(_of_photos(manifest, photos, CALIBRATION_VARIANTS), count_max))
 
 
-def gate_tensors(manifest: dict, count: int, photos: list[Path] | None = None) -> list[Input]:
-    """Return `count` inputs for the gate."""
-    found = list(islice(inputs(manifest, photos or shipped_photos(), GATE_VARIANTS), count))
-    if len(found) < count:
-        raise SystemExit(
-            f"quantise: these images give {len(found)} inputs, and the gate needs {count}: give more images of "
-            f"{'faces' if 'attributes' in manifest else 'what the model finds'}"
-        )
+def gate_tensors(manifest: dict, count_min: int, count_max: int | None) -> list[np.ndarray]:
+    """Return the gate's inputs for a shipped model: `count_min` faces; all frames and photos, at least so many."""
+    photos = [PHOTOS / name for name in GATE_PHOTOS]
+    if "attributes" in manifest:
+        found = list(islice(_of_photos(manifest, photos, GATE_FACE_VARIANTS), count_max or count_min))
+    else:
+        video = (frame_tensor(load_photo(path), manifest["spec"])[0] for path in sorted(FRAMES.glob("*.jpg")))
+        found = list(islice(chain(video, _of_photos(manifest, photos, GATE_PHOTO_VARIANTS)), count_max))
+    wanted = count_max or count_min
+    if len(found) < wanted:
+        raise SystemExit(f"quantise: the gate has {len(found)} inputs and needs {wanted}: run scripts/setup again")
     return found
-
-
-class CalibrationReader(CalibrationDataReader):
-    """Hands tensors to ONNX Runtime's calibration."""
-
-    def __init__(self, input_name: str, tensors: Iterator[np.ndarray]):
-        """Feed `tensors` to the input of this name."""
-        self._feeds = ({input_name: tensor} for tensor in tensors)
-
-    def get_next(self) -> dict | None:
-        """Return the next feed, or None at the end."""
-        return next(self._feeds, None)

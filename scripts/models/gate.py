@@ -1,55 +1,50 @@
-"""How near an INT8 graph comes to its float twin, and whether that is near enough to be served.
+"""Whether an INT8 graph comes near enough to its float twin to be served, and how much faster it is.
 
-Each output has a measure, by what its manifest makes of it; the lowest one is the model's agreement:
-
-    ap50    a detector: AP50 of its detections, the float twin's taken for the truth, classes ranked as one
-    top1    classes: share of inputs with the same highest class
-    within  a quantity: share of inputs whose number is within 5 % of the float twin's
-    cosine  an embedding, or random weights, whose classes mean nothing: mean cosine
+The measures are those of agreement.py; the lowest output's is the model's agreement. Of random weights it is the
+cosine of each output, whatever the manifest makes of it.
 """
 
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import onnx
-from calibration import Input
+from agreement import SCORE_MIN, Agreement, ap50, boxes_of, of_output
+from onnx_graph import LAYERS
 from paths import use_reference
-from session import open_session
 
 use_reference()
 
-from ap50 import average_precision  # noqa: E402
-from detector import Detector  # noqa: E402
+from session import open_session  # noqa: E402
 
 AGREEMENT_MIN = 0.97
 INPUTS_MIN = 200
-WITHIN = 0.05
-SCORE_MIN = 0.05
 TIMED_MAX = 40
 
 
 @dataclass(frozen=True)
 class Gate:
-    """The result; `speed` is the float twin's usual CPU time over this one's, of the same run."""
+    """The result; `speed` is the float twin's CPU time over this one's in the same run, None for another device."""
 
-    measures: dict[str, tuple[str, float]]
-    images: int
-    speed: float
+    outputs: dict[str, Agreement]
+    inputs: int
+    speed: float | None
     bytes: tuple[int, int]
     float_layers: tuple[str, ...]
     layers: int
+    target: str
 
     @property
     def agreement(self) -> float:
         """The lowest of the outputs'."""
-        return min(value for _, value in self.measures.values())
+        return min(output.value for output in self.outputs.values())
 
     @property
     def measure(self) -> str:
         """What the agreement is."""
-        return min(self.measures.values(), key=lambda pair: pair[1])[0]
+        return min(self.outputs.values(), key=lambda output: output.value).measure
 
     @property
     def passed(self) -> bool:
@@ -63,116 +58,117 @@ class Gate:
 
     def text(self) -> str:
         """Return the result for people."""
-        outputs = ", ".join(f"{name} {measure} {value:.4f}" for name, (measure, value) in self.measures.items())
+        outputs = ", ".join(f"{name} {output.measure} {output.value:.4f}" for name, output in self.outputs.items())
         before, after = (size / 1e6 for size in self.bytes)
         kind = "float: no layer is INT8" if self.is_float else f"{len(self.float_layers)} of {self.layers} layers float"
-        return (
-            f"    {outputs} on {self.images} inputs; {self.speed:.2f} times the float twin's speed; "
-            f"{before:.1f} MB to {after:.1f} MB; {kind}"
-        )
+        speed = "" if self.speed is None else f"; {self.speed:.2f} times the float twin's speed"
+        return f"    {outputs} on {self.inputs} inputs{speed}; {before:.1f} MB to {after:.1f} MB; {kind}"
 
     def toml(self, forced: bool = False) -> str:
         """Return the manifest's [quantized] section. The agreement is rounded down: none passes by rounding."""
         floor = int(self.agreement * 1e4) / 1e4
         layers = ", ".join(f'"{name}"' for name in self.float_layers)
+        speed = "" if self.speed is None else f"speed = {self.speed:.2f}\n"
         return (
-            f'\n[quantized]\nagreement = {floor}\nmeasure = "{self.measure}"\nimages = {self.images}\n'
-            f"speed = {self.speed:.2f}\nfloat_layers = [{layers}]\nforced = {str(forced).lower()}\n"
+            f'\n[quantized]\ntarget = "{self.target}"\nagreement = {floor}\nmeasure = "{self.measure}"\n'
+            f"images = {self.inputs}\n{speed}float_layers = [{layers}]\nforced = {str(forced).lower()}\n"
         )
+
+    def report(self) -> dict:
+        """Return the result for programs."""
+        outputs = {
+            name: {"measure": output.measure, "value": output.value} | output.detail
+            for name, output in self.outputs.items()
+        }
+        return {
+            "measured": datetime.now(UTC).date().isoformat(),
+            "agreement": self.agreement,
+            "measure": self.measure,
+            "passed": self.passed,
+            "inputs": self.inputs,
+            "outputs": outputs,
+            "speed": self.speed,
+            "bytes": {"float": self.bytes[0], "int8": self.bytes[1]},
+            "layers": self.layers,
+            "float_layers": self.float_layers,
+            "precision": "float" if self.is_float else "int8",
+        }
+
+
+class Twin:
+    """A float graph, and what it says of some inputs."""
+
+    def __init__(self, manifest: dict, graph: Path, tensors: list[np.ndarray], random: bool = False):
+        """Run the float graph."""
+        self.manifest, self.graph, self.tensors = manifest, graph, tensors
+        self.is_detector = "detector" in manifest and not random
+        outputs = [] if random else manifest.get("attributes", {}).get("outputs", [])
+        self.kinds = {output["tensor"]: output["kind"] for output in outputs}
+        if self.is_detector:
+            self.threshold = manifest["detector"]["score_threshold"]
+            self.truth = boxes_of(manifest, graph, tensors, self.threshold)
+
+    def agreements(self, int8_graph: Path, target: str) -> dict[str, Agreement]:
+        """Compare each output of an INT8 graph."""
+        fused = target == "cpu"
+        if self.is_detector:
+            found = boxes_of(self.manifest, int8_graph, self.tensors, min(SCORE_MIN, self.threshold), fused)
+            return {"detections": ap50(self.truth, found, self.threshold)}
+        wanted, found = run(self.graph, self.tensors), run(int8_graph, self.tensors, fused)
+        spec = self.manifest["spec"]
+        size, charsets = (spec["width"], spec["height"]), self.manifest.get("charsets", {})
+        names = self.kinds or wanted
+        return {
+            name: of_output(
+                self.kinds.get(name, {"vector": {}}),
+                np.stack(wanted[name]),
+                np.stack(found[name]),
+                size,
+                charsets.get(name, ()),
+            )
+            for name in names
+        }
 
 
 def layers_of(path: Path) -> dict[str, bool]:
     """Return each layer with weights, and whether its weights are 8-bit ones."""
     graph = onnx.load(path).graph
     dequantised = {out for node in graph.node if node.op_type == "DequantizeLinear" for out in node.output}
-    kinds = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-    return {node.name: node.input[1] in dequantised for node in graph.node if node.op_type in kinds}
+    return {node.name: node.input[1] in dequantised for node in graph.node if node.op_type in LAYERS}
 
 
-def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the cosine of each row of `a` with that of `b`."""
-    return (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
-
-
-def run(graph: Path, inputs: list[Input]) -> dict[str, np.ndarray]:
-    """Return a graph's outputs: input x numbers, by name."""
-    session = open_session(graph)
+def run(graph: Path, tensors: list[np.ndarray], fused: bool = True) -> dict[str, list[np.ndarray]]:
+    """Return a graph's outputs, by name: the numbers of each input in a row."""
+    session = open_session(graph, fused)
     names = [output.name for output in session.get_outputs()]
-    input_name = session.get_inputs()[0].name
-    results = [session.run(names, {input_name: one.tensor}) for one in inputs]
-    return {name: np.stack([result[i][0].reshape(-1) for result in results]) for i, name in enumerate(names)}
+    (given,) = session.get_inputs()
+    has_batch = len(given.shape) == 4
+    results = [session.run(names, {given.name: tensor if has_batch else tensor[0]}) for tensor in tensors]
+    return {name: [result[i].reshape(-1) for result in results] for i, name in enumerate(names)}
 
 
-def speed(float_graph: Path, int8_graph: Path, inputs: list[Input]) -> float:
+def speed(float_graph: Path, int8_graph: Path, tensors: list[np.ndarray]) -> float:
     """Return the ratio of the median CPU times of two graphs that are run in turns."""
     sessions = [open_session(graph) for graph in (float_graph, int8_graph)]
     times = ([], [])
-    for one in inputs[:TIMED_MAX]:
+    for tensor in tensors[:TIMED_MAX]:
         for session, taken in zip(sessions, times, strict=True):
+            (given,) = session.get_inputs()
             started = time.process_time()
-            session.run(None, {session.get_inputs()[0].name: one.tensor})
+            session.run(None, {given.name: tensor if len(given.shape) == 4 else tensor[0]})
             taken.append(time.process_time() - started)
     return float(np.median(times[0]) / np.median(times[1]))
 
 
-def ap50(manifest: dict, float_graph: Path, int8_graph: Path, inputs: list[Input]) -> float:
-    """Return the AP50 against the float twin's detections, in one ranking of all classes.
-
-    The float twin's are those that it is served with; of the INT8 graph those of lower scores count too, or
-    each that came to lie just below the threshold would be called lost.
-    """
-    truth, found = {}, []
-    detector = Detector(manifest, float_graph)
-    for number, one in enumerate(inputs):
-        for label in manifest["detector"]["labels"]:
-            truth[f"{number} {label}"] = []
-        for detection in detector.detect(one.frame):
-            truth[f"{number} {detection.label}"].append(detection.box)
-    if not any(truth.values()):
-        raise SystemExit("quantise: the float model finds nothing in these images: give images of what it finds")
-    lenient = manifest["detector"] | {"score_threshold": SCORE_MIN}
-    detector = Detector(manifest | {"detector": lenient}, int8_graph)
-    for number, one in enumerate(inputs):
-        found += [(each.score, f"{number} {each.label}", each.box) for each in detector.detect(one.frame)]
-    return average_precision(truth, found)
-
-
-def of_output(kind: dict, wanted: np.ndarray, found: np.ndarray) -> tuple[str, float]:
-    """Return the measure of one attribute output, and its value."""
-    ((name, options),) = kind.items()
-    if name in ("class", "classes"):
-        return "top1", float((wanted.argmax(1) == found.argmax(1)).mean())
-    if name == "binary":
-        return "top1", float(((wanted > 0.5) == (found > 0.5)).all(1).mean())
-    if name in ("number", "expectation"):
-        if name == "expectation":
-            bins = options["first"] + options["step"] * np.arange(wanted.shape[1])
-            wanted, found = (values @ bins / values.sum(1) for values in (wanted, found))
-        else:
-            wanted, found = wanted[:, 0], found[:, 0]
-        return "within", float((np.abs(found - wanted) <= WITHIN * np.abs(wanted)).mean())
-    return "cosine", float(cosines(wanted, found).mean())
-
-
-def measure(manifest: dict, float_graph: Path, int8_graph: Path, inputs: list[Input], int8) -> Gate:
+def measure(twin: Twin, int8_graph: Path, target: str) -> Gate:
     """Compare an INT8 graph with its float twin."""
-    if "detector" in manifest and not int8.random:
-        measures = {"detections": ("ap50", ap50(manifest, float_graph, int8_graph, inputs))}
-    else:
-        wanted, found = run(float_graph, inputs), run(int8_graph, inputs)
-        outputs = manifest.get("attributes", {}).get("outputs", [])
-        kinds = {output["tensor"]: output["kind"] for output in outputs}
-        vector = {"vector": {}}
-        measures = {
-            name: of_output(vector if int8.random else kinds.get(name, vector), values, found[name])
-            for name, values in wanted.items()
-        }
     layers = layers_of(int8_graph)
     return Gate(
-        measures,
-        len(inputs),
-        speed(float_graph, int8_graph, inputs),
-        (float_graph.stat().st_size, int8_graph.stat().st_size),
+        twin.agreements(int8_graph, target),
+        len(twin.tensors),
+        speed(twin.graph, int8_graph, twin.tensors) if target == "cpu" else None,
+        (twin.graph.stat().st_size, int8_graph.stat().st_size),
         tuple(name for name, is_int8 in layers.items() if not is_int8),
         len(layers),
+        target,
     )

@@ -9,6 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 13
 IR_VERSION = 8
+# Operators with weights, which are what quantisation is about.
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 class GraphBuilder:

@@ -16,6 +16,8 @@ DOWNLOADS = BUILD / "downloads"
 SOURCES = BUILD / "sources"
 FLOAT_GRAPHS = BUILD / "onnx" / "fp32"
 INT8_GRAPHS = BUILD / "onnx" / "int8"
+# Of the video that the gate sees.
+FRAMES = BUILD / "frames"
 
 
 def use_reference() -> None:

@@ -11,17 +11,31 @@ for inputs dequantised by one scale; so `shield` gives each float layer a dequan
 with the same scale for each channel: the same numbers, and nothing to find.
 """
 
+import contextlib
+import io
+import json
 import logging
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
-from calibration import CalibrationReader, calibration_tensors, gate_tensors, read_manifest
-from gate import INPUTS_MIN, Gate, measure
+from calibration import calibration_tensors, gate_tensors, read_manifest
+from gate import INPUTS_MIN, Gate, Twin, measure
 from onnx import helper, numpy_helper
-from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnx_graph import LAYERS
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    create_calibrator,
+    quantize_static,
+)
+from onnxruntime.quantization.calibrate import save_tensors_data
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from paths import INT8_GRAPHS
 from shipped import SHIPPED, Int8
 
@@ -33,18 +47,34 @@ INT8_SETTINGS = {
     "reduce_range": True,
     "extra_options": {"WeightSymmetric": True, "ActivationSymmetric": False},
 }
-# TensorRT takes symmetric numbers alone, and saturates nowhere.
+# TensorRT takes symmetric numbers alone, and biases as floats (docs/gpu.md), and saturates nowhere.
 TENSORRT_SETTINGS = INT8_SETTINGS | {
     "activation_type": QuantType.QInt8,
     "reduce_range": False,
-    "extra_options": {"WeightSymmetric": True, "ActivationSymmetric": True},
+    "extra_options": {"WeightSymmetric": True, "ActivationSymmetric": True, "QuantizeBias": False},
 }
+# Of an activation's histogram, which grows as larger numbers come: entropy's time goes with the square.
+BINS = 512
+# ONNX Runtime gives entropy 128 bins, as many as quantised ones, which leaves it nothing to choose from.
 METHODS = {
     "minmax": (CalibrationMethod.MinMax, {}),
-    "percentile": (CalibrationMethod.Percentile, {"CalibPercentile": 99.99}),
-    "entropy": (CalibrationMethod.Entropy, {}),
+    "percentile": (CalibrationMethod.Percentile, {"percentile": 99.99, "num_bins": 2048}),
+    "entropy": (CalibrationMethod.Entropy, {"num_bins": BINS, "num_quantized_bins": 128}),
 }
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# Inputs whose activations are taken at once: more would have to be of one size, which graphs with NMS inside have not.
+CHUNK = 1
+
+
+class Reader(CalibrationDataReader):
+    """Hands some tensors to ONNX Runtime's calibration."""
+
+    def __init__(self, input_name: str, tensors: Iterable[np.ndarray]):
+        """Feed `tensors` to the input of this name."""
+        self._feeds = ({input_name: tensor} for tensor in tensors)
+
+    def get_next(self) -> dict | None:
+        """Return the next feed, or None at the end."""
+        return next(self._feeds, None)
 
 
 @dataclass(frozen=True)
@@ -66,18 +96,46 @@ def _group(node: onnx.NodeProto) -> int:
     return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
 
 
-def settings(graph: Graph, method: str, target: str) -> dict:
+def settings(graph: Graph, target: str) -> dict:
     """Return the arguments of quantize_static."""
     base = TENSORRT_SETTINGS if target == "tensorrt" else INT8_SETTINGS
-    calibrate_method, options = METHODS[method]
     eight_bits = {"axis": 0, "quant_type": QuantType.QInt8, "symmetric": True, "reduce_range": False}
     overrides = {weights: [eight_bits] for weights in graph.depthwise_weights}
-    options = base["extra_options"] | options | {"TensorQuantOverrides": overrides}
-    return base | {"calibrate_method": calibrate_method, "extra_options": options}
+    return base | {"extra_options": base["extra_options"] | {"TensorQuantOverrides": overrides}}
 
 
-def head_layers(path: Path) -> list[str]:
-    """Return the nodes from the last convolution of each output to that output."""
+def calibrate(source: Path, ranges: Path, tensors: list[np.ndarray], method: str, target: str) -> None:
+    """Write the range of each activation of a float graph, as one method sees it on `tensors`."""
+    calibrate_method, options = METHODS[method]
+    (given,) = onnx.load(source, load_external_data=False).graph.input
+    if len(given.type.tensor_type.shape.dim) < 4:
+        tensors = [tensor[0] for tensor in tensors]
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        calibrator = create_calibrator(
+            source,
+            sorted({*QDQRegistry, *QLinearOpsRegistry}),
+            augmented_model_path=str(Path(folder) / "augmented.onnx"),
+            calibrate_method=calibrate_method,
+            extra_options=options | {"symmetric": target == "tensorrt"},
+        )
+        for first in range(0, len(tensors), CHUNK):
+            calibrator.collect_data(Reader(given.name, tensors[first : first + CHUNK]))
+        if method == "entropy":
+            histograms = calibrator.collector.histogram_dict
+            histograms.update({name: _narrow(*histogram) for name, histogram in histograms.items()})
+        save_tensors_data(calibrator.compute_data(), ranges)
+
+
+def _narrow(counts: np.ndarray, edges: np.ndarray, *rest) -> tuple:
+    """Return a histogram of BINS bins at most, over the same range."""
+    if len(counts) <= BINS:
+        return counts, edges, *rest
+    middles = (edges[:-1] + edges[1:]) / 2
+    return *np.histogram(middles, BINS, (edges[0], edges[-1]), weights=counts), *rest
+
+
+def end_nodes(path: Path, layers_too: bool) -> list[str]:
+    """Return the nodes between the last layers and the outputs, and these layers if wanted."""
     graph = onnx.load(path, load_external_data=False).graph
     makers = {output: node for node in graph.node for output in node.output}
     nodes, pending = set(), [output.name for output in graph.output]
@@ -85,8 +143,10 @@ def head_layers(path: Path) -> list[str]:
         node = makers.get(pending.pop())
         if node is None or node.name in nodes:
             continue
-        nodes.add(node.name)
-        if node.op_type != "Conv":
+        is_layer = node.op_type in LAYERS
+        if layers_too or not is_layer:
+            nodes.add(node.name)
+        if not is_layer:
             pending.extend(node.input)
     return sorted(nodes)
 
@@ -126,31 +186,30 @@ def shield(path: Path, float_layers: Iterable[str]) -> None:
     onnx.save(model, path)
 
 
-def quantise(
-    source: Path,
-    target: Path,
-    inputs: Iterable[np.ndarray],
-    int8: Int8,
-    input_name: str,
-    device: str = "cpu",
-    ranges: Path | None = None,
-) -> None:
-    """Write the INT8 twin of a float graph, calibrated on `inputs`, or by the `ranges` that an earlier call wrote."""
-    graph = Graph.read(source)
-    excluded = with_followers(source, int8.float_layers) + (head_layers(source) if int8.keep_head_float else [])
-    if unknown := set(int8.float_layers) - {node.name for node in onnx.load(source).graph.node}:
+def left_float(source: Path, int8: Int8) -> list[str]:
+    """Return the nodes of a float graph that its INT8 twin leaves float."""
+    if unknown := set(int8.float_layers) - set(Graph.read(source).layers):
         raise ValueError(f"{source}: has no layers {sorted(unknown)}: correct float_layers")
+    ends = end_nodes(source, int8.keep_head_float) if int8.keep_head_float or int8.keep_end_float else []
+    return sorted({*with_followers(source, int8.float_layers), *ends})
+
+
+def quantise(source: Path, target: Path, ranges: Path, int8: Int8, device: str = "cpu") -> None:
+    """Write the INT8 twin of a float graph by the ranges that `calibrate` wrote for the method and the device."""
+    excluded = left_float(source, int8)
     target.parent.mkdir(parents=True, exist_ok=True)
     logging.getLogger().setLevel(logging.ERROR)
     quantize_static(
         source,
         target,
-        CalibrationReader(input_name, iter(inputs)),
+        None,
         nodes_to_exclude=excluded,
+        calibrate_method=METHODS[int8.method][0],
         calibration_cache_path=ranges,
-        **settings(graph, int8.method, device),
+        **settings(Graph.read(source), device),
     )
-    shield(target, excluded)
+    if device == "cpu":
+        shield(target, excluded)
 
 
 def make_shipped(name: str, int8: Int8) -> Gate:
@@ -158,16 +217,20 @@ def make_shipped(name: str, int8: Int8) -> Gate:
     manifest = read_manifest(name)
     source, target = SHIPPED[name].float_graph(), SHIPPED[name].graph()
     print(f"  {name}", flush=True)
-    quantise(source, target, calibration_tensors(manifest, int8.inputs_max), int8, manifest["input"]["tensor"])
-    inputs = gate_tensors(manifest, int8.inputs_max or INPUTS_MIN)
-    gate = measure(manifest, source, target, inputs, int8)
+    with tempfile.TemporaryDirectory() as folder:
+        ranges = Path(folder) / "ranges.json"
+        calibrate(source, ranges, calibration_tensors(manifest, int8.inputs_max), int8.method, "cpu")
+        quantise(source, target, ranges, int8)
+    twin = Twin(manifest, source, gate_tensors(manifest, INPUTS_MIN, int8.inputs_max), int8.random)
+    gate = measure(twin, target, "cpu")
     print(gate.text(), flush=True)
     if not gate.passed:
         target.unlink()
         raise SystemExit(
             f"quantise: {name}: agreement {gate.agreement:.4f}: the calibration photos or the quantiser have "
-            f"changed: search again with `framepipe model quantize {name}`, or ship the float graph"
+            f"changed: search again with scripts/models/search_shipped.py {name}, or ship the float graph"
         )
+    target.with_suffix(".json").write_text(json.dumps(gate.report(), indent=1) + "\n")
     target.with_suffix(".toml").write_text(gate.toml())
     return gate
 

@@ -1,9 +1,10 @@
 """Assemble the model repository: models/<name>/<version>/{model.onnx, manifest.toml}, and a text model's charset.
 
 One manifest in config/models makes one model; its copy gets the graph's SHA-256 filled in, and an INT8
-model's what its gate found. Each model is put together beside the repository and moved into place whole.
+model's what its gate found. Each version is put together beside the others and moved into place whole.
 """
 
+import json
 import re
 import shutil
 import tomllib
@@ -13,8 +14,7 @@ from fetch import sha256_of
 from paths import FLOAT_GRAPHS, MANIFESTS, MODELS
 from shipped import SHIPPED
 
-EMPTY_SHA256 = re.compile(r'^sha256 = ""', re.MULTILINE)
-VERSION = re.compile(r"^version = .*$", re.MULTILINE)
+KEY = r"^{}\s*=.*$"
 
 
 def charsets(manifest: dict) -> list[str]:
@@ -23,38 +23,61 @@ def charsets(manifest: dict) -> list[str]:
     return [kind["ctc_text"]["charset"] for kind in kinds if "ctc_text" in kind]
 
 
-def place(manifest_path: Path, graph: Path, version: int, quantized: str, models: Path, only: bool) -> Path:
-    """Put one version of a model into the repository, `only` it or beside others; return its folder."""
-    text = manifest_path.read_text()
-    name = tomllib.loads(text)["name"]
-    if name != manifest_path.stem:
-        raise ValueError(f"{manifest_path}: the name in it is {name}; name the file after it")
-    filled, count = EMPTY_SHA256.subn(f'sha256 = "{sha256_of(graph)}"', text)
-    if count != 1:
-        raise ValueError(f'{manifest_path}: needs exactly one line `sha256 = ""` to fill in')
-    filled = VERSION.sub(f"version = {version}", filled, count=1)
+def highest_version(model: Path) -> int:
+    """Return the highest version of a model in the repository; 0 where there is none."""
+    return max((int(folder.name) for folder in model.glob("*") if folder.name.isdigit()), default=0)
 
-    arriving = models / f".{name}.new"
+
+def filled(text: str, values: dict) -> str:
+    """Return a manifest with some of its top keys set."""
+    top, bracket, rest = text.partition("\n[")
+    for key, value in values.items():
+        line = f"{key} = {json.dumps(value)}".replace("\\", r"\\")
+        top, count = re.subn(KEY.format(key), line, top, flags=re.MULTILINE)
+        if count != 1:
+            raise ValueError(f"the manifest needs exactly one line `{key} = ...` before its sections, and has {count}")
+    text = top + bracket + rest
+    written = tomllib.loads(text)
+    if wrong := [key for key, value in values.items() if written[key] != value]:
+        raise ValueError(f"the manifest's {wrong} are not plain lines `key = value` before its sections: write them so")
+    return text
+
+
+def place(
+    text: str, name: str, version: int, graph: Path, quantized: str, models: Path, files: dict[str, bytes] | None = None
+) -> Path:
+    """Put one version of a model beside others into the repository, whole or not at all; return its folder.
+
+    `text` is the manifest without what the graph is and how near it comes; `files` are others in the folder.
+    """
+    values = {"name": name, "version": version, "file": "model.onnx", "sha256": sha256_of(graph)}
+    arriving, folder = models / f".{name}.{version}.new", models / name / str(version)
     shutil.rmtree(arriving, ignore_errors=True)
-    folder = arriving / str(version)
-    folder.mkdir(parents=True)
-    shutil.copyfile(graph, folder / tomllib.loads(text)["file"])
-    for charset in charsets(tomllib.loads(text)):
-        shutil.copyfile(FLOAT_GRAPHS / charset, folder / charset)
-    (folder / "manifest.toml").write_text(filled + quantized)
-    if only or not (models / name).exists():
-        shutil.rmtree(models / name, ignore_errors=True)
-        arriving.rename(models / name)
-    else:
-        folder.rename(models / name / str(version))
-        arriving.rmdir()
-    return models / name / str(version)
+    try:
+        arriving.mkdir(parents=True)
+        shutil.copyfile(graph, arriving / "model.onnx")
+        for other, content in (files or {}).items():
+            (arriving / other).write_bytes(content)
+        (arriving / "manifest.toml").write_text(filled(text, values) + quantized)
+        folder.parent.mkdir(exist_ok=True)
+        arriving.rename(folder)
+    finally:
+        shutil.rmtree(arriving, ignore_errors=True)
+    return folder
 
 
 def assemble(manifest_path: Path, graph: Path, quantized: str) -> None:
-    """Put one model into the repository."""
-    version = tomllib.loads(manifest_path.read_text())["version"]
-    place(manifest_path, graph, version, quantized, MODELS, only=True)
+    """Put one shipped model into the repository, in place of all that is there of it."""
+    text = manifest_path.read_text()
+    manifest = tomllib.loads(text)
+    name = manifest["name"]
+    if name != manifest_path.stem:
+        raise ValueError(f"{manifest_path}: the name in it is {name}; name the file after it")
+    if manifest["sha256"]:
+        raise ValueError(f'{manifest_path}: has a sha256; write `sha256 = ""`, which is filled in')
+    shutil.rmtree(MODELS / name, ignore_errors=True)
+    files = {charset: (FLOAT_GRAPHS / charset).read_bytes() for charset in charsets(manifest)}
+    place(text, name, manifest["version"], graph, quantized, MODELS, files)
 
 
 def main() -> None:

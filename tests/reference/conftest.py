@@ -25,4 +25,4 @@ def models() -> Path:
 @pytest.fixture(scope="session")
 def photos() -> Path:
     """Return the folder of photos, those that only tests need included."""
-    return _made("photos", "basketball1.png")
+    return _made("photos", "2011_000003.jpg")

@@ -76,11 +76,11 @@ def keep(boxes: np.ndarray, scores: np.ndarray, spec: dict) -> tuple[np.ndarray,
 class Detector:
     """A detector as its manifest describes it."""
 
-    def __init__(self, manifest: dict, graph: Path):
-        """Open a graph by a manifest."""
+    def __init__(self, manifest: dict, graph: Path, fused: bool = True):
+        """Open a graph by a manifest; `fused` as for a session."""
         self.manifest = manifest
         self.spec = manifest["detector"]
-        self.session = open_session(graph)
+        self.session = open_session(graph, fused)
 
     @classmethod
     def of_repository(cls, models: Path, name: str) -> "Detector":
@@ -88,10 +88,9 @@ class Detector:
         manifest = load_manifest(models, name)
         return cls(manifest, manifest["path"])
 
-    def detect(self, frame: np.ndarray) -> list[Detection]:
-        """Return what is in the frame, highest score first."""
+    def find(self, tensor: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list]:
+        """Return boxes in tensor pixels, classes, scores and masks of what is in a tensor, highest score first."""
         tensor_spec, spec = self.manifest["spec"], self.spec
-        tensor, placement = frame_tensor(frame, tensor_spec)
         names = [output.name for output in self.session.get_outputs()]
         has_batch = len(self.session.get_inputs()[0].shape) == 4
         results = self.session.run(names, {tensor_spec["tensor"]: tensor if has_batch else tensor[0]})
@@ -101,17 +100,23 @@ class Detector:
             outputs = {name: result[0] for name, result in outputs.items()}
         size = tensor_spec["width"], tensor_spec["height"]
         boxes, scores = HEADS[family](head, len(spec["labels"]), outputs, *size)
-
         boxes, classes, scores, rows = (part[: spec["detections_max"]] for part in keep(boxes, scores, spec))
+        masks = [outputs[head["masks"]][row, 0] if "masks" in head else None for row in rows]
+        return boxes, classes, scores, masks
+
+    def detect(self, frame: np.ndarray) -> list[Detection]:
+        """Return what is in the frame, highest score first."""
+        tensor, placement = frame_tensor(frame, self.manifest["spec"])
+        boxes, classes, scores, masks = self.find(tensor)
         in_frame = placement.to_frame(boxes, frame)
         uncut = placement.to_source(boxes)
         return [
             Detection(
                 tuple(map(float, box)),
                 int(c),
-                spec["labels"][c],
+                self.spec["labels"][c],
                 float(score),
-                drawn_mask(outputs[head["masks"]][row, 0], outer, box) if "masks" in head else None,
+                None if mask is None else drawn_mask(mask, outer, box),
             )
-            for box, c, score, row, outer in zip(in_frame, classes, scores, rows, uncut, strict=True)
+            for box, c, score, mask, outer in zip(in_frame, classes, scores, masks, uncut, strict=True)
         ]

@@ -1,10 +1,11 @@
 """Detector graphs of real architectures that find painted objects, and the painted image.
 
-    painted.py --out FOLDER
+    painted.py --out FOLDER [--only NAME] [--images COUNT]
 
 Writes FOLDER/painted.png, FOLDER/empty.png without objects, a model repository FOLDER/models with a detector of each
 family (`graphs/`), and FOLDER/painted.json: by detector, a list of {"class", "box": [x0, y0, x1, y1], "mask": counts or
-null}, what the detector must find, in pixels of the image. Masks are run lengths in the box.
+null}, what the detector must find, in pixels of the image. Masks are run lengths in the box. FOLDER/images gets COUNT
+more images, with objects drawn by number.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 from graphs import maskrcnn, nanodet, resnet_anchor, rtdetr, scene, ssd, yolov2, yolov3, yolov8
 from graphs.net import LABELS
 from heads import runs
@@ -84,9 +86,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="an empty folder")
     parser.add_argument("--only", choices=DETECTORS, help="one detector instead of all")
+    parser.add_argument("--images", type=int, default=0, help="so many more images")
     arguments = parser.parse_args()
     scene.paint(arguments.out / "painted.png", scene.OBJECTS)
     scene.paint(arguments.out / "empty.png", [])
+    (arguments.out / "images").mkdir()
+    for number in range(arguments.images):
+        scene.paint(arguments.out / "images" / f"{number:03}.png", scene.drawn(np.random.default_rng(number)))
     painted = {}
     for name in [arguments.only] if arguments.only else DETECTORS:
         write_model(arguments.out / "models", name)

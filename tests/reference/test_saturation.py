@@ -11,10 +11,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from calibration import CalibrationReader
 from onnx_graph import GraphBuilder
 from onnxruntime.quantization import quantize_static
-from quantise import INT8_SETTINGS, quantise
+from quantise import INT8_SETTINGS, Reader, calibrate, quantise
 from shipped import Int8
 
 CHANNELS = 64
@@ -34,6 +33,13 @@ def is_depthwise(node: onnx.NodeProto, weights: onnx.TensorProto) -> bool:
     return groups == weights.dims[0] and weights.dims[1] == 1
 
 
+def made(source: Path, target: Path, image: np.ndarray, int8: Int8) -> None:
+    """Quantise as the project does, calibrated on one image."""
+    ranges = target.with_suffix(".ranges")
+    calibrate(source, ranges, [image], int8.method, "cpu")
+    quantise(source, target, ranges, int8)
+
+
 def depthwise_sum(folder: Path) -> tuple[float, float]:
     """Quantise a depthwise 3x3 convolution by the project's settings; return a number and the largest weight."""
     builder = GraphBuilder()
@@ -44,7 +50,7 @@ def depthwise_sum(folder: Path) -> tuple[float, float]:
     builder.save(source, {"input": [1, CHANNELS, 20, 20]}, {output: [1, CHANNELS, 18, 18]})
     image = np.ones((1, CHANNELS, 20, 20), np.float32)
     image[0, 0, 0, 0] = 0
-    quantise(source, target, [image], Int8(), "input")
+    made(source, target, image, Int8())
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     (result,) = session.run(None, {"input": image})
     tensors = [onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(target).graph.initializer]
@@ -70,7 +76,7 @@ def test_a_float_layer_is_dequantised_for_by_channel(tmp_path):
     builder.save(source, {"input": [1, CHANNELS, 8, 8]}, {last: [1, CHANNELS, 8, 8]})
     kept = onnx.load(source).graph.node[1].name
     image = np.linspace(0, 1, CHANNELS * 64, dtype=np.float32).reshape(1, CHANNELS, 8, 8)
-    quantise(source, target, [image], Int8(float_layers=(kept,)), "input")
+    made(source, target, image, Int8(float_layers=(kept,)))
 
     graph = onnx.load(target).graph
     (layer,) = (node for node in graph.node if node.name == kept)
@@ -93,7 +99,7 @@ def quantised_sum(folder: Path, **changes) -> float:
     builder.save(source, {"input": [1, CHANNELS, 20, 20]}, {output: [1, CHANNELS, 18, 18]})
     image = np.ones((1, CHANNELS, 20, 20), np.float32)
     image[0, 0, 0, 0] = 0  # The range of the activations is 0 to 1.
-    quantize_static(source, target, CalibrationReader("input", iter([image])), **(INT8_SETTINGS | changes))
+    quantize_static(source, target, Reader("input", [image]), **(INT8_SETTINGS | changes))
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     (result,) = session.run(None, {"input": image})
     return float(result[0, 5, 9, 9])
@@ -114,6 +120,8 @@ def test_no_shipped_graph_has_weights_that_could_saturate(models):
     """Every 8-bit weight lies within 7 bits, those of depthwise layers aside, whose kernel adds in 32 bits."""
     quantised = 0
     for path in sorted(models.glob("*/*/model.onnx")):
+        if 'target = "tensorrt"' in path.with_name("manifest.toml").read_text():
+            continue  # it is never run on a CPU
         graph = onnx.load(path).graph
         constants = {tensor.name: tensor for tensor in graph.initializer}
         readers = {node.input[1]: node for node in graph.node if node.op_type == "Conv"}

@@ -11,7 +11,7 @@ use framepipe_tests::{
     repository,
 };
 
-const DETECTOR: &str = "nanodet416-80c-int8";
+const DETECTOR: &str = "nanodet416-80c-fp32";
 /// Largest distance of a point from the reference's, as a share of its box's longer side (measured: 2e-6), and difference of
 /// its score (measured: 1e-5): both run the float model on the same crop.
 const DISTANCE_MAX: f64 = 1e-3;

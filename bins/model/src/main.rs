@@ -7,7 +7,7 @@
 //! | `list.rs` | `list` and `show` |
 //! | `check.rs` | `check`: the checksum, the engine, and what it puts out |
 //! | `remove.rs` | `remove`: unless a configuration uses it |
-//! | `quantize.rs` | `quantize`: the private Python environment's search, run |
+//! | `quantize.rs` | `quantize`: a model's inputs, and the private Python environment's search, run |
 
 mod add;
 mod check;
@@ -37,7 +37,7 @@ use framepipe_pipeline::{Config, ConfigFile, Overrides};
   framepipe model show nanodet416-4c-int8
   framepipe model check --all
   framepipe model add yolov8n.onnx --name yolov8n
-  framepipe model quantize faceres --images photos
+  framepipe model quantize nanodet416-4c-fp32 --images recordings
 
 To let a model serve in a running pipeline: framepipe model use --help"
 )]
@@ -129,17 +129,20 @@ Exit status: 0 removed; 1 refused, as the message says.")]
         #[arg(long)]
         yes: bool,
     },
-    /// Make an INT8 version of a shipped float model, if it comes near enough to it and is faster.
+    /// Make an INT8 model of a float one, if it comes near enough to it and is faster: NAME-int8.
     #[command(after_help = "Examples:
-  framepipe model quantize faceres --images photos
-  framepipe model quantize faceres --images photos --out-version 7
-  framepipe model quantize face-expression --images photos --force face-expression
+  framepipe model quantize nanodet416-4c-fp32 --images recordings
+  framepipe model quantize face-expression --boxes tiny-face-416 --images portraits
+  framepipe model quantize yolov8n --images recordings --target tensorrt --report report.json
+  framepipe model quantize yolov8n --images recordings --force yolov8n
 
-Searches for a calibration, and for layers to leave float, until the agreement with the float
-model is 0.97 or more on 200 inputs made from the images; docs/int8.md says how it is measured.
-The same images give the same model. build/onnx/try/NAME/report.json says what it came to.
+The images should be those that the model will see: 250 or more. Each fifth calibrates, the
+others are the gate's. Searches for a calibration, and for layers to leave float, until the
+agreement with the float model is 0.97 or more; docs/int8.md says how it is measured. The same
+images give the same model. report.json in the new version's folder has every trial.
 
-Exit status: 0 the new version lies in the repository; 1 it does not, as the message says.")]
+Exit status: 0 the new version lies in the repository; 1 it does not, as the message says;
+130 stopped by Ctrl-C: nothing was changed.")]
     Quantize(quantize::Arguments),
 }
 
@@ -164,7 +167,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         }
         Verb::Add(arguments) => print(&add::add(&arguments.place.load()?, &arguments)?),
         Verb::Remove { model, place, yes } => print(&remove::remove(&place.load()?, &model, yes)?),
-        Verb::Quantize(arguments) => Err(quantize::quantize(&arguments)),
+        Verb::Quantize(arguments) => match quantize::quantize(&arguments.place.load()?, &arguments)? {},
     }
 }
 

@@ -71,10 +71,7 @@ fn repository() -> tempfile::TempDir {
 
 fn model(home: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_framepipe-model"));
-    command.args(arguments).current_dir(home);
-    if arguments[0] != "quantize" {
-        command.arg("--config").arg(home.join("pipeline.toml"));
-    }
+    command.args(arguments).current_dir(home).arg("--config").arg(home.join("pipeline.toml"));
     command.output().expect("framepipe-model can be run")
 }
 

@@ -19,5 +19,5 @@ mod model_ref;
 pub use activation::Activation;
 pub use attributes::{AttributeHead, AttributesSpec, OutputKind, OutputSpec, Turner};
 pub use detector::{Detector, DetectorSpec};
-pub use manifest::{AGREEMENT_MIN, MANIFEST_FILE, Manifest, ManifestError, Measure, Quantized, Task};
+pub use manifest::{AGREEMENT_MIN, MANIFEST_FILE, Manifest, ManifestError, Measure, Quantized, Target, Task};
 pub use model_ref::{ModelRef, ModelRefError};

@@ -20,7 +20,7 @@ use crate::{AttributeHead, AttributesSpec, Detector, DetectorSpec, ModelRef, Out
 
 pub(crate) use error::Checker;
 pub use error::ManifestError;
-pub use quantized::{AGREEMENT_MIN, Measure, Quantized};
+pub use quantized::{AGREEMENT_MIN, Measure, Quantized, Target};
 
 /// Name of a manifest in its folder.
 pub const MANIFEST_FILE: &str = "manifest.toml";
@@ -151,7 +151,8 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// `Ok` for a model that may be served: a finished one, and if it is INT8, one that is near enough to its float twin or forced.
+    /// `Ok` for a model that may be served: a finished one, and if it is INT8, one that is made for the CPU, and near
+    /// enough to its float twin or forced.
     ///
     /// # Errors
     /// Says what is to be looked at, or how near it came, and what to do.
@@ -160,8 +161,9 @@ impl Manifest {
             return Err(ManifestError::Unfinished { path: self.path(), what: self.unfinished.clone() });
         }
         match &self.quantized {
-            Some(quantized) if !quantized.is_servable() => {
-                Err(ManifestError::Agreement { path: self.path(), name: self.name.clone(), found: quantized.agreement })
+            Some(quantized) if quantized.target != Target::Cpu => Err(ManifestError::Target { path: self.path() }),
+            Some(quantized) if !quantized.is_near() => {
+                Err(ManifestError::Agreement { path: self.path(), found: quantized.agreement })
             }
             _ => Ok(()),
         }

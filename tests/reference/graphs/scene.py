@@ -48,7 +48,7 @@ OBJECTS = [
 def pixels(painted: Painted) -> np.ndarray:
     """Return which pixels of the image are the object's."""
     x0, y0, x1, y1 = painted.edges()
-    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    y, x = np.arange(HEIGHT)[:, None] + 0.5, np.arange(WIDTH) + 0.5
     notch = (x1 - x0) / NOTCH
     inside = (x0 < x) & (x < x1) & (y0 < y) & (y < y1)
     return inside & ~((x > x1 - notch) & (y > y1 - notch))
@@ -59,7 +59,16 @@ def paint(path: Path, objects: list[Painted]) -> None:
     image = np.random.default_rng(5).integers(0, NOISE_MAX, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     for painted in objects:
         image[pixels(painted), painted.label] = 255
-    Image.fromarray(image).save(path)
+    Image.fromarray(image).save(path, compress_level=1)
+
+
+def drawn(rng: np.random.Generator) -> list[Painted]:
+    """Return some objects of all sizes anywhere in the image."""
+    objects = []
+    for stride in rng.choice([8, 16, 32], rng.integers(3, 8)):
+        rows = int(rng.integers(PAD // stride + 2, (SIDE - PAD) // stride - 2))
+        objects.append(Painted(int(rng.integers(2)), int(stride), int(rng.integers(2, SIDE // stride - 2)), rows))
+    return objects
 
 
 def truth(strides: list[int]) -> list[dict]:

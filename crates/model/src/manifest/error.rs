@@ -109,16 +109,23 @@ pub enum ManifestError {
     /// An INT8 model that is too far from its float twin.
     #[error(
         "{path}: quantized.agreement = {found} is below {}: serve the float model, quantize it again with other images \
-         (framepipe model quantize), or accept it with framepipe model quantize {name} --force {name}",
+         (framepipe model quantize, with its --force to accept what comes of it)",
         super::AGREEMENT_MIN
     )]
     Agreement {
         /// The manifest.
         path: PathBuf,
-        /// The model's name.
-        name: String,
         /// Its agreement with the float twin.
         found: f64,
+    },
+    /// An INT8 model for another device.
+    #[error(
+        "{path}: quantized.target = \"tensorrt\": symmetric numbers saturate in a CPU's kernels, and models are served on \
+         the CPU: quantize the float model with --target cpu"
+    )]
+    Target {
+        /// The manifest.
+        path: PathBuf,
     },
 }
 

@@ -280,10 +280,24 @@ fn an_int8_model_far_from_its_float_twin_is_refused_unless_forced() {
     load(DETECTOR).unwrap().check_servable().unwrap();
     with("0.97", false).unwrap().check_servable().unwrap();
     let words = with("0.9699", false).unwrap().check_servable().unwrap_err().to_string();
-    assert!(words.contains("0.9699 is below 0.97") && words.contains("--force finder"), "{words}");
+    assert!(words.contains("0.9699 is below 0.97") && words.contains("--force"), "{words}");
     with("0.9699", true).unwrap().check_servable().unwrap();
     for wrong in ["1.01", "-0.1", "nan"] {
         let words = with(wrong, true).expect_err(wrong).to_string();
         assert!(words.contains("quantized.agreement"), "{words}");
     }
+}
+
+#[test]
+fn an_int8_model_for_another_device_is_refused() {
+    let with = |lines: &str| {
+        load(&format!(
+            "{DETECTOR}[quantized]\nagreement = 0.99\nmeasure = \"ap50\"\nimages = 212\nfloat_layers = []\nforced = true\n{lines}"
+        ))
+    };
+    with("target = \"cpu\"\nspeed = 2.0\n").unwrap().check_servable().unwrap();
+    let words = with("target = \"tensorrt\"\n").unwrap().check_servable().unwrap_err().to_string();
+    assert!(words.contains("tensorrt") && words.contains("--target cpu"), "{words}");
+    assert!(with("target = \"abacus\"\n").is_err());
+    assert!(with("speed = 0.0\n").is_err());
 }
