@@ -155,7 +155,7 @@ impl Folders {
     /// be dead, and its pid another's.
     fn daemon(&self) -> Option<OwnedFd> {
         let pid: i32 = fs::read_to_string(self.pipes.join(PID_FILE)).ok()?.trim().parse().ok()?;
-        let pid = Pid::from_raw(pid).filter(|pid| pid.as_raw_nonzero().get() > 0)?;
+        let pid = Pid::from_raw(pid.max(0))?; // 0 is none
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         let comm = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).ok()?;
         (comm.trim_end() == COMM).then_some(pidfd)
