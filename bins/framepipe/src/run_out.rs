@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context as _;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{MemfdFlags, memfd_create},
     process::{PidfdFlags, pidfd_open},
 };
 
@@ -36,7 +37,8 @@ impl Said {
 pub fn run(mut command: Command, words: &[u8], patience: Duration) -> anyhow::Result<(ExitStatus, Said)> {
     let name = command.get_program().to_owned();
     let deadline = Instant::now() + patience;
-    let file = || tempfile::tempfile().context("a file for what a program says");
+    // In memory: at the end the folder of temporary files is gone.
+    let file = || anyhow::Ok(File::from(memfd_create("words", MemfdFlags::CLOEXEC).context("memfd_create")?));
     let (mut input, output, error) = (file()?, file()?, file()?);
     input.write_all(words)?;
     input.seek(SeekFrom::Start(0))?;
