@@ -1,6 +1,7 @@
 //! One process of the pipeline: spawned, heard and commanded; and the last lines that it said.
 
 use std::{
+    ffi::OsString,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
     process::{Command, ExitStatus, Stdio},
@@ -15,36 +16,53 @@ use framepipe_pipeline::{Command as Order, NO_TELEMETRY, Report, Slab, StageRow,
 use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use crate::last_words::LastWords;
+use crate::{
+    cpus::{self, Cpus},
+    gpu::{self, Gpu},
+    last_words::LastWords,
+};
 
 /// First descriptor number of what a child inherits beyond the standard three.
 const FIRST_INHERITED: i32 = 3;
 
-/// What the launcher has that processes inherit: all of it, as descriptors.
+/// What the launcher has that processes inherit.
 #[derive(Clone, Copy)]
 pub struct Handed<'a> {
     /// The gateway's listeners.
     pub listeners: &'a [OwnedFd],
     /// The slabs of handed pools.
     pub slabs: &'a [Slab],
+    /// The pipeline's GPU.
+    pub gpu: Option<&'a Gpu>,
 }
 
 /// What one process inherits.
 pub struct Inheritance<'a> {
     listeners: Vec<&'a OwnedFd>,
     slabs: Vec<&'a Slab>,
+    /// What its environment says of GPUs.
+    environment: Vec<(&'static str, OsString)>,
+    /// The CPUs that it is bound to.
+    cpus: Option<&'a Cpus>,
 }
 
 impl<'a> Handed<'a> {
-    /// A stage's: the slabs of the pools that it reads or writes.
+    /// A stage's: the slabs of the pools that it reads or writes, and the GPU, where it uses one.
     pub fn of_stage(self, row: &StageRow) -> Inheritance<'a> {
         let is_used = |slab: &&Slab| row.reads.contains(&slab.pool) || row.writes.contains(&slab.pool);
-        Inheritance { slabs: self.slabs.iter().filter(is_used).collect(), listeners: Vec::new() }
+        let gpu = self.gpu.filter(|_| row.uses_gpu);
+        Inheritance {
+            slabs: self.slabs.iter().filter(is_used).collect(),
+            listeners: Vec::new(),
+            environment: gpu.map_or_else(gpu::no_gpu, Gpu::environment),
+            cpus: gpu.and_then(|gpu| gpu.cpus.as_ref()),
+        }
     }
 
     /// The gateway's.
     pub fn of_gateway(self) -> Inheritance<'a> {
-        Inheritance { listeners: self.listeners.iter().collect(), slabs: Vec::new() }
+        let listeners = self.listeners.iter().collect();
+        Inheritance { listeners, slabs: Vec::new(), environment: gpu::no_gpu(), cpus: None }
     }
 }
 
@@ -115,7 +133,9 @@ impl Child {
         command.arg(&address).arg(std::process::id().to_string());
         command.fd_mappings(mappings)?;
         command.env(NO_TELEMETRY.0, NO_TELEMETRY.1).stderr(Stdio::piped());
-        let mut process = command.spawn().with_context(|| format!("cannot start {binary}"))?;
+        command.envs(inheritance.environment.iter().cloned());
+        let mut process =
+            cpus::bound_to(inheritance.cpus, || command.spawn()).with_context(|| format!("cannot start {binary}"))?;
         let pid = process.id();
         let stderr = process.stderr.take().expect("it was piped");
         let heard = Self::hear(&process, server, words, wake).and_then(|(pidfd, end)| {
@@ -206,5 +226,25 @@ impl Child {
     /// Waits until all that the dead child reported is among the words, or `patience`.
     pub fn hear_out(&self, patience: Duration) {
         let _ = self.end.recv_timeout(patience); // disconnected, or time is over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use framepipe_pipeline::STAGES;
+
+    use super::*;
+
+    #[test]
+    fn the_stages_that_use_the_gpu_see_it_and_no_other_process_sees_any() {
+        let gpu = Gpu::stand_in("GPU-1a");
+        let [with, without] = [Some(&gpu), None].map(|gpu| Handed { listeners: &[], slabs: &[], gpu });
+        for row in &STAGES {
+            let environment = with.of_stage(row).environment;
+            let sees = ["preprocess", "detect", "attribute"].contains(&row.name);
+            assert_eq!(environment, if sees { gpu.environment() } else { gpu::no_gpu() }, "{}", row.name);
+            assert_eq!(without.of_stage(row).environment, gpu::no_gpu(), "{} without a GPU", row.name);
+        }
+        assert_eq!(with.of_gateway().environment, gpu::no_gpu());
     }
 }

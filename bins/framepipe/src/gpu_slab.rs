@@ -14,17 +14,17 @@ use anyhow::{Context as _, bail};
 use command_fds::{CommandFdExt as _, FdMapping};
 use framepipe_pipeline::{Pool, Slab};
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags},
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg},
     process::{PidfdFlags, pidfd_open},
 };
 
-use crate::child::sibling;
+use crate::{
+    child::sibling,
+    gpu::{Gpu, PROGRAM},
+    run_out::is_ready,
+};
 
-/// The program that makes it.
-const PROGRAM: &str = "framepipe-gpu";
-/// What it is told to take, where no GPU is named.
-const FIRST: &str = "first";
 /// The number of the socket that it inherits.
 const SOCKET: i32 = 3;
 /// For it to send the slab: a driver that nobody uses starts slowly.
@@ -32,10 +32,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Most bytes of what it says that are passed on.
 const WORDS_BYTES_MAX: u64 = 4096;
 
-/// Makes a slab on the GPU of this UUID, or the first one.
-pub fn make(uuid: Option<&str>, pool: Pool, bytes: u64) -> anyhow::Result<Slab> {
-    let mut command = Command::new(sibling(PROGRAM).context("this build has no program for GPUs")?);
-    command.args(["slab", "--device", uuid.unwrap_or(FIRST), "--bytes", &bytes.to_string()]);
+/// Makes a slab on a GPU.
+pub fn make(gpu: &Gpu, pool: Pool, bytes: u64) -> anyhow::Result<Slab> {
+    let mut command = Command::new(sibling(PROGRAM)?);
+    command.args(["slab", "--device", gpu.uuid(), "--bytes", &bytes.to_string()]).envs(gpu.environment());
     let (memory, has) = ask(command, PATIENCE)?;
     anyhow::ensure!(has >= bytes, "{PROGRAM} made {has} bytes, where {bytes} were asked for");
     Ok(Slab { pool, memory, bytes: has, is_on_device: true })
@@ -61,7 +61,7 @@ fn ask(mut command: Command, patience: Duration) -> anyhow::Result<(OwnedFd, u64
 
 /// Receives one descriptor with its size; `None`: the other end was closed first.
 fn receive(socket: &UnixStream, deadline: Instant) -> io::Result<Option<(OwnedFd, u64)>> {
-    if !wait(PollFd::new(socket, PollFlags::IN), deadline)? {
+    if !is_ready(PollFd::new(socket, PollFlags::IN), deadline)? {
         return Err(ErrorKind::TimedOut.into());
     }
     let mut size = [0; size_of::<u64>()];
@@ -89,7 +89,7 @@ fn receive(socket: &UnixStream, deadline: Instant) -> io::Result<Option<(OwnedFd
 /// Waits for a program's end, or ends it; how it ended, and what it said.
 fn end(program: &mut Child, deadline: Instant) -> io::Result<String> {
     let pidfd = pidfd_open(rustix::process::Pid::from_child(program), PidfdFlags::empty())?;
-    if !wait(PollFd::new(&pidfd, PollFlags::IN), deadline)? {
+    if !is_ready(PollFd::new(&pidfd, PollFlags::IN), deadline)? {
         program.kill()?;
     }
     let status = program.wait()?;
@@ -98,20 +98,6 @@ fn end(program: &mut Child, deadline: Instant) -> io::Result<String> {
     stderr.take(WORDS_BYTES_MAX).read_to_end(&mut said)?;
     let said = String::from_utf8_lossy(&said);
     Ok(if said.trim().is_empty() { format!("it ended with {status}") } else { said.trim().to_owned() })
-}
-
-/// True once there is something; false: not before the deadline.
-fn wait(what: PollFd<'_>, deadline: Instant) -> io::Result<bool> {
-    let mut what = [what];
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        match poll(&mut what, Some(&timeout)) {
-            Ok(found) => return Ok(found > 0),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 #[cfg(test)]

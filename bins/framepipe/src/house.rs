@@ -29,7 +29,7 @@ use rustix::{
 
 use crate::log::say;
 use crate::proc_stat::start_time;
-use crate::{child::Handed, slabs, swap};
+use crate::{child::Handed, gpu::Gpu, slabs, swap};
 
 /// The house, kept while the launcher lives.
 pub struct House {
@@ -39,6 +39,8 @@ pub struct House {
     pub listeners: Vec<OwnedFd>,
     /// The slabs of its handed pools, handed to each stage that reads or writes one.
     pub slabs: Vec<Slab>,
+    /// The pipeline's GPU, where it has one; what shares it ends with the house.
+    pub gpu: Option<Gpu>,
     /// The segment's generations of models.
     pub generations: Generations,
     /// The socket that `framepipe status` asks.
@@ -57,7 +59,7 @@ const CHANNELS: &str = "new";
 /// What ipc-channel puts below it.
 const CHANNEL_NAME_BYTES: usize = "/.tmp123456/socket".len();
 /// Longest path of a socket: `sun_path` and its end.
-const SOCKET_PATH_BYTES_MAX: usize = 107;
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Name of the control socket in the run folder.
 pub const CONTROL_SOCKET: &str = "control.sock";
 
@@ -75,9 +77,13 @@ impl House {
         let control = unix_listener(&config.run.join(CONTROL_SOCKET), 0o600)?;
         // Before the listeners, which a killed launcher's gateway has until it is dead: taking the segment over ends it.
         let Made { segment, lock: segment_lock, generations } = segment(config, discard)?;
-        let slabs = slabs::make(config, segment.geometry());
-        let made = slabs.and_then(|slabs| Ok((slabs, listeners(config)?)));
-        let (slabs, listeners) = made.inspect_err(|_| {
+        let made = || {
+            // First of all that opens the GPU, and after the dead launcher's processes, which had it open.
+            let gpu = Gpu::open(config)?;
+            let slabs = slabs::make(config, gpu.as_ref(), segment.geometry())?;
+            anyhow::Ok((gpu, slabs, listeners(config)?))
+        };
+        let (gpu, slabs, listeners) = made().inspect_err(|_| {
             if !holds_frames(segment) {
                 let _ = Segment::remove(segment.folder()); // the reason is the one to tell
             }
@@ -86,6 +92,7 @@ impl House {
             segment,
             listeners,
             slabs,
+            gpu,
             generations,
             control,
             config: config.clone(),
@@ -96,7 +103,7 @@ impl House {
 
     /// What processes inherit.
     pub fn handed(&self) -> Handed<'_> {
-        Handed { listeners: &self.listeners, slabs: &self.slabs }
+        Handed { listeners: &self.listeners, slabs: &self.slabs, gpu: self.gpu.as_ref() }
     }
 
     /// True while accepted frames are in the segment.

@@ -5,7 +5,11 @@
 //! | `up.rs` | `framepipe up`: everything made in order, then supervised, then taken down |
 //! | `house.rs` | folders, lock, listeners and the segment: made, or taken over from a launcher that died |
 //! | `slabs.rs` | the memory of handed pools, made |
-//! | `gpu_slab.rs` | that in a GPU's memory, received from the program that makes it |
+//! | `gpu.rs` | the pipeline's GPU: found once, and what processes' environments say of it |
+//! | `gpu_slab.rs` | slabs in its memory, received from the program that makes them |
+//! | `mps.rs` | the daemon by which processes share it, started and quit |
+//! | `cpus.rs` | the CPUs near to it, and processes bound to them |
+//! | `run_out.rs` | a program run to its end, which is not waited for long |
 //! | `open_files.rs` | the limit of open files, raised |
 //! | `supervisor.rs` | the loop: starts, restarts, hung processes, drain and stop |
 //! | `swap.rs` | other models while the pipeline serves |
@@ -22,16 +26,20 @@
 
 mod child;
 mod control;
+mod cpus;
 mod deaths;
+mod gpu;
 mod gpu_slab;
 mod house;
 mod isolate;
 mod last_words;
 mod log;
+mod mps;
 mod open_files;
 mod place;
 mod proc_stat;
 mod quarantine;
+mod run_out;
 mod slabs;
 mod status;
 mod supervisor;
@@ -52,7 +60,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use framepipe_model::ModelRef;
-use framepipe_pipeline::{Config, ConfigFile, Device, NO_TELEMETRY, Overrides, Profile};
+use framepipe_pipeline::{Config, ConfigFile, Device, Mps, NO_TELEMETRY, Overrides, Profile};
 use nix::unistd::Pid;
 
 use crate::{control::Answer, quarantine::QuarantineVerb};
@@ -122,6 +130,20 @@ Exit status: 0 done; 1 not done, as the message says; 3 the frame killed its sta
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Show the GPUs of this machine, or why there is none.
+    #[command(disable_help_flag = true)]
+    GpuList {
+        /// See `framepipe gpu-list --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Run the tests and measurements that need a GPU on this machine's, and write a report.
+    #[command(disable_help_flag = true)]
+    GpuAccept {
+        /// See `framepipe gpu-accept --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Let another model serve; list, show, check and remove the models of the repository, and quantize them to INT8.
     #[command(disable_help_flag = true)]
     Model {
@@ -129,6 +151,12 @@ Exit status: 0 done; 1 not done, as the message says; 3 the frame killed its sta
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+}
+
+/// Reads a word of `--mps`.
+fn sharing() -> impl TypedValueParser<Value = Mps> {
+    let names = PossibleValuesParser::new(Mps::ALL.map(|(name, _)| name));
+    names.map(|said| Mps::ALL.into_iter().find(|(name, _)| *name == said).expect("one of the names").1)
 }
 
 /// Reads the name of a profile.
@@ -183,9 +211,14 @@ struct UpArgs {
     #[arg(long, value_name = "N")]
     attribute: Option<u32>,
     /// Where images and tensors lie on their way from stage to stage: cpu, memfd (a GPU's way of passing them, without a
-    /// GPU: for tests), gpu (the first one; not there yet) or a GPU's UUID [default: the configuration's, or cpu].
+    /// GPU: for tests), gpu (the first NVIDIA GPU) or a GPU's UUID [default: the configuration's, or cpu]. A GPU runs INT8
+    /// models (QDQ) alone: another is refused at the start, with the name of the operator.
     #[arg(long, value_name = "DEVICE")]
     device: Option<Device>,
+    /// Whether the processes on a GPU share it by NVIDIA's MPS, whose daemon is then started and quit with the pipeline:
+    /// auto (where it can be started), off, or require [default: the configuration's, or auto].
+    #[arg(long, value_name = "WHETHER", value_parser = sharing())]
+    mps: Option<Mps>,
     /// A detection's score is above this, instead of the configuration's or the detector's manifest's.
     #[arg(long, value_name = "SCORE")]
     score_threshold: Option<f32>,
@@ -258,6 +291,7 @@ impl UpArgs {
             tcp: self.tcp,
             state: self.state_dir,
             device: self.device,
+            mps: self.mps,
             score_threshold: self.score_threshold,
             crops_max: self.crops_max,
             ..Overrides::default()
@@ -295,6 +329,8 @@ fn main() -> ExitCode {
         Verb::Demo { arguments } => Err(become_sibling("framepipe-demo", &arguments)),
         Verb::Eval { arguments } => Err(become_sibling("framepipe-eval", &arguments)),
         Verb::Inspect { arguments } => Err(become_sibling("framepipe-inspect", &arguments)),
+        Verb::GpuList { arguments } => Err(become_gpu_tool("list", arguments)),
+        Verb::GpuAccept { arguments } => Err(become_gpu_tool("accept", arguments)),
         // The launcher is asked for one verb; all others are of the repository.
         Verb::Model { arguments } if arguments.first().is_some_and(|verb| verb == "use") => {
             use_model(UseModel::parse_from(arguments))
@@ -346,6 +382,12 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to standard output"),
         _ => Ok(ExitCode::SUCCESS), // whoever closed the pipe has read enough
     }
+}
+
+/// Becomes the program that knows GPUs, with one of its verbs.
+fn become_gpu_tool(verb: &str, arguments: Vec<OsString>) -> anyhow::Error {
+    let arguments: Vec<OsString> = [verb.into()].into_iter().chain(arguments).collect();
+    become_sibling(gpu::PROGRAM, &arguments)
 }
 
 /// Demo and eval are clients, with a client's dependencies, and inspect and model have those of stages: programs of their own. Returns why it

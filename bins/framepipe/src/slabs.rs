@@ -10,17 +10,17 @@ use framepipe_shm::Geometry;
 use nix::errno::Errno;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
-use crate::gpu_slab;
+use crate::{gpu::Gpu, gpu_slab};
 
-/// Makes the slabs of a segment of this geometry.
-pub fn make(config: &Config, geometry: &Geometry) -> anyhow::Result<Vec<Slab>> {
+/// Makes the slabs of a segment of this geometry; `gpu`: the pipeline's, where it has one.
+pub fn make(config: &Config, gpu: Option<&Gpu>, geometry: &Geometry) -> anyhow::Result<Vec<Slab>> {
     let handed = Pool::ALL.into_iter().filter(|pool| geometry.is_handed(*pool as usize));
     let make = |pool: Pool| {
         let bytes = geometry.pools[pool as usize].bytes();
         let made = match &config.device {
             Device::Cpu => bail!("the segment has handed pools, and pipeline.device is \"cpu\""),
             Device::Memfd => in_host_memory(pool, bytes),
-            Device::Gpu(uuid) => gpu_slab::make(uuid.as_deref(), pool, bytes),
+            Device::Gpu(_) => gpu_slab::make(gpu.expect("it was opened, as the device is one"), pool, bytes),
         };
         let (device, mib) = (&config.device, bytes.div_ceil(1 << 20));
         made.with_context(|| {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     deaths::{RepairNote, Repairs},
+    gpu::GpuNote,
     swap::Shared,
 };
 
@@ -21,6 +22,8 @@ pub struct Status {
     pub pid: u32,
     /// Seconds since it started.
     pub uptime_s: f64,
+    /// The GPU, where the pipeline has one.
+    pub gpu: Option<GpuNote>,
     /// Frames accepted since the segment was made.
     pub accepted: u64,
     /// Jobs by state.
@@ -121,6 +124,7 @@ pub struct PoolUse {
 /// Answers for a pipeline.
 pub struct Answers {
     name: String,
+    gpu: Option<GpuNote>,
     segment: &'static Segment,
     started: Instant,
     /// Processes of the stages.
@@ -131,9 +135,15 @@ pub struct Answers {
 
 impl Answers {
     /// Answers for this pipeline.
-    pub fn new(config: &Config, segment: &'static Segment, repairs: Repairs, generations: Shared) -> Self {
+    pub fn new(
+        config: &Config,
+        gpu: Option<GpuNote>,
+        segment: &'static Segment,
+        repairs: Repairs,
+        generations: Shared,
+    ) -> Self {
         let workers = config.stages.iter().map(|stage| stage.processes as usize).sum();
-        Self { name: config.name.clone(), segment, started: Instant::now(), workers, repairs, generations }
+        Self { name: config.name.clone(), gpu, segment, started: Instant::now(), workers, repairs, generations }
     }
 
     /// How the pipeline is at this moment.
@@ -163,6 +173,7 @@ impl Answers {
             name: self.name.clone(),
             pid: std::process::id(),
             uptime_s: self.started.elapsed().as_secs_f64(),
+            gpu: self.gpu.clone(),
             accepted: self.segment.accepted(),
             jobs: Jobs { free, writing, ready, claimed },
             generations: living.iter().map(note).collect(),
@@ -212,6 +223,9 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Jobs { free, writing, ready, claimed } = self.jobs;
         writeln!(f, "{}: pid {}, up {:.0} s, {} frames accepted", self.name, self.pid, self.uptime_s, self.accepted)?;
+        if let Some(gpu) = &self.gpu {
+            writeln!(f, "{gpu}")?;
+        }
         writeln!(
             f,
             "frames in flight: {} ({ready} waiting, {claimed} in hand; {free} places free)",

@@ -13,6 +13,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::{
     control::Control,
     deaths::Repairs,
+    gpu::Gpu,
     house::House,
     log::{self, say},
     open_files, status,
@@ -41,7 +42,13 @@ pub fn up(config: Config, discard: bool, starter: Option<Pid>) -> anyhow::Result
     let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
     let made = Plan::of(&house.generations.made_for.applied_to(&config))?;
     let swapper = Swapper::new(config.clone(), made, generations.clone(), order, wake.try_clone()?);
-    let answers = status::Answers::new(&config, house.segment, repairs.clone(), generations.clone());
+    let answers = status::Answers::new(
+        &config,
+        house.gpu.as_ref().map(Gpu::note),
+        house.segment,
+        repairs.clone(),
+        generations.clone(),
+    );
     let (control, socket) = (Control::new(answers, swapper), house.control.try_clone()?);
     // Spawned before any child, and never the parent of one: children are bound to the thread that spawns them.
     thread::Builder::new().name("control".into()).spawn(move || control.serve(&socket))?;

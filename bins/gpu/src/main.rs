@@ -10,8 +10,8 @@ mod slab;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use framepipe_gpu::{Choice, Unavailable, gpus};
+use clap::{Args, Parser, Subcommand};
+use framepipe_gpu::{Choice, Gpu, Unavailable, gpus};
 
 /// Show GPUs, make slabs in their memory, and accept a machine's GPU.
 #[derive(Parser)]
@@ -19,7 +19,7 @@ use framepipe_gpu::{Choice, Unavailable, gpus};
     name = "framepipe-gpu",
     version,
     after_help = "Examples:
-  framepipe-gpu list
+  framepipe gpu-list
   framepipe gpu-accept --config config/paper.toml --out gpu-report"
 )]
 struct Cli {
@@ -29,9 +29,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Show the GPUs that framepipe can use, or why there is none.
-    #[command(after_help = "Exit status: 0 there is one; 1 there is none, as the message says.")]
-    List,
+    /// Show the GPUs of this machine, or why there is none.
+    #[command(after_help = "Examples:
+  framepipe gpu-list
+  framepipe gpu-list --json | jq -r '.[].uuid'
+
+Exit status: 0 there is one; 1 there is none, as the message says.")]
+    List(ListArguments),
     /// Make a slab for the launcher: its descriptor goes out over the socket at descriptor 3.
     #[command(hide = true)]
     Slab(slab::Arguments),
@@ -40,6 +44,13 @@ enum Verb {
     /// One side of a test of `accept`.
     #[command(hide = true)]
     Side(accept::slabs::Side),
+}
+
+#[derive(Args)]
+struct ListArguments {
+    /// Print JSON: of each GPU `uuid`, `name`, `pci_bus_id`, `compute_capability`, `multiprocessors` and `memory_bytes`.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Reads the name of a GPU: `first`, `gpu`, or its UUID.
@@ -53,7 +64,7 @@ fn choice(text: &str) -> Result<Choice, String> {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Verb::List => list().map_err(anyhow::Error::from),
+        Verb::List(arguments) => list(arguments.json).map_err(anyhow::Error::from),
         Verb::Slab(arguments) => slab::send(&arguments),
         Verb::Accept(arguments) => accept::accept(&arguments),
         Verb::Side(side) => accept::slabs::take_side(&side),
@@ -67,8 +78,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn list() -> Result<(), Unavailable> {
-    for gpu in gpus()? {
+fn list(as_json: bool) -> Result<(), Unavailable> {
+    let gpus = gpus()?;
+    if as_json {
+        println!("{}", serde_json::Value::from_iter(gpus.iter().map(json)));
+        return Ok(());
+    }
+    for gpu in gpus {
         let (major, minor) = gpu.compute_capability;
         println!(
             "{}  {}  compute capability {major}.{minor}, {} multiprocessors, {} MiB",
@@ -79,4 +95,16 @@ fn list() -> Result<(), Unavailable> {
         );
     }
     Ok(())
+}
+
+fn json(gpu: &Gpu) -> serde_json::Value {
+    let (major, minor) = gpu.compute_capability;
+    serde_json::json!({
+        "uuid": gpu.uuid,
+        "name": gpu.name,
+        "pci_bus_id": gpu.pci_bus_id,
+        "compute_capability": format!("{major}.{minor}"),
+        "multiprocessors": gpu.multiprocessors,
+        "memory_bytes": gpu.memory_bytes,
+    })
 }

@@ -15,6 +15,9 @@ const DRIVER_MIN: i32 = 12_000;
 /// Turing: the first devices that multiply matrices of bytes.
 const COMPUTE_CAPABILITY_MIN: (i32, i32) = (7, 5);
 
+/// Room for an address on the PCI bus (`0000:1b:00.0`) and its end; longer domains exist.
+const PCI_BUS_ID_BYTES: usize = 32;
+
 /// One GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {
@@ -22,6 +25,8 @@ pub struct Gpu {
     pub ordinal: usize,
     /// As `nvidia-smi -L` prints it: `GPU-…`.
     pub uuid: String,
+    /// Its address on the PCI bus, as `/sys/bus/pci/devices` names it.
+    pub pci_bus_id: String,
     /// What its maker calls it.
     pub name: String,
     /// Compute capability.
@@ -30,6 +35,15 @@ pub struct Gpu {
     pub multiprocessors: u32,
     /// Bytes of its memory.
     pub memory_bytes: usize,
+}
+
+impl Gpu {
+    /// True where this is its UUID. The driver gives the digits alone, and those of a part of a GPU (`MIG-…`) as it gives a
+    /// whole one's.
+    fn is_called(&self, uuid: &str) -> bool {
+        let digits = |uuid: &str| uuid.split_once('-').map(|(_, digits)| digits.to_ascii_lowercase());
+        digits(uuid).is_some_and(|wanted| digits(&self.uuid) == Some(wanted))
+    }
 }
 
 /// Which GPU.
@@ -50,7 +64,7 @@ impl Choice {
         let gpus = gpus()?;
         let found = match self {
             Self::First => gpus.first(),
-            Self::Uuid(wanted) => gpus.iter().find(|gpu| gpu.uuid.eq_ignore_ascii_case(wanted)),
+            Self::Uuid(wanted) => gpus.iter().find(|gpu| gpu.is_called(wanted)),
         };
         let gpu = found.ok_or_else(|| Unavailable::NotThatOne {
             wanted: if let Self::Uuid(wanted) = self { wanted.clone() } else { String::new() },
@@ -101,6 +115,7 @@ fn describe_device(ordinal: i32) -> Result<Gpu, cudarc::driver::DriverError> {
     Ok(Gpu {
         ordinal: ordinal as usize,
         uuid: uuid(result::device::get_uuid(device)?.bytes.map(|byte| byte as u8)),
+        pci_bus_id: pci_bus_id(device)?,
         name: result::device::get_name(device)?,
         compute_capability: (
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
@@ -110,6 +125,13 @@ fn describe_device(ordinal: i32) -> Result<Gpu, cudarc::driver::DriverError> {
         // SAFETY: as above.
         memory_bytes: unsafe { result::device::total_mem(device)? },
     })
+}
+
+fn pci_bus_id(device: sys::CUdevice) -> Result<String, cudarc::driver::DriverError> {
+    let mut text = [0; PCI_BUS_ID_BYTES];
+    // SAFETY: it writes at most as many bytes as it is told that there are, the last of them 0.
+    unsafe { sys::cuDeviceGetPCIBusId(text.as_mut_ptr().cast(), PCI_BUS_ID_BYTES as i32, device) }.result()?;
+    Ok(String::from_utf8_lossy(text.split(|byte| *byte == 0).next().unwrap_or_default()).to_ascii_lowercase())
 }
 
 fn uuid(bytes: [u8; 16]) -> String {
@@ -125,6 +147,23 @@ mod tests {
     fn a_uuid_is_written_as_nvidia_smi_does() {
         let bytes = std::array::from_fn(|index| (index * 17) as u8);
         assert_eq!(uuid(bytes), "GPU-00112233-4455-6677-8899-aabbccddeeff");
+    }
+
+    #[test]
+    fn a_part_of_a_gpu_is_found_by_its_digits() {
+        let gpu = Gpu {
+            ordinal: 0,
+            uuid: "GPU-00aa".into(),
+            pci_bus_id: String::new(),
+            name: String::new(),
+            compute_capability: (9, 0),
+            multiprocessors: 1,
+            memory_bytes: 1,
+        };
+        for (name, is_it) in [("GPU-00aa", true), ("MIG-00AA", true), ("MIG-00ab", false), ("00aa", false), ("", false)]
+        {
+            assert_eq!(gpu.is_called(name), is_it, "{name:?}");
+        }
     }
 
     #[test]

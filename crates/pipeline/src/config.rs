@@ -11,7 +11,7 @@ use framepipe_model::ModelRef;
 use framepipe_vision::Limits;
 use serde::{Deserialize, Serialize};
 
-use crate::{Device, Profile, STAGES, stage_index};
+use crate::{Device, Mps, Profile, STAGES, stage_index};
 
 /// Most processes of one stage.
 pub(crate) const PROCESSES_MAX: u32 = 64;
@@ -66,6 +66,8 @@ pub struct Config {
     pub attributes: Vec<ModelRef>,
     /// Where images and tensors lie on their way from stage to stage.
     pub device: Device,
+    /// Whether the processes on a GPU share it by MPS.
+    pub mps: Mps,
     /// A detection's score is above this; `None`: as the detector's manifest says.
     pub score_threshold: Option<f32>,
     /// Most crops of one frame, highest scores first.
@@ -180,6 +182,8 @@ pub struct Overrides {
     pub processes: Vec<(String, u32)>,
     /// Where images and tensors lie.
     pub device: Option<Device>,
+    /// Whether the processes on a GPU share it by MPS.
+    pub mps: Option<Mps>,
     /// TCP address.
     pub tcp: Option<String>,
     /// The instance's name.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Pool;
 
-/// How the name of a GPU begins, as `nvidia-smi -L` shows it.
-const UUID_PREFIX: &str = "GPU-";
+/// How the name of a GPU begins, as `nvidia-smi -L` shows it, and of a part of one (multi-instance GPU).
+const UUID_PREFIXES: [&str; 2] = ["GPU-", "MIG-"];
 /// Most bytes of such a name.
 const UUID_BYTES_MAX: usize = 64;
 
@@ -24,10 +24,29 @@ pub enum Device {
     Gpu(Option<String>),
 }
 
+/// `pipeline.mps`: whether the processes of a pipeline on a GPU share it by NVIDIA's Multi-Process Service (MPS), by a daemon of
+/// the launcher's own. Without it, the GPU is one process's at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mps {
+    /// Where the daemon can be started.
+    #[default]
+    Auto,
+    /// No: the launcher starts none, and says nothing of one to its processes.
+    Off,
+    /// Yes: where the daemon cannot be started, neither is the pipeline.
+    Require,
+}
+
+impl Mps {
+    /// Each, under the name that it has in the configuration and on the command line.
+    pub const ALL: [(&str, Self); 3] = [("auto", Self::Auto), ("off", Self::Off), ("require", Self::Require)];
+}
+
 /// Words that name no device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no device: give \"cpu\", \"memfd\", \"gpu\" (the first GPU) or a GPU's UUID (\"GPU-…\", as nvidia-smi -L shows it)"
+    "{0:?} is no device: give \"cpu\", \"memfd\", \"gpu\" (the first GPU) or a GPU's UUID (\"GPU-…\" or \"MIG-…\", as nvidia-smi -L shows it)"
 )]
 pub struct DeviceError(String);
 
@@ -46,7 +65,7 @@ impl FromStr for Device {
 
     fn from_str(text: &str) -> Result<Self, DeviceError> {
         let is_uuid = |text: &str| {
-            let digits = text.strip_prefix(UUID_PREFIX).unwrap_or_default();
+            let digits = UUID_PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or_default();
             let are_plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
             !digits.is_empty() && text.len() <= UUID_BYTES_MAX && are_plain
         };
@@ -91,11 +110,23 @@ mod tests {
 
     #[test]
     fn a_device_is_what_its_words_say_and_nothing_else_is_one() {
-        for text in ["cpu", "memfd", "gpu", "GPU-8a56a4bc-e184-a047-2620-be19fdf913d5"] {
+        let uuid = "8a56a4bc-e184-a047-2620-be19fdf913d5";
+        for text in ["cpu", "memfd", "gpu", &format!("GPU-{uuid}"), &format!("MIG-{uuid}")] {
             let device: Device = text.parse().expect(text);
             assert_eq!(device.to_string(), text);
         }
-        for text in ["", "CPU", "cuda", "gpu0", "GPU-", "GPU-x", "GPU-1 --help", &format!("GPU-{}", "a".repeat(61))] {
+        for text in [
+            "",
+            "CPU",
+            "cuda",
+            "gpu0",
+            "GPU-",
+            "GPU-x",
+            "MIG-",
+            "MIG-0,1",
+            "GPU-1 --help",
+            &format!("GPU-{}", "a".repeat(61)),
+        ] {
             let error = text.parse::<Device>().expect_err(text).to_string();
             assert!(error.contains("no device") && error.contains("memfd"), "{error}");
         }

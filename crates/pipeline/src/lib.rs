@@ -42,7 +42,7 @@ pub use config::{
 };
 pub use config_file::ConfigFile;
 pub use control::{Command, Report, StartOrder};
-pub use device::{Device, DeviceError};
+pub use device::{Device, DeviceError, Mps};
 pub use framepipe_shm::Place;
 pub use generation::{Generation, Generations};
 pub use plan::{Plan, PlanError};

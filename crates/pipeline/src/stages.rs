@@ -61,6 +61,8 @@ pub struct StageRow {
     pub checks_deadline: bool,
     /// True where its processes run the inference engine.
     pub runs_engine: bool,
+    /// True where its processes open the GPU of a pipeline that has one; no other process may open any.
+    pub uses_gpu: bool,
     /// Of how many cores one process is the share, where nothing else is said; none: one process on any machine. Rough
     /// estimates: what is right depends on models and images.
     pub cores_per_process: Option<u32>,
@@ -77,6 +79,7 @@ pub const STAGES: [StageRow; 5] = [
         frees: &[],
         checks_deadline: true,
         runs_engine: false,
+        uses_gpu: false,
         cores_per_process: None,
     },
     StageRow {
@@ -88,6 +91,7 @@ pub const STAGES: [StageRow; 5] = [
         frees: &[],
         checks_deadline: true,
         runs_engine: false,
+        uses_gpu: true,
         cores_per_process: Some(6),
     },
     StageRow {
@@ -99,6 +103,7 @@ pub const STAGES: [StageRow; 5] = [
         frees: &[Pool::Tensor],
         checks_deadline: true,
         runs_engine: true,
+        uses_gpu: true,
         cores_per_process: Some(1),
     },
     StageRow {
@@ -110,6 +115,7 @@ pub const STAGES: [StageRow; 5] = [
         frees: &[Pool::Raw],
         checks_deadline: false,
         runs_engine: false,
+        uses_gpu: false,
         cores_per_process: None,
     },
     StageRow {
@@ -121,6 +127,7 @@ pub const STAGES: [StageRow; 5] = [
         frees: &[Pool::Image],
         checks_deadline: false,
         runs_engine: true,
+        uses_gpu: true,
         cores_per_process: Some(2),
     },
 ];

@@ -9,7 +9,7 @@ use framepipe_vision::Limits;
 use serde::Deserialize;
 
 use super::{Config, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig, bytes};
-use crate::{Device, Layout, Pool, Profile, STAGES, profile, stage_index};
+use crate::{Device, Layout, Mps, Pool, Profile, STAGES, profile, stage_index};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +42,8 @@ struct RawPipeline {
     attributes: Vec<ModelRef>,
     #[serde(default)]
     device: Device,
+    #[serde(default)]
+    mps: Mps,
     score_threshold: Option<f32>,
     #[serde(default = "defaults::crops_max")]
     crops_max: u32,
@@ -211,6 +213,7 @@ impl Raw {
             detector: self.pipeline.detector,
             attributes: self.pipeline.attributes,
             device: overrides.device.clone().unwrap_or(self.pipeline.device),
+            mps: overrides.mps.unwrap_or(self.pipeline.mps),
             score_threshold: overrides.score_threshold.or(self.pipeline.score_threshold),
             crops_max: overrides.crops_max.unwrap_or(self.pipeline.crops_max),
             crop_batch_max: self.pipeline.crop_batch_max,

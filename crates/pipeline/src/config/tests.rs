@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Device, Pool};
+use crate::{Device, Mps, Pool};
 
 const LEAST: &str = "[pipeline]\ndetector = \"finder\"\n";
 
@@ -52,6 +52,7 @@ fn a_value_out_of_bounds_is_an_error_that_names_key_value_and_bound() {
         ("[stages.detect]\nprocesses = 0\n", "stages.detect.processes = 0: give 1 to 64"),
         ("[stages.detect]\nnice = 40\n", "stages.detect.nice = 40"),
         ("device = \"tpu\"\n", "\"tpu\" is no device: give \"cpu\", \"memfd\", \"gpu\""),
+        ("mps = \"on\"\n", "unknown variant `on`, expected one of `auto`, `off`, `require`"),
         ("[server]\nframes_max = 100000\n", "server.frames_max = 100000: give 1 to 65536"),
         ("[server]\ninbox = []\n", "server.inbox = []"),
         ("[pools]\nencoded = [{ bytes = \"2 MiB\", slots = 1 }, { bytes = \"1 MiB\", slots = 1 }]\n", "growing size"),
@@ -65,11 +66,14 @@ fn a_value_out_of_bounds_is_an_error_that_names_key_value_and_bound() {
 #[test]
 fn the_command_line_wins_over_the_file() {
     let mut overrides = Overrides { tcp: Some(String::new()), device: Some(Device::Memfd), ..Overrides::default() };
+    overrides.mps = Some(Mps::Off);
     overrides.set_processes("detect", 5);
-    let text = format!("{LEAST}device = \"gpu\"\n[stages.detect]\nprocesses = 3\n[server]\ntcp = \"[::]:1\"\n");
+    let text = format!(
+        "{LEAST}device = \"gpu\"\nmps = \"require\"\n[stages.detect]\nprocesses = 3\n[server]\ntcp = \"[::]:1\"\n"
+    );
     let config = Config::parse(&text, Path::new("x.toml"), &overrides).expect("it is good");
     assert_eq!(config.stages[stage_index("detect").expect("a stage")].processes, 5);
-    assert_eq!(config.device, Device::Memfd);
+    assert_eq!((config.device, config.mps), (Device::Memfd, Mps::Off));
     assert_eq!(config.server.tcp, None, "an empty address is no listener");
 }
 
