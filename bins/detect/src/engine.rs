@@ -8,7 +8,7 @@ use framepipe_model::{Detector, Manifest};
 use framepipe_pipeline::{Item, Pool, Process};
 use framepipe_vision::DataType;
 
-use crate::gather::{Gather, check_size};
+use crate::gather::{Gather, check_bytes, check_size};
 
 /// The detector's model, warmed up.
 pub enum Engine {
@@ -82,6 +82,7 @@ impl Engine {
                 addresses.clear();
                 for item in batch.iter() {
                     let place = item.frame.input_place(Pool::Tensor)?;
+                    check_bytes(place.used, tensor_bytes)?;
                     addresses.push(device.address(Pool::Tensor, place, tensor_bytes)?);
                 }
                 // SAFETY: the slots are those of claimed frames, which nobody writes or frees meanwhile.

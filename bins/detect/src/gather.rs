@@ -38,12 +38,20 @@ impl Gather {
 /// The tensor, when it has this size.
 ///
 /// # Errors
-/// An internal error with both sizes.
+/// As [`check_bytes`].
 pub fn check_size(tensor: &[u8], tensor_bytes: usize) -> Result<&[u8], FrameError> {
-    if tensor.len() == tensor_bytes {
-        return Ok(tensor);
+    check_bytes(tensor.len(), tensor_bytes).map(|()| tensor)
+}
+
+/// Fails unless a tensor has this size.
+///
+/// # Errors
+/// An internal error with both sizes.
+pub fn check_bytes(found: usize, tensor_bytes: usize) -> Result<(), FrameError> {
+    if found == tensor_bytes {
+        return Ok(());
     }
-    let message = format!("a tensor of {} bytes, where the detector takes {tensor_bytes}", tensor.len());
+    let message = format!("a tensor of {found} bytes, where the detector takes {tensor_bytes}");
     Err(FrameError::new(ErrorCode::Internal, message))
 }
 

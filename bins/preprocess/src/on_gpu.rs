@@ -28,8 +28,21 @@ impl OnGpu {
         })
     }
 
-    /// Makes a frame's tensor, and waits for it: once it is published, another process reads it.
+    /// Makes a frame's tensor, and waits for it: once it is published, another process reads it. Waits after a fault too: what
+    /// was asked for writes slots that are about to be another frame's.
     pub fn preprocess(
+        &mut self,
+        frame: &mut Frame<'_>,
+        encoded: &[u8],
+        pixels: &Pixels,
+        decoder: &mut Decoder,
+    ) -> Result<TensorMap, FrameError> {
+        let made = self.ask(frame, encoded, pixels, decoder);
+        self.device.device.synchronize().map_err(frame_error)?;
+        made
+    }
+
+    fn ask(
         &mut self,
         frame: &mut Frame<'_>,
         encoded: &[u8],
@@ -43,12 +56,11 @@ impl OnGpu {
             Pixels::Kept(original) => self.image(frame, encoded, original, DecodeScale::Full, decoder)?,
             Pixels::Forgotten(original, scale) => self.image(frame, encoded, original, *scale, decoder)?,
         };
-        let Self { device, preprocessor, maps, .. } = self;
+        let Self { preprocessor, maps, .. } = self;
         // SAFETY: the view's pixels lie in a slot of this frame or in memory of ours, the tensor in a slot of this frame, which
-        // nobody else touches before it is published.
+        // nobody else touches before it is published, and that is after the device was waited for.
         #[allow(unsafe_code, reason = "the device reads and writes slots by their addresses")]
-        let asked = unsafe { preprocessor.run(&[FrameTensor { view, tensor }], maps) };
-        asked.and_then(|()| device.device.synchronize()).map_err(frame_error)?;
+        unsafe { preprocessor.run(&[FrameTensor { view, tensor }], maps) }.map_err(frame_error)?;
         frame.set_used(Pool::Tensor, bytes)?;
         maps.first().copied().ok_or_else(|| frame_error(GpuError::Argument("a frame without its map".into())))
     }

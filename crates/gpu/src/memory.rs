@@ -186,6 +186,8 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
+        // A copy may still be on its way. An error: the device is lost, and copies no more.
+        let _ = self.device.synchronize();
         // SAFETY: allocated in `new`, freed once.
         let _ = unsafe { result::free_host(self.start.as_ptr().cast::<c_void>()) };
     }

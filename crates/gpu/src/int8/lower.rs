@@ -281,6 +281,9 @@ impl Lowering<'_> {
     }
 
     fn weights(&self, node: &Node, constant: &Constant) -> Result<Weights, Reason> {
+        if constant.len() == 0 {
+            return Err("its weights are none".into());
+        }
         let steps: Vec<i32> = match &constant.numbers {
             Numbers::I8(steps) => steps.iter().map(|step| i32::from(*step)).collect(),
             Numbers::I32(steps) => steps.clone(),
@@ -457,8 +460,8 @@ impl Lowering<'_> {
             Some(_) => self.constant(node, 1)?.i64()?.to_vec(),
             None => return Err("it does not say how".into()),
         };
-        let total: i64 = parts.iter().sum();
-        if node.int("axis", 0) != 1 || total != view.count as i64 || parts.iter().any(|part| *part < 1) {
+        let are_sane = parts.iter().all(|part| (1..=view.count as i64).contains(part)) && parts.len() <= view.count;
+        if node.int("axis", 0) != 1 || !are_sane || parts.iter().sum::<i64>() != view.count as i64 {
             return Err(format!("it splits {} channels into {parts:?}", view.count));
         }
         let mut first = view.first;

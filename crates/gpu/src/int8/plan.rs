@@ -399,6 +399,10 @@ fn at_batch(conv: &ConvParameters, output: &Tensor, batch: usize) -> ConvParamet
 
 /// The kernels count in i32.
 fn check_sizes(program: &Program, batch_max: usize) -> Result<(), GpuError> {
+    let input: usize = program.input.iter().product();
+    if input > i32::MAX as usize {
+        return Err(GpuError::Argument(format!("a sample of {input} numbers is more than the kernels count")));
+    }
     let most = program.tensors.iter().map(Tensor::bytes).max().unwrap_or(0);
     match most.checked_mul(batch_max) {
         Some(bytes) if bytes <= i32::MAX as usize => Ok(()),

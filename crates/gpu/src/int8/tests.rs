@@ -103,6 +103,37 @@ fn a_graph_that_cannot_be_run_says_which_operator_and_what_to_do() {
     assert!(lower::program(garbage.path()).unwrap_err().to_string().contains("is no ONNX file"));
 }
 
+/// A file that was damaged where its operators are, by some bytes at random, is an error or another program: never a panic.
+#[test]
+fn a_damaged_graph_is_an_error_or_a_program() {
+    /// Operators lie at a file's start, weights behind them.
+    const OPERATORS_BYTES: usize = 40_000;
+    const FILES: u64 = 400;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.onnx");
+    let mut errors = 0;
+    for name in ["nanodet416-4c-int8", "resnet18-a-224-random-int8"] {
+        let whole = std::fs::read(model_file(name)).unwrap();
+        for seed in 1..=FILES / 2 {
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut random = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state as usize >> 8
+            };
+            let mut bytes = whole.clone();
+            for _ in 0..1 + random() % 6 {
+                bytes[random() % OPERATORS_BYTES] = random() as u8;
+            }
+            std::fs::write(&file, &bytes).unwrap();
+            errors += u64::from(lower::program(&file).is_err());
+        }
+    }
+    println!("{errors} of {FILES} are errors");
+    assert!((FILES / 4..FILES).contains(&errors), "damage is seen, and not all of it makes a graph unusable: {errors}");
+}
+
 /// The device, or none where there is no GPU, unless FRAMEPIPE_GPU_TESTS says that there has to be one.
 fn device(compute_capability: Option<(i32, i32)>) -> Option<Device> {
     let opened = match compute_capability {
