@@ -114,6 +114,13 @@ impl Server {
         FramepipeClient::new(self.channel()).max_encoding_message_size(64 << 20)
     }
 
+    /// How many frames each launcher that took over has led back, because the memory of their slots was gone.
+    pub fn led_back(&self) -> Vec<usize> {
+        let said = self.output();
+        let numbers = said.split("restarted: ").skip(1).map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+        numbers.map(|number| number.and_then(|number| number.parse().ok()).expect("a number")).collect()
+    }
+
     /// What the launcher and its processes have said so far.
     pub fn output(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

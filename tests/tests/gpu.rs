@@ -155,7 +155,9 @@ async fn the_launchers_death_takes_the_gpus_memory_and_the_next_one_leads_its_fr
         wait_until("frames to wait with their slots", LIMIT, || used("image") >= 4);
         server.kill_launcher();
         server = start(&home, CASCADE, &DEVICE).await;
-        assert!(server.output().contains("restarted: "), "{}", server.output());
+        let led_back = server.led_back();
+        assert_eq!(led_back.len(), kills + 1, "{}", server.output());
+        assert!(led_back[kills] >= 4, "frames waited before {stage}: {led_back:?}");
     }
     run.check().await;
     check_baseline_of(&home, server, FRAMES);

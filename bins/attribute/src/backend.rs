@@ -9,6 +9,8 @@ use framepipe_infer::{CpuModel, ModelFile, Options, Outputs, Runtime, Samples};
 use framepipe_model::{AttributeHead, Manifest};
 use framepipe_vision::{Cropper, DataType, FrameView, Plan, Rect};
 
+use crate::waiting::Tensors;
+
 /// Where a frame's pixels lie.
 #[derive(Clone, Copy)]
 pub enum View<'a> {
@@ -36,12 +38,11 @@ pub struct OnCpu {
     session: CpuModel,
     dtype: DataType,
     cropper: Cropper,
-    /// f32, so that the bytes of either type of number are aligned.
-    memory: Vec<f32>,
-    tensor_bytes: usize,
+    tensors: Tensors,
 }
 
 pub struct OnGpu {
+    device: Device,
     model: Int8Model,
     cropper: GpuCropper,
     /// Where the addresses lie.
@@ -75,10 +76,9 @@ impl Backend {
         let file = ModelFile { path: &file, sha256: &manifest.sha256 };
         let mut session = CpuModel::open(runtime, file, input, &head.outputs(), options)?;
         session.warm_up(&[])?;
-        let tensor_bytes = input.plan.tensor_bytes();
-        let memory = vec![0.0; (tensor_bytes * session.batch_max()).div_ceil(size_of::<f32>())];
+        let tensors = Tensors::new(input.plan.tensor_bytes(), session.batch_max());
         let cropper = Cropper::new(input.plan.clone())?;
-        Ok(Self::Cpu(Box::new(OnCpu { session, dtype: input.plan.dtype(), cropper, memory, tensor_bytes })))
+        Ok(Self::Cpu(Box::new(OnCpu { session, dtype: input.plan.dtype(), cropper, tensors })))
     }
 
     /// Opens a model on a GPU, for crops of frames whose longest side is `side_max`.
@@ -96,6 +96,7 @@ impl Backend {
         let tensors = Buffer::new(device, batch_max * model.sample_bytes())?;
         let addresses = (0..batch_max).map(|crop| tensors.address() + (crop * model.sample_bytes()) as u64).collect();
         Ok(Self::Gpu(Box::new(OnGpu {
+            device: device.clone(),
             cropper: GpuCropper::new(device, plan.clone(), batch_max, side_max)?,
             shapes: model.output_shapes().map(<[usize]>::to_vec).collect(),
             crops: Vec::with_capacity(batch_max),
@@ -125,8 +126,7 @@ impl Backend {
     pub fn add(&mut self, crop: usize, view: &View<'_>, rect: &Rect, is_turned: bool) {
         match (self, view) {
             (Self::Cpu(on), View::Host(view)) => {
-                let memory: &mut [u8] = bytemuck::cast_slice_mut(&mut on.memory);
-                let tensor = &mut memory[crop * on.tensor_bytes..][..on.tensor_bytes];
+                let tensor = on.tensors.at(crop);
                 on.cropper.run(view, rect, tensor);
                 if is_turned {
                     on.cropper.turn(rect, (view.width(), view.height()), tensor);
@@ -144,17 +144,19 @@ impl Backend {
     pub fn run(&mut self, crops: Range<usize>) -> Result<Made<'_>, FrameError> {
         match self {
             Self::Cpu(on) => {
-                let memory: &[u8] = bytemuck::cast_slice(&on.memory);
-                let tensors = &memory[crops.start * on.tensor_bytes..crops.end * on.tensor_bytes];
-                Ok(Made::Cpu(on.session.run(crops.len(), Samples::of(on.dtype, tensors))?))
+                let count = crops.len();
+                Ok(Made::Cpu(on.session.run(count, Samples::of(on.dtype, on.tensors.of(crops)))?))
             }
             Self::Gpu(on) => {
                 // SAFETY: the frames lie in slots of claimed frames or in memory of this process, as `add` asks for, and the
                 // tensors in a buffer of ours; all is waited for.
                 #[allow(unsafe_code, reason = "the device reads slots by their addresses")]
                 unsafe {
-                    on.cropper.run(&on.crops[crops.clone()]).map_err(frame_error)?;
-                    on.model.run(&on.addresses[crops]).map_err(frame_error)?;
+                    let ran =
+                        on.cropper.run(&on.crops[crops.clone()]).and_then(|()| on.model.run(&on.addresses[crops]));
+                    // After a fault too: the crops are read from slots that are about to be other frames'.
+                    let waited = on.device.synchronize();
+                    ran.and(waited).map_err(frame_error)?;
                 }
                 Ok(Made::Gpu(&on.model))
             }

@@ -58,9 +58,14 @@ impl Window {
 impl Running {
     /// Brings the system up; the client stores its frames in `inbox`.
     pub fn start(config: &Path, inbox: &Path, workload: Workload) -> anyhow::Result<Self> {
+        Self::start_with(config, &[], inbox, workload)
+    }
+
+    /// As [`Running::start`], with more arguments for `framepipe up`.
+    pub fn start_with(config: &Path, arguments: &[String], inbox: &Path, workload: Workload) -> anyhow::Result<Self> {
         println!("bringing up the system: {}", config.display());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let mut server = Server::start("bench", config, &[])?;
+        let mut server = Server::start("bench", config, arguments)?;
         let client = runtime.block_on(async { Client::connect_lazy(&server.address()) })?;
         runtime.block_on(server.wait_ready(&client))?;
         Ok(Self {

@@ -21,6 +21,9 @@ pub struct Arguments {
     /// The pipeline's configuration.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// The device, instead of the configuration's.
+    #[arg(long)]
+    device: Option<String>,
     /// Crops of each frame; 0: without attribute models.
     #[arg(long)]
     crops: u32,
@@ -54,7 +57,8 @@ pub fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         crops: arguments.crops as usize,
         attributes: config.attributes.len(),
     };
-    let mut running = Running::start(&path, &config.server.inbox[0], workload)?;
+    let up: Vec<String> = arguments.device.iter().flat_map(|device| ["--device".to_owned(), device.clone()]).collect();
+    let mut running = Running::start_with(&path, &up, &config.server.inbox[0], workload)?;
     let window = Window { warm_up: Duration::from_secs(1), length: Duration::from_secs_f64(arguments.seconds) };
     let mut rates = Vec::new();
     let mut last = None;

@@ -7,23 +7,25 @@ pub mod slabs;
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use framepipe_gpu::{Ceilings, Choice, Device};
-use framepipe_pipeline::{Config, ConfigFile, Overrides};
+use framepipe_pipeline::{Config, Overrides};
 
 use report::Report;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
   framepipe gpu-accept
-  framepipe gpu-accept --config config/paper-gpu.toml --out gpu-report
+  framepipe gpu-accept --device GPU-155d4096-286a-33ad-450b-20779a858f20 --out gpu-report
   framepipe gpu-accept --only slabs,models --batches 1,8,32
 
-It writes report.json and report.md. Exit status: 0 all tests passed; 1 one did not, or there is no GPU, as the message says.")]
+It writes report.json and report.md, after each part what there is by then. Exit status: 0 all tests passed; 1 one did not, a model
+does not run on the GPU, or there is none, as the message says.")]
 pub struct Arguments {
-    #[command(flatten)]
-    file: ConfigFile,
+    /// The pipeline's configuration, whose device is a GPU.
+    #[arg(long, value_name = "FILE", default_value = "config/paper-gpu.toml")]
+    config: PathBuf,
     /// The GPU: `first`, or its UUID.
     #[arg(long, value_parser = crate::choice, default_value = "first")]
     device: Choice,
@@ -55,7 +57,13 @@ enum Part {
 /// Runs the parts and writes the report.
 pub fn accept(arguments: &Arguments) -> anyhow::Result<()> {
     let device = Device::open(&arguments.device)?;
-    let config = Config::load(&arguments.file.config, &Overrides::default())?;
+    let config = Config::load(&arguments.config, &Overrides::default())?;
+    ensure!(
+        matches!(config.device, framepipe_pipeline::Device::Gpu(_)),
+        "{} has pipeline.device = \"{}\": give one whose device is a GPU, such as config/paper-gpu.toml",
+        arguments.config.display(),
+        config.device
+    );
     let parts: BTreeSet<Part> = match arguments.only[..] {
         [] => Part::value_variants().iter().copied().collect(),
         _ => arguments.only.iter().copied().collect(),
@@ -67,23 +75,26 @@ pub fn accept(arguments: &Arguments) -> anyhow::Result<()> {
     if parts.contains(&Part::Slabs) {
         eprintln!("gpu-accept: slabs between processes ...");
         report.slabs = Some(slabs::test(&arguments.device, &device).context("slabs between processes")?);
+        report.write(&arguments.out)?;
     }
     if parts.contains(&Part::Models) {
-        eprintln!("gpu-accept: the models of {} ...", arguments.file.config.display());
+        eprintln!("gpu-accept: the models of {} ...", arguments.config.display());
         let mut batches: Vec<usize> = arguments.batches.iter().map(|batch| usize::from(*batch)).collect();
         batches.sort_unstable();
         batches.dedup();
         report.models = models::measure(&config, &device, &ceilings, &batches)?;
+        report.write(&arguments.out)?;
     }
     if parts.contains(&Part::Pipeline) {
-        report.pipeline = pipeline::measure(&arguments.file.config, arguments.seconds)?;
+        let uuid = device.gpu().uuid.clone();
+        // Its processes have the GPU to themselves.
+        drop(device);
+        report.pipeline = pipeline::measure(&arguments.config, &uuid, arguments.seconds)?;
     }
-    let write = |name: &str, text: String| {
-        let path = arguments.out.join(name);
-        fs::write(&path, text).with_context(|| path.display().to_string())
-    };
-    write("report.json", serde_json::to_string_pretty(&report)?)?;
-    write("report.md", report.to_string())?;
+    report.write(&arguments.out)?;
     print!("{report}");
+    let refused: Vec<&str> =
+        report.models.iter().filter(|model| model.refused.is_some()).map(|model| &model.name[..]).collect();
+    ensure!(refused.is_empty(), "models that do not run on the GPU: {}", refused.join(", "));
     Ok(())
 }

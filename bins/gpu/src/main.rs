@@ -20,7 +20,7 @@ use framepipe_gpu::{Choice, Gpu, Unavailable, gpus};
     version,
     after_help = "Examples:
   framepipe gpu-list
-  framepipe gpu-accept --config config/paper.toml --out gpu-report"
+  framepipe gpu-accept --out gpu-report"
 )]
 struct Cli {
     #[command(subcommand)]

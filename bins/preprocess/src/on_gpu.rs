@@ -11,10 +11,11 @@ use crate::stage::{Original, Pixels, to_rgb};
 
 /// What makes tensors there.
 pub struct OnGpu {
-    device: StageDevice,
     preprocessor: Preprocessor,
     upload: Upload,
     maps: Vec<TensorMap>,
+    /// Dropped last: what the others asked for writes its slabs.
+    device: StageDevice,
 }
 
 impl OnGpu {

@@ -117,7 +117,12 @@ pub(crate) fn describe(error: DriverError) -> String {
 
 /// True for answers after which every further call of this process gives the same one.
 fn is_lost(answer: CUresult) -> bool {
+    /// CUDA_ERROR_CONTAINED, which older drivers do not know.
+    const CONTAINED: u32 = 226;
     use CUresult::*;
+    if answer as u32 == CONTAINED {
+        return true;
+    }
     matches!(
         answer,
         CUDA_ERROR_DEINITIALIZED
@@ -138,6 +143,7 @@ fn is_lost(answer: CUresult) -> bool {
             | CUDA_ERROR_MPS_RPC_FAILURE
             | CUDA_ERROR_MPS_SERVER_NOT_READY
             | CUDA_ERROR_MPS_CLIENT_TERMINATED
+            | CUDA_ERROR_EXTERNAL_DEVICE
             | CUDA_ERROR_UNKNOWN
     )
 }

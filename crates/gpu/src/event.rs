@@ -43,15 +43,6 @@ impl Event {
         // SAFETY: the handle lives as long as `self`.
         check("cuEventSynchronize", unsafe { sys::cuEventSynchronize(self.event) }.result())
     }
-
-    /// Milliseconds of the device's time from `earlier` to here, when both are passed.
-    ///
-    /// # Errors
-    /// Where one is not.
-    pub fn ms_since(&self, earlier: &Self) -> Result<f32, GpuError> {
-        // SAFETY: the handles live as long as their values.
-        check("cuEventElapsedTime", unsafe { result::event::elapsed(earlier.event, self.event) })
-    }
 }
 
 impl Drop for Event {

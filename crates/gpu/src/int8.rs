@@ -89,7 +89,10 @@ impl Int8Model {
             found.ok_or_else(|| refused(file, format!("has no output {name:?}")))
         };
         program.outputs = outputs.iter().map(find).collect::<Result<_, _>>()?;
-        let plan = Plan::make(device, &program, batch_max)?;
+        let plan = Plan::make(device, &program, batch_max).map_err(|error| match error {
+            GpuError::Argument(reason) => refused(file, format!("cannot be run on the GPU: {reason}")),
+            other => other,
+        })?;
         let mut model = Self {
             addresses: Pinned::new(device, batch_max * size_of::<u64>())?,
             numbers: Pinned::new(device, plan.numbers_bytes())?,
@@ -193,7 +196,8 @@ impl Int8Model {
     /// As [`Self::run`].
     ///
     /// # Safety
-    /// As [`Self::run`]; and it is not started again, and outputs are not looked at, before the device was waited for.
+    /// As [`Self::run`]; before the device was waited for, outputs are not looked at, and it is started again with the same samples
+    /// alone.
     pub unsafe fn start(&mut self, samples: &[u64]) -> Result<(), GpuError> {
         let batch = samples.len();
         if !(1..=self.batch_max).contains(&batch) {
@@ -225,8 +229,14 @@ impl Int8Model {
         let launched = self.launch(batch);
         // SAFETY: the capture was begun.
         let graph = check("cuStreamEndCapture", unsafe { result::stream::end_capture(stream) });
-        launched?;
-        let graph = graph?;
+        let graph = match (launched, graph) {
+            (Ok(()), graph) => graph?,
+            (Err(error), graph) => {
+                // SAFETY: captured just now; nothing else has it.
+                let _ = graph.map(|graph| unsafe { result::graph::destroy(graph) });
+                return Err(error);
+            }
+        };
         let mut runnable = std::ptr::null_mut();
         // SAFETY: the graph was captured just now.
         let answer = unsafe { sys::cuGraphInstantiateWithFlags(&mut runnable, graph, 0) };

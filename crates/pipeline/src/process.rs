@@ -33,7 +33,8 @@ pub enum Exit {
     Unusable = 2,
     /// The launcher had declared it dead.
     Lost = 3,
-    /// The GPU is lost to it. Another process may have it again: it is started anew, and its frames are given to that.
+    /// The GPU is lost to it. Another process may have it again: it is started anew, and its frames are given to that. They are
+    /// blamed as by any death: the fault may be a frame's.
     Device = 4,
     /// It was called by hand, without a launcher.
     Usage = 64,

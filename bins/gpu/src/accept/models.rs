@@ -93,6 +93,7 @@ fn model(
         "{}: an output's cosine with the CPU's is {cosine}, less than {COSINE_MIN}",
         manifest.name
     );
+    alone_and_together(&mut gpu, outputs.len(), &addresses)?;
     let gmacs = gpu.macs() as f64 / 1e9;
     let mut rates = Vec::new();
     for batch in batches {
@@ -128,6 +129,35 @@ impl Model {
             slowest: vec![],
         }
     }
+}
+
+/// Fails unless the largest batch gives each sample what it is given alone.
+fn alone_and_together(gpu: &mut Int8Model, outputs: usize, addresses: &[u64]) -> anyhow::Result<()> {
+    let mut alone = Vec::new();
+    for sample in 0..COMPARED.min(addresses.len()) {
+        // SAFETY: a sample of the model lies there.
+        #[allow(unsafe_code, reason = "reads the device's memory")]
+        unsafe {
+            gpu.run(&addresses[sample..=sample])?;
+        }
+        alone.push((0..outputs).map(|output| gpu.output(output, 0).to_vec()).collect::<Vec<_>>());
+    }
+    // SAFETY: as above.
+    #[allow(unsafe_code, reason = "reads the device's memory")]
+    unsafe {
+        gpu.run(addresses)?;
+    }
+    for sample in 0..addresses.len() {
+        for (output, alone) in alone[sample % alone.len()].iter().enumerate() {
+            let together = gpu.output(output, sample);
+            ensure!(
+                together == alone,
+                "output {output} of sample {sample} of {} differs from it alone",
+                addresses.len()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Numbers like those of a normalised image.
@@ -167,7 +197,9 @@ fn agreement(
             let (ours, theirs) = (gpu.output(output, 0), expected.sample(output, 0).1);
             ensure!(ours.len() == theirs.len(), "{name}: {} numbers, not {}", ours.len(), theirs.len());
             let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-            least = least.min(dot(ours, theirs) / (dot(ours, ours) * dot(theirs, theirs)).sqrt());
+            let cosine = dot(ours, theirs) / (dot(ours, ours) * dot(theirs, theirs)).sqrt();
+            ensure!(cosine.is_finite(), "{}: {name} is nothing but zeros, or no numbers", manifest.name);
+            least = least.min(cosine);
         }
     }
     Ok(least)

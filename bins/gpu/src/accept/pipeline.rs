@@ -28,17 +28,17 @@ pub struct Run {
     pub stage_ms: Vec<(String, f64, f64)>,
 }
 
-/// Measures a configuration that says `device = "gpu"`.
-pub fn measure(config: &Path, seconds: f64) -> anyhow::Result<Vec<Run>> {
-    CROPS.iter().map(|crops| run(config, *crops, seconds)).collect()
+/// Measures a configuration on the GPU of this UUID.
+pub fn measure(config: &Path, uuid: &str, seconds: f64) -> anyhow::Result<Vec<Run>> {
+    CROPS.iter().map(|crops| run(config, uuid, *crops, seconds)).collect()
 }
 
-fn run(config: &Path, crops: u32, seconds: f64) -> anyhow::Result<Run> {
+fn run(config: &Path, uuid: &str, crops: u32, seconds: f64) -> anyhow::Result<Run> {
     eprintln!("gpu-accept: the pipeline of {} with {crops} crops a frame ...", config.display());
     let program = std::env::current_exe()?.with_file_name("framepipe-bench");
     let output = Command::new(&program)
         .args(["system".as_ref(), "--config".as_ref(), config.as_os_str()])
-        .args(["--crops", &crops.to_string(), "--seconds", &seconds.to_string()])
+        .args(["--device", uuid, "--crops", &crops.to_string(), "--seconds", &seconds.to_string()])
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("cannot run {}", program.display()))?;

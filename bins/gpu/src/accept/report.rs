@@ -1,7 +1,8 @@
 //! What the acceptance found, as JSON and as Markdown.
 
-use std::fmt;
+use std::{fmt, fs, path::Path};
 
+use anyhow::Context as _;
 use framepipe_gpu::{Ceilings, Gpu};
 use serde::Serialize;
 
@@ -42,6 +43,16 @@ impl Report {
             models: Vec::new(),
             pipeline: Vec::new(),
         }
+    }
+
+    /// Writes what there is by now into a folder.
+    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        let write = |name: &str, text: String| {
+            let path = folder.join(name);
+            fs::write(&path, text).with_context(|| path.display().to_string())
+        };
+        write("report.json", serde_json::to_string_pretty(self)?)?;
+        write("report.md", self.to_string())
     }
 }
 

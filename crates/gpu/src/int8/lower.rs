@@ -12,6 +12,8 @@ use crate::GpuError;
 const SIDE_MAX: usize = 8192;
 const WINDOW_MAX: usize = 7;
 const CHANNELS_MAX: usize = 16384;
+/// How far a bias's scale may be from that of the products that it is added to, as part of it: rounding of f32.
+const BIAS_SCALE_DIFFERENCE_MAX: f32 = 1e-4;
 
 /// What a name in the graph stands for, while it is read.
 #[derive(Clone)]
@@ -44,7 +46,7 @@ struct Weights {
 
 #[derive(Clone)]
 enum Draft {
-    Conv { input: ConvInput, weights: Weights, bias: Option<Vec<i32>>, window: Window, end: [usize; 2], is_relu: bool },
+    Conv { input: ConvInput, weights: Weights, bias: Option<Weights>, window: Window, end: [usize; 2], is_relu: bool },
     Add { input: TensorId, other: TensorId },
     Pool { input: TensorId, window: Window, end: [usize; 2] },
     Mean { input: TensorId },
@@ -187,6 +189,9 @@ impl Lowering<'_> {
             "HardSwish" => self.change(node, Change::HardSwish)?,
             "MaxPool" => {
                 let input = self.tensor(node, 0)?;
+                if node.ints("dilations").is_some_and(|sizes| sizes.iter().any(|size| *size != 1)) {
+                    return Err("it has dilations".into());
+                }
                 let (window, end) = window(node, None)?;
                 Value::Draft(Draft::Pool { input, window, end })
             }
@@ -242,6 +247,7 @@ impl Lowering<'_> {
         let scale = self.constant(node, 1)?.f32()?;
         let [scale] = *scale else { return Err(format!("it has {} scales", scale.len())) };
         let zero = match node.input(2) {
+            None if node.int("output_dtype", 0) != 0 => return Err("it has an output_dtype and no zero point".into()),
             None => 0,
             Some(_) => match &self.constant(node, 2)?.numbers {
                 Numbers::U8(zero) => zero.first().copied().ok_or("it has no zero point")?,
@@ -352,12 +358,12 @@ impl Lowering<'_> {
         Ok(Value::Draft(Draft::Conv { input, weights, bias, window, end, is_relu: false }))
     }
 
-    fn bias(&self, node: &Node) -> Result<Option<Vec<i32>>, Reason> {
+    fn bias(&self, node: &Node) -> Result<Option<Weights>, Reason> {
         if node.input(2).is_none() {
             return Ok(None);
         }
         match self.value(node, 2)? {
-            Value::Weights(bias) => Ok(Some(bias.steps)),
+            Value::Weights(bias) => Ok(Some(bias)),
             _ => Err("its bias is not quantised".into()),
         }
     }
@@ -433,7 +439,9 @@ impl Lowering<'_> {
         let input = self.tensor(node, 0)?;
         let is_known = node.text("mode") == Some("linear")
             && node.text("coordinate_transformation_mode").is_none_or(|mode| mode == "half_pixel")
-            && node.int("antialias", 0) == 0;
+            && node.int("antialias", 0) == 0
+            && node.ints("axes").is_none()
+            && node.text("keep_aspect_ratio_policy").is_none_or(|policy| policy == "stretch");
         if !is_known {
             return Err("only mode linear with half_pixel, without antialias, is run".into());
         }
@@ -443,19 +451,29 @@ impl Lowering<'_> {
             None => {
                 let scales = self.constant(node, 2)?.f32()?;
                 let sides = [1.0, 1.0, height as f32, width as f32];
-                scales.iter().zip(sides).map(|(scale, side)| (scale * side).floor()).collect()
+                let sizes: Vec<f32> = scales.iter().zip(sides).map(|(scale, side)| scale * side).collect();
+                // Else the scales say where a pixel lies, and not the sizes.
+                if sizes.iter().any(|size| size.fract() != 0.0) {
+                    return Err(format!("its scales {scales:?} make no whole sizes of {width}x{height}"));
+                }
+                sizes
             }
         };
         match sizes[..] {
-            [_, _, height, width] => {
+            [batch, channels, height, width]
+                if batch <= 1.0 && (channels == 1.0 || channels == self.tensors[input].channels as f32) =>
+            {
                 Ok(Value::Draft(Draft::Resize { input, height: height as usize, width: width as usize }))
             }
-            _ => Err(format!("it has {} sizes", sizes.len())),
+            _ => Err(format!("it has the sizes {sizes:?}")),
         }
     }
 
     fn split(&mut self, node: &Node) -> Result<(), Reason> {
         let Value::View(view) = self.value(node, 0)? else { return Err("only a head's numbers are split".into()) };
+        if !view.is_planar {
+            return Err("it splits what was transposed before".into());
+        }
         let parts = match node.input(1) {
             Some(_) => self.constant(node, 1)?.i64()?.to_vec(),
             None => return Err("it does not say how".into()),
@@ -528,19 +546,23 @@ impl Lowering<'_> {
         let steps = self.steps(node)?;
         let value = match self.value(node, 0)? {
             Value::Input => Value::InputSteps(steps),
-            Value::Tensor(input) => Value::Steps(self.look_up(input, steps, Change::Nothing)?),
-            Value::Draft(draft) => Value::Steps(self.make(draft, steps)?),
+            Value::Tensor(input) => Value::Steps(self.look_up(input, steps, Change::Nothing, false)?),
+            Value::Draft(draft) => {
+                // What is quantised twice is made twice, and not as part of what another reads.
+                let is_read_once = self.uses.get(node.input(0).unwrap_or_default()) == Some(&1);
+                Value::Steps(self.make(draft, steps, is_read_once)?)
+            }
             _ => return Err("its input is none that is computed here".into()),
         };
         self.set(node, 0, value)
     }
 
-    fn make(&mut self, draft: Draft, steps: Steps) -> Result<TensorId, Reason> {
+    fn make(&mut self, draft: Draft, steps: Steps, is_read_once: bool) -> Result<TensorId, Reason> {
         match draft {
             Draft::Conv { input, weights, bias, window, end, is_relu } => {
                 self.make_conv(input, &weights, bias, window, end, is_relu, steps)
             }
-            Draft::Add { input, other } => self.make_add(input, other, steps),
+            Draft::Add { input, other } => self.make_add(input, other, steps, is_read_once),
             Draft::Pool { input, window, end } => {
                 if self.tensors[input].steps != steps {
                     return Err("it changes the steps".into());
@@ -556,7 +578,7 @@ impl Lowering<'_> {
                 self.operators.push(Operator::Mean { input, output });
                 Ok(output)
             }
-            Draft::Change { input, change } => self.look_up(input, steps, change),
+            Draft::Change { input, change } => self.look_up(input, steps, change, is_read_once),
             Draft::Concat { inputs } => self.make_concat(&inputs, steps),
             Draft::Resize { input, height, width } => {
                 if self.tensors[input].steps != steps {
@@ -580,7 +602,7 @@ impl Lowering<'_> {
         &mut self,
         input: ConvInput,
         weights: &Weights,
-        bias: Option<Vec<i32>>,
+        bias: Option<Weights>,
         window: Window,
         end: [usize; 2],
         is_relu: bool,
@@ -629,14 +651,25 @@ impl Lowering<'_> {
                 sums[filter] += step;
             }
         }
-        let bias = bias.unwrap_or_else(|| vec![0; count]);
-        if bias.len() != count {
-            return Err(format!("it has {} biases for {count} filters", bias.len()));
-        }
+        let scale = |filter: usize| weights.scales[if weights.scales.len() == 1 { 0 } else { filter }];
+        let bias = match bias {
+            None => vec![0; count],
+            Some(bias) => {
+                let of = |filter: usize| bias.scales[if bias.scales.len() == 1 { 0 } else { filter }];
+                let is_sum = |filter: usize| {
+                    let product = in_steps.scale * scale(filter);
+                    (of(filter) - product).abs() <= BIAS_SCALE_DIFFERENCE_MAX * product.abs()
+                };
+                let are_sane = bias.steps.len() == count && [1, count].contains(&bias.scales.len());
+                if !are_sane || !(0..count).all(is_sum) {
+                    return Err("its biases are not in steps of input times weights".into());
+                }
+                bias.steps
+            }
+        };
         let bias =
             bias.iter().zip(&sums).map(|(bias, sum)| bias.wrapping_sub(i32::from(in_steps.zero).wrapping_mul(*sum)));
         let bias = bias.collect();
-        let scale = |filter: usize| weights.scales[if weights.scales.len() == 1 { 0 } else { filter }];
         let scales = (0..count).map(|filter| in_steps.scale * scale(filter) / steps.scale).collect();
         let output = self.new_tensor([count, height, width], steps)?;
         self.operators.push(Operator::Conv(Conv {
@@ -654,7 +687,13 @@ impl Lowering<'_> {
     }
 
     /// A sum becomes part of the later one of two convolutions, where nothing else reads what that puts out.
-    fn make_add(&mut self, input: TensorId, other: TensorId, steps: Steps) -> Result<TensorId, Reason> {
+    fn make_add(
+        &mut self,
+        input: TensorId,
+        other: TensorId,
+        steps: Steps,
+        is_read_once: bool,
+    ) -> Result<TensorId, Reason> {
         let shape = |tensor: TensorId| {
             let Tensor { height, width, channels, .. } = self.tensors[tensor];
             [channels, height, width]
@@ -663,7 +702,7 @@ impl Lowering<'_> {
             return Err(format!("it adds {:?} and {:?}", shape(input), shape(other)));
         }
         let output = self.new_tensor(shape(input), steps)?;
-        if let Some((index, residual)) = self.last_conv(input, other) {
+        if let Some((index, residual)) = self.last_conv(input, other).filter(|_| is_read_once) {
             if let Operator::Conv(conv) = &mut self.operators[index] {
                 (conv.then, conv.output) = (Then::Add(residual), output);
             }
@@ -694,11 +733,17 @@ impl Lowering<'_> {
     }
 
     /// A LeakyReLU becomes part of the convolution before it where nothing else reads what that puts out.
-    fn look_up(&mut self, input: TensorId, steps: Steps, change: Change) -> Result<TensorId, Reason> {
+    fn look_up(
+        &mut self,
+        input: TensorId,
+        steps: Steps,
+        change: Change,
+        is_read_once: bool,
+    ) -> Result<TensorId, Reason> {
         let table = steps.table(self.tensors[input].steps, |number| change.of(number));
         let Tensor { height, width, channels, .. } = self.tensors[input];
         let output = self.new_tensor([channels, height, width], steps)?;
-        let is_read_once = self.is_read_once(input);
+        let is_read_once = is_read_once && self.is_read_once(input);
         let plain = |operator: &&mut Operator| matches!(operator, Operator::Conv(conv) if conv.output == input && conv.then == Then::Nothing);
         match (change, self.operators.iter_mut().rev().find(plain)) {
             (Change::LeakyRelu(slope), Some(Operator::Conv(conv))) if is_read_once => {

@@ -9,21 +9,21 @@ use super::refused;
 use crate::GpuError;
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct ModelProto {
+pub(super) struct ModelProto {
     #[prost(message, optional, tag = "7")]
-    graph: Option<GraphProto>,
+    pub(super) graph: Option<GraphProto>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct GraphProto {
+pub(super) struct GraphProto {
     #[prost(message, repeated, tag = "1")]
-    node: Vec<Node>,
+    pub(super) node: Vec<Node>,
     #[prost(message, repeated, tag = "5")]
-    initializer: Vec<TensorProto>,
+    pub(super) initializer: Vec<TensorProto>,
     #[prost(message, repeated, tag = "11")]
-    input: Vec<ValueInfo>,
+    pub(super) input: Vec<ValueInfo>,
     #[prost(message, repeated, tag = "12")]
-    output: Vec<ValueInfo>,
+    pub(super) output: Vec<ValueInfo>,
 }
 
 /// An operator of the graph.
@@ -36,75 +36,75 @@ pub(super) struct Node {
     #[prost(string, tag = "4")]
     pub(super) op_type: String,
     #[prost(message, repeated, tag = "5")]
-    attribute: Vec<Attribute>,
+    pub(super) attribute: Vec<Attribute>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Attribute {
+pub(super) struct Attribute {
     #[prost(string, tag = "1")]
-    name: String,
+    pub(super) name: String,
     #[prost(float, tag = "2")]
-    f: f32,
+    pub(super) f: f32,
     #[prost(int64, tag = "3")]
-    i: i64,
+    pub(super) i: i64,
     #[prost(bytes = "vec", tag = "4")]
-    s: Vec<u8>,
+    pub(super) s: Vec<u8>,
     #[prost(int64, repeated, tag = "8")]
-    ints: Vec<i64>,
+    pub(super) ints: Vec<i64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct TensorProto {
+pub(super) struct TensorProto {
     #[prost(int64, repeated, tag = "1")]
-    dims: Vec<i64>,
+    pub(super) dims: Vec<i64>,
     #[prost(int32, tag = "2")]
-    data_type: i32,
+    pub(super) data_type: i32,
     #[prost(float, repeated, tag = "4")]
-    float_data: Vec<f32>,
+    pub(super) float_data: Vec<f32>,
     #[prost(int32, repeated, tag = "5")]
-    int32_data: Vec<i32>,
+    pub(super) int32_data: Vec<i32>,
     #[prost(int64, repeated, tag = "7")]
-    int64_data: Vec<i64>,
+    pub(super) int64_data: Vec<i64>,
     #[prost(string, tag = "8")]
-    name: String,
+    pub(super) name: String,
     #[prost(bytes = "vec", tag = "9")]
-    raw_data: Vec<u8>,
+    pub(super) raw_data: Vec<u8>,
     #[prost(int32, tag = "14")]
-    data_location: i32,
+    pub(super) data_location: i32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct ValueInfo {
+pub(super) struct ValueInfo {
     #[prost(string, tag = "1")]
-    name: String,
+    pub(super) name: String,
     #[prost(message, optional, tag = "2")]
-    r#type: Option<TypeProto>,
+    pub(super) r#type: Option<TypeProto>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct TypeProto {
+pub(super) struct TypeProto {
     #[prost(message, optional, tag = "1")]
-    tensor_type: Option<TensorType>,
+    pub(super) tensor_type: Option<TensorType>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct TensorType {
+pub(super) struct TensorType {
     #[prost(int32, tag = "1")]
-    elem_type: i32,
+    pub(super) elem_type: i32,
     #[prost(message, optional, tag = "2")]
-    shape: Option<Shape>,
+    pub(super) shape: Option<Shape>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Shape {
+pub(super) struct Shape {
     #[prost(message, repeated, tag = "1")]
-    dim: Vec<Dimension>,
+    pub(super) dim: Vec<Dimension>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Dimension {
+pub(super) struct Dimension {
     #[prost(int64, tag = "1")]
-    dim_value: i64,
+    pub(super) dim_value: i64,
 }
 
 /// Numbers of a constant.

@@ -49,6 +49,15 @@ pub(super) struct ConvParameters {
     is_changed: i32,
 }
 
+// As the kernels' source lays them out.
+const _: () = {
+    assert!(size_of::<ConvParameters>() == 160);
+    assert!(size_of::<GatherParameters>() == 72);
+    assert!(size_of::<PixelsParameters>() == 120);
+    assert!(size_of::<NumbersParameters>() == 56);
+    assert!(size_of::<HeadParameters>() == 48);
+};
+
 /// `struct Tap` there.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, NoUninit)]
@@ -196,13 +205,25 @@ impl Plan {
             head: module.function("head")?,
         };
         check_sizes(program, batch_max)?;
+        for output in &program.outputs {
+            let (Source::Tensor(from) | Source::Numbers(from)) = output.source;
+            let tensor = &program.tensors[from];
+            let is_whole = output.first + output.count <= tensor.channels
+                && output.shape.iter().product::<usize>() == output.count * tensor.pixels();
+            if !is_whole {
+                return Err(GpuError::Argument(format!(
+                    "the output {:?} of sizes {:?} cannot be",
+                    output.name, output.shape
+                )));
+            }
+        }
         let mut memory = Vec::new();
         let mut keep = |buffer: Buffer| {
             let address = buffer.address();
             memory.push(buffer);
             address
         };
-        let places = places(program);
+        let places = places(program)?;
         let blocks = places.blocks.iter().map(|bytes| Buffer::new(device, bytes * batch_max).map(&mut keep));
         let blocks = blocks.collect::<Result<Vec<u64>, _>>()?;
         let address = |tensor: TensorId| blocks[places.of[tensor]];
@@ -403,7 +424,16 @@ fn check_sizes(program: &Program, batch_max: usize) -> Result<(), GpuError> {
     if input > i32::MAX as usize {
         return Err(GpuError::Argument(format!("a sample of {input} numbers is more than the kernels count")));
     }
-    let most = program.tensors.iter().map(Tensor::bytes).max().unwrap_or(0);
+    let bytes = |operator: &Operator| {
+        let tensor = &program.tensors[operator.output()];
+        match operator {
+            Operator::Head { .. } => tensor.bytes() * size_of::<f32>(),
+            // A sum of so many bytes.
+            Operator::Mean { input, .. } => tensor.bytes().max(program.tensors[*input].pixels() * 255),
+            _ => tensor.bytes(),
+        }
+    };
+    let most = program.operators.iter().map(bytes).max().unwrap_or(0);
     match most.checked_mul(batch_max) {
         Some(bytes) if bytes <= i32::MAX as usize => Ok(()),
         _ => Err(GpuError::Argument(format!(
@@ -419,7 +449,7 @@ struct Places {
     blocks: Vec<usize>,
 }
 
-fn places(program: &Program) -> Places {
+fn places(program: &Program) -> Result<Places, GpuError> {
     let mut last_read = vec![0; program.tensors.len()];
     for (index, operator) in program.operators.iter().enumerate() {
         operator.inputs().for_each(|tensor| last_read[tensor] = index);
@@ -448,12 +478,15 @@ fn places(program: &Program) -> Places {
                 }
             };
         }
+        if operator.inputs().any(|tensor| places.of[tensor] == usize::MAX) {
+            return Err(GpuError::Argument(format!("{} reads what nothing has written", program.describe(operator))));
+        }
         let mut read: Vec<TensorId> = operator.inputs().filter(|tensor| last_read[*tensor] == index).collect();
         read.sort_unstable();
         read.dedup();
         free.extend(read.into_iter().map(|tensor| places.of[tensor]));
     }
-    places
+    Ok(places)
 }
 
 fn launch_of(

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use framepipe_infer::{CpuModel, ModelFile, Options, Runtime, Samples};
 use framepipe_model::Manifest;
 
+use prost::Message as _;
+
 use super::graph::{Operator, Program, Then};
+use super::onnx::{Attribute, GraphProto, ModelProto, Node, ValueInfo};
 use super::tiles::Tiles;
 use super::{lower, samples, twin};
 use crate::{Choice, Device, GpuError, Int8Model};
@@ -132,6 +135,88 @@ fn a_damaged_graph_is_an_error_or_a_program() {
     }
     println!("{errors} of {FILES} are errors");
     assert!((FILES / 4..FILES).contains(&errors), "damage is seen, and not all of it makes a graph unusable: {errors}");
+}
+
+/// A model's file, changed by `change` and written anew.
+fn changed(name: &str, change: impl FnOnce(&mut GraphProto)) -> tempfile::NamedTempFile {
+    let mut model = ModelProto::decode(&std::fs::read(model_file(name)).unwrap()[..]).unwrap();
+    change(model.graph.as_mut().unwrap());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), model.encode_to_vec()).unwrap();
+    file
+}
+
+/// A sum that is quantised twice, as there are exporters that quantise for each reader, is the same sum twice.
+#[test]
+fn what_is_quantised_twice_is_made_twice() {
+    const MODEL: &str = "resnet18-a-224-random-int8";
+    let file = changed(MODEL, |graph| {
+        let sum = graph.node.iter().find(|node| node.op_type == "Add").unwrap().output[0].clone();
+        let of = |node: &&Node, kind: &str, input: &str| node.op_type == kind && node.input[0] == input;
+        let mut quantize = graph.node.iter().find(|node| of(node, "QuantizeLinear", &sum)).unwrap().clone();
+        let mut dequantize =
+            graph.node.iter().find(|node| of(node, "DequantizeLinear", &quantize.output[0])).unwrap().clone();
+        let first = dequantize.output[0].clone();
+        (quantize.output[0], dequantize.input[0]) = ("twice".into(), "twice".into());
+        dequantize.output[0] = "again".into();
+        // Behind the first, which is read by then.
+        let at = graph.node.iter().position(|node| node.input.contains(&first)).unwrap();
+        graph.node.splice(at + 1..at + 1, [quantize, dequantize]);
+        let named = |name: String| ValueInfo { name, ..graph.output[0].clone() };
+        let outputs = [named(first), named("again".into())];
+        graph.output.extend(outputs);
+    });
+    let (whole, twice) = (lower::program(&model_file(MODEL)).unwrap(), lower::program(file.path()).unwrap());
+    let sample = sample(&whole, 3);
+    let (whole, twice) = (twin::run(&whole, &sample), twin::run(&twice, &sample));
+    assert_eq!(whole[0], twice[0]);
+    assert_eq!(twice[1], twice[2]);
+    assert!(twice[1].iter().any(|number| *number > 0.0));
+}
+
+/// What a graph says and is not heeded is an error: numbers that are wrong without a word are the worst.
+#[test]
+fn what_is_not_heeded_is_refused() {
+    let refused = |change: &dyn Fn(&mut GraphProto)| {
+        let file = changed("nanodet416-4c-int8", |graph| change(graph));
+        lower::program(file.path()).expect_err("it is not heeded").to_string()
+    };
+    let dilated = refused(&|graph| {
+        let pool = graph.node.iter_mut().find(|node| node.op_type == "MaxPool").unwrap();
+        pool.attribute.push(Attribute { name: "dilations".into(), ints: vec![2, 2], ..Attribute::default() });
+    });
+    assert!(dilated.contains("MaxPool") && dilated.contains("dilations"), "{dilated}");
+    let biased = refused(&|graph| {
+        let conv = graph.node.iter().find(|node| node.op_type == "Conv").unwrap();
+        let bias = conv.input[2].clone();
+        let scale = graph.node.iter().find(|node| node.output[0] == bias).unwrap().input[1].clone();
+        let scale = graph.initializer.iter_mut().find(|constant| constant.name == scale).unwrap();
+        scale.raw_data.chunks_exact_mut(4).for_each(|number| {
+            let doubled = 2.0 * f32::from_le_bytes(number.try_into().expect("four bytes"));
+            number.copy_from_slice(&doubled.to_le_bytes());
+        });
+        assert!(!scale.raw_data.is_empty());
+    });
+    assert!(biased.contains("biases"), "{biased}");
+    let resized = refused(&|graph| {
+        let resize = graph.node.iter_mut().find(|node| node.op_type == "Resize").unwrap();
+        resize.attribute.retain(|attribute| attribute.name != "coordinate_transformation_mode");
+        let mode = Attribute {
+            name: "coordinate_transformation_mode".into(),
+            s: b"asymmetric".to_vec(),
+            ..Attribute::default()
+        };
+        resize.attribute.push(mode);
+    });
+    assert!(resized.contains("Resize") && resized.contains("half_pixel"), "{resized}");
+    let split = refused(&|graph| {
+        let split = graph.node.iter_mut().find(|node| node.op_type == "Split").unwrap();
+        let sizes = split.input[1].clone();
+        let sizes = graph.initializer.iter_mut().find(|constant| constant.name == sizes).unwrap();
+        let huge = [i64::MAX, i64::MAX, 50].map(i64::to_le_bytes);
+        (sizes.dims, sizes.raw_data) = (vec![3], huge.concat());
+    });
+    assert!(split.contains("Split"), "{split}");
 }
 
 /// The device, or none where there is no GPU, unless FRAMEPIPE_GPU_TESTS says that there has to be one.

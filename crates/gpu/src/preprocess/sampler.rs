@@ -67,8 +67,10 @@ impl Sampler {
         unsafe { pinned.send(buffer.address(), used)? };
         let shape = Shape::of(plan, buffer.address());
         // SAFETY: the parameter is the kernel's; its tables lie in the buffer, the rest is the caller's.
-        unsafe { self.function.launch(grid(&shape, count as u32), TILE[0] * TILE[1], 0, &shape)? };
+        let launched = unsafe { self.function.launch(grid(&shape, count as u32), TILE[0] * TILE[1], 0, &shape) };
+        // After a fault too: the copy is on its way.
         done.set()?;
+        launched?;
         self.next = 1 - self.next;
         Ok(filled)
     }
