@@ -31,6 +31,8 @@ WITHIN = 0.05
 SCORE_MIN = 0.05
 CLASS_BOXES_MIN = 20
 REST = "the rest"
+# Of a cosine that is no number, and counts as 0: inputs of which one of the two graphs gives NaN or infinity.
+NOT_FINITE = "not_finite"
 
 
 class UnmeasurableError(Exception):
@@ -39,7 +41,7 @@ class UnmeasurableError(Exception):
 
 @dataclass(frozen=True)
 class Agreement:
-    """One output's: what it is, 0 to 1, and of AP50 what it consists of."""
+    """One output's: what it is, 0 to 1, and of AP50 what it consists of; of numbers that are none, NOT_FINITE."""
 
     measure: str
     value: float
@@ -164,7 +166,11 @@ def of_output(
     """Compare one attribute output, input x numbers, by what the manifest makes of it; `size` is the tensor's."""
     ((name, _),) = kind.items()
     if name not in MEASURES:
-        return Agreement("cosine", float(cosines(wanted, found).mean()))
+        with np.errstate(invalid="ignore"):
+            rows = cosines(wanted, found)
+        if bad := int((~np.isfinite(rows)).sum()):
+            return Agreement("cosine", 0.0, {NOT_FINITE: bad})
+        return Agreement("cosine", float(rows.mean()))
     measure, compare = MEASURES[name]
     pairs = zip(wanted, found, strict=True)
     # A crop of 1 x 1: points are then parts of its sides.

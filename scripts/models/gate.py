@@ -14,6 +14,7 @@ import onnx
 from agreement import SCORE_MIN, Agreement, ap50, boxes_of, of_output
 from onnx_graph import LAYERS
 from paths import use_reference
+from toml_text import toml_value
 
 use_reference()
 
@@ -65,13 +66,16 @@ class Gate:
         return f"    {outputs} on {self.inputs} inputs{speed}; {before:.1f} MB to {after:.1f} MB; {kind}"
 
     def toml(self, forced: bool = False) -> str:
-        """Return the manifest's [quantized] section. The agreement is rounded down: none passes by rounding."""
-        floor = int(self.agreement * 1e4) / 1e4
-        layers = ", ".join(f'"{name}"' for name in self.float_layers)
+        """Return the manifest's [quantized] section. The agreement is rounded down: none passes by rounding.
+
+        A cosine below 0 is 0 there.
+        """
+        floor = max(0, int(self.agreement * 1e4)) / 1e4
         speed = "" if self.speed is None else f"speed = {self.speed:.2f}\n"
         return (
             f'\n[quantized]\ntarget = "{self.target}"\nagreement = {floor}\nmeasure = "{self.measure}"\n'
-            f"images = {self.inputs}\n{speed}float_layers = [{layers}]\nforced = {str(forced).lower()}\n"
+            f"images = {self.inputs}\n{speed}float_layers = {toml_value(self.float_layers)}\n"
+            f"forced = {toml_value(forced)}\n"
         )
 
     def report(self) -> dict:

@@ -231,7 +231,7 @@ def make_shipped(name: str, int8: Int8) -> Gate:
             f"changed: search again with scripts/models/search_shipped.py {name}, or ship the float graph"
         )
     target.with_suffix(".json").write_text(json.dumps(gate.report(), indent=1) + "\n")
-    target.with_suffix(".toml").write_text(gate.toml())
+    target.with_suffix(".toml").write_text(gate.toml(), encoding="utf-8")
     return gate
 
 

@@ -4,12 +4,18 @@
 
 JOB is what bins/model/src/quantize.rs writes. Prints what it came to; where a model comes of it, puts it into the
 repository as NAME-int8, whole, with report.json beside it. What it makes until then lies in a temporary folder.
+Ctrl-C and SIGTERM end it, and nothing was changed; once the search is over, they come too late: what is left takes a
+moment, and it says what came of it.
 """
+
+import stopping
+
+if __name__ == "__main__":
+    stopping.stop_when_told()  # first, since what follows is slow to import
 
 import json
 import mmap
 import shutil
-import signal
 import sys
 import tempfile
 import tomllib
@@ -17,15 +23,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from agreement import UnmeasurableError
+from agreement import NOT_FINITE, UnmeasurableError
 from gate import AGREEMENT_MIN, Gate, Twin
 from onnx_graph import fold_constants
-from repository import filled, highest_version, place
+from repository import filled, place
 from search import Found, Search, end_of
 from shipped import Int8
 
 REPORT = "report.json"
-STOPPED = 130
 MANIFEST = "manifest.toml"
 
 
@@ -50,10 +55,10 @@ def read_inputs(job: dict) -> tuple[list[np.ndarray], list[np.ndarray]]:
 def read_manifest(job: dict) -> dict:
     """Return the float model's manifest, with what its inputs are and with its charsets."""
     folder = Path(job["folder"])
-    manifest = tomllib.loads((folder / MANIFEST).read_text())
+    manifest = tomllib.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     size = {"width": job["width"], "height": job["height"]}
     charsets = {
-        output["tensor"]: (folder / output["kind"]["ctc_text"]["charset"]).read_text().splitlines()
+        output["tensor"]: (folder / output["kind"]["ctc_text"]["charset"]).read_text(encoding="utf-8").splitlines()
         for output in manifest.get("attributes", {}).get("outputs", [])
         if "ctc_text" in output["kind"]
     }
@@ -90,6 +95,12 @@ def search(job: dict, manifest: dict, folder: Path) -> Found:
 
 def why_not(job: dict, name: str, gate: Gate) -> str | None:
     """Return why the model found is not to be kept, None where it is."""
+    for output, agreement in gate.outputs.items():
+        if bad := agreement.detail.get(NOT_FINITE):
+            return (
+                f"output {output} is no finite number (NaN or infinity) on {bad} of {gate.inputs} inputs, of the float "
+                "model or of the INT8 one, which --force does not change: leave such images out, or mend the model"
+            )
     if gate.is_float:
         return "no layer can be INT8 and pass: serve the float model"
     if job["is_forced"]:
@@ -125,13 +136,13 @@ def described(job: dict, found: Found) -> str:
     return "\n".join(f"  {name:<12} {value}" for name, value in lines)
 
 
-def manifest_text(job: dict, manifest: dict, name: str, version: int) -> str:
+def manifest_text(job: dict, manifest: dict, name: str) -> str:
     """Return the manifest's text to be filled in; refused before the work where that cannot be done."""
     path = Path(job["folder"]) / MANIFEST
     made = f"# Made by framepipe model quantize, of {manifest['name']}@{manifest['version']}.\n"
-    text = made + path.read_text()
+    text = made + path.read_text(encoding="utf-8")
     try:
-        filled(text, {"name": name, "version": version, "file": "", "sha256": ""})
+        filled(text, {"name": name, "version": 1, "file": "", "sha256": ""})
     except ValueError as error:
         raise RefusedError(f"{path}: {error}") from error
     return text
@@ -141,13 +152,14 @@ def run(job: dict) -> str:
     """Search, report, and put what comes of it into the repository; return what to say."""
     manifest, models = read_manifest(job), Path(job["models"])
     name = f"{manifest['name']}-int8"
-    version = job["out_version"] or highest_version(models / name) + 1
-    if (models / name / str(version)).exists():
+    version = job["out_version"]
+    if version and (models / name / str(version)).exists():
         raise RefusedError(f"{name} has a version {version}: give another --out-version")
-    described_as = manifest_text(job, manifest, name, version)
+    described_as = manifest_text(job, manifest, name)
     with tempfile.TemporaryDirectory(prefix="framepipe-quantize-") as scratch:
         folder = Path(scratch)
         found = search(job, manifest, folder)
+        stopping.too_late_to_stop()
         model = {"model": manifest["name"], "version": manifest["version"], "target": job["target"]}
         report = model | {"images": job["images"]} | found.report()
         report_text = json.dumps(report, indent=1) + "\n"
@@ -161,22 +173,21 @@ def run(job: dict) -> str:
             if one.is_file() and one.name not in (job["file"], MANIFEST, REPORT):
                 files[one.name] = one.read_bytes()
         section = gate.toml(forced=not (gate.passed and job["is_enough"]))
-        placed = place(described_as, name, version, folder / "model.onnx", section, models, files)
-    return f"{placed}: {name}@{version}\n{described(job, found)}"
+        try:
+            placed = place(described_as, name, version, folder / "model.onnx", section, models, files)
+        except ValueError as error:
+            path = Path(job["folder"]) / MANIFEST
+            raise RefusedError(f"{path}: what was found cannot be added to it: {error}") from error
+    return f"{placed}: {name}@{placed.name}\n{described(job, found)}"
 
 
 def main() -> None:
-    """Run the job; SIGTERM ends it as Ctrl-C does, which a shell's background would have ignored."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    """Run the job."""
     job = json.loads(sys.argv[1])
     try:
         print(run(job))
     except (RefusedError, OSError) as error:
         sys.exit(f"framepipe model: quantize: {error}")
-    except KeyboardInterrupt:
-        print("quantize: stopped; nothing was changed", file=sys.stderr)
-        sys.exit(STOPPED)
 
 
 if __name__ == "__main__":

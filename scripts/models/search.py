@@ -23,6 +23,8 @@ LAYER_INPUTS_MAX = 16
 STEPS = 10
 # In place of an agreement that the calibration's inputs cannot tell, so that cosines decide.
 UNKNOWN = 0.0
+# The cosine of numbers that are none.
+FARTHEST = -1.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def nearness(wanted: dict[str, list], found: dict[str, list]) -> float:
     def cosine(a: np.ndarray, b: np.ndarray) -> float:
         size = max(a.size, b.size)
         a, b = (np.pad(one.astype(np.float64), (0, size - one.size)) for one in (a, b))
-        return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12))
+        value = float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12))
+        return value if np.isfinite(value) else FARTHEST
 
     pairs = {name: zip(values, found[name], strict=True) for name, values in wanted.items()}
     return min(float(np.mean([cosine(*pair) for pair in of_output])) for of_output in pairs.values())
