@@ -132,7 +132,7 @@ impl Stage {
     /// Starts a launcher, and waits until its stages run.
     fn launch(&self) -> Launcher {
         let log = fs::File::create(self.home.path("log")).expect("the log can be written");
-        let launcher = self.command(&["--cores", "1"]).stderr(log).spawn().expect("it can be started");
+        let launcher = self.command(&["--mps", "auto", "--cores", "1"]).stderr(log).spawn().expect("it can be started");
         // On one core each stage has one process.
         wait_until("the stages to be started", LIMIT, || {
             self.calls().iter().filter(|call| call.starts_with("stage ")).count() >= 5
@@ -213,7 +213,7 @@ fn the_daemon_serves_before_the_gpu_is_opened_and_quits_when_all_have_ended() {
 fn a_start_that_fails_half_way_quits_the_daemon() {
     let stage = Stage::new(true);
     stage.ask_for("no-slab");
-    let (output, said) = stage.output(&[]);
+    let (output, said) = stage.output(&["--mps", "auto"]);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("no memory is left"), "{said}");
     assert!(stage.is_called("daemon ends: quit"), "{:?}", stage.calls());
@@ -241,7 +241,7 @@ fn a_dead_launchers_daemon_is_ended_by_the_next_launcher_before_it_starts_its_ow
 fn a_daemon_that_hears_nobody_is_killed() {
     let stage = Stage::new(true);
     ["no-slab", "deaf"].into_iter().for_each(|what| stage.ask_for(what));
-    let (_, said) = stage.output(&[]);
+    let (_, said) = stage.output(&["--mps", "auto"]);
     assert!(said.contains("the MPS daemon does not quit, and is killed"), "{said}");
     assert_eq!(stage.daemons_alive(), 0);
 }
@@ -259,20 +259,20 @@ fn without_the_daemon_auto_goes_on_and_require_says_what_to_do() {
     let said = says(&["--mps", "require"]);
     assert!(said.contains(missing) && said.contains("--mps") && said.contains("pipeline.mps = \"off\""), "{said}");
     assert!(!stage.is_called("gpu slab"), "it was not started: {:?}", stage.calls());
-    let said = says(&[]);
+    let said = says(&["--mps", "auto"]);
     assert!(said.contains(missing) && said.contains("without MPS") && said.contains("no memory is left"), "{said}");
     assert!(stage.is_called(&format!("gpu slab --device {UUID} None")), "{:?}", stage.calls());
 }
 
 #[test]
-fn a_daemon_that_does_not_start_is_told_with_its_words_and_none_is_started_where_mps_is_off() {
+fn a_daemon_that_does_not_start_is_told_with_its_words_and_none_is_started_where_none_is_asked_for() {
     let stage = Stage::new(true);
     ["no-slab", "no-daemon"].into_iter().for_each(|what| stage.ask_for(what));
     let (_, said) = stage.output(&["--mps", "require"]);
     assert!(said.contains("An instance of this daemon is already running"), "{said}");
     assert!(!stage.is_called("gpu slab"), "{:?}", stage.calls());
     fs::remove_file(stage.home.path("calls.no-daemon")).expect("it is there");
-    let (_, said) = stage.output(&["--mps", "off"]);
+    let (_, said) = stage.output(&[]);
     assert!(said.contains("without MPS"), "{said}");
     assert!(!stage.is_called("daemon"), "{:?}", stage.calls());
     assert!(stage.is_called(&format!("gpu slab --device {UUID} None")), "{:?}", stage.calls());

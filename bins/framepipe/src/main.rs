@@ -216,7 +216,8 @@ struct UpArgs {
     #[arg(long, value_name = "DEVICE")]
     device: Option<Device>,
     /// Whether the processes on a GPU share it by NVIDIA's MPS, whose daemon is then started and quit with the pipeline:
-    /// auto (where it can be started), off, or require [default: the configuration's, or auto].
+    /// auto (where it can be started), off, or require. It is faster, but a fault of one process on the GPU ends all of them
+    /// [default: the configuration's, or off].
     #[arg(long, value_name = "WHETHER", value_parser = sharing())]
     mps: Option<Mps>,
     /// A detection's score is above this, instead of the configuration's or the detector's manifest's.

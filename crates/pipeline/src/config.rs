@@ -233,6 +233,10 @@ impl Config {
         if let Some(threshold) = self.score_threshold.filter(|threshold| !(0.0..1.0).contains(threshold)) {
             return Err(check.wrong("pipeline.score_threshold", threshold, "give a number from 0 to below 1"));
         }
+        if self.mps == Mps::Require && !matches!(self.device, Device::Gpu(_)) {
+            let device = format!("pipeline.device is \"{}\", no GPU: name one there, or say \"off\" here", self.device);
+            return Err(check.wrong("pipeline.mps", "\"require\"", &device));
+        }
         check.range("pipeline.crops_max", self.crops_max.into(), 1, 1024)?;
         check.range("pipeline.crop_batch_max", self.crop_batch_max.into(), 1, 1024)?;
         check.range("pipeline.attempts_max", self.attempts_max.into(), 1, 15)?;

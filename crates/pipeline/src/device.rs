@@ -25,14 +25,15 @@ pub enum Device {
 }
 
 /// `pipeline.mps`: whether the processes of a pipeline on a GPU share it by NVIDIA's Multi-Process Service (MPS), by a daemon of
-/// the launcher's own. Without it, the GPU is one process's at a time.
+/// the launcher's own. Without it, the GPU is one process's at a time. Off unless it is asked for: a fault of one process ends all
+/// that share the GPU, and what follows has not been tested on one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mps {
     /// Where the daemon can be started.
-    #[default]
     Auto,
     /// No: the launcher starts none, and says nothing of one to its processes.
+    #[default]
     Off,
     /// Yes: where the daemon cannot be started, neither is the pipeline.
     Require,

@@ -13,6 +13,7 @@ fn the_shortest_file_gets_every_default() {
     assert_eq!(config.detector.to_string(), "finder");
     assert_eq!(config.models, Path::new("/etc/framepipe/../models"));
     assert_eq!(config.stages.len(), STAGES.len());
+    assert_eq!(config.mps, Mps::Off);
 }
 
 #[test]
@@ -53,6 +54,8 @@ fn a_value_out_of_bounds_is_an_error_that_names_key_value_and_bound() {
         ("[stages.detect]\nnice = 40\n", "stages.detect.nice = 40"),
         ("device = \"tpu\"\n", "\"tpu\" is no device: give \"cpu\", \"memfd\", \"gpu\""),
         ("mps = \"on\"\n", "unknown variant `on`, expected one of `auto`, `off`, `require`"),
+        ("mps = \"require\"\n", "pipeline.mps = \"require\": pipeline.device is \"cpu\", no GPU"),
+        ("device = \"memfd\"\nmps = \"require\"\n", "pipeline.device is \"memfd\", no GPU"),
         ("[server]\nframes_max = 100000\n", "server.frames_max = 100000: give 1 to 65536"),
         ("[server]\ninbox = []\n", "server.inbox = []"),
         ("[pools]\nencoded = [{ bytes = \"2 MiB\", slots = 1 }, { bytes = \"1 MiB\", slots = 1 }]\n", "growing size"),
