@@ -86,7 +86,7 @@ impl Gpu {
         if let Some(part) = uuid.filter(|uuid| uuid.starts_with("MIG-")) {
             command.env(VISIBLE, part); // of a GPU's parts the driver shows the first one, unless another is named
         }
-        let (status, said) = run_out::run(command, b"", PATIENCE)?;
+        let (status, said) = run_out::run(&command, b"", PATIENCE)?;
         ensure!(status.success(), "{}", said.text_or(status));
         let listed = serde_json::from_slice(&said.stdout).with_context(|| format!("what {PROGRAM} says of GPUs"))?;
         let Listed { uuid, name, pci_bus_id } = choose(listed, uuid)?;

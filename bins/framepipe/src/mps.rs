@@ -71,7 +71,7 @@ impl Daemon {
         folders.make()?;
         let mut command = folders.command(&program);
         command.arg("-d").env("CUDA_VISIBLE_DEVICES", uuid).env("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
-        let (status, said) = run(command, b"", PATIENCE)?;
+        let (status, said) = run(&command, b"", PATIENCE)?;
         ensure!(status.success(), "{} -d: {}", program.display(), said.text_or(status));
         let deadline = Instant::now() + PATIENCE;
         let pidfd = loop {
@@ -79,7 +79,7 @@ impl Daemon {
                 Some(pidfd) => break pidfd,
                 None if Instant::now() < deadline => thread::sleep(LOOK), // it may leave its parent before it writes its pid
                 None => {
-                    let _ = run(folders.command(&program), QUIT, PATIENCE); // the reason is the one to tell
+                    let _ = run(&folders.command(&program), QUIT, PATIENCE); // the reason is the one to tell
                     bail!("{} -d has started none: see {}", program.display(), folders.log.display());
                 }
             }
@@ -164,7 +164,7 @@ impl Folders {
     /// Ends the daemon, whose clients have ended: asks it, and kills it where it does not.
     fn quit(&self, program: Option<&Path>, pidfd: &OwnedFd) {
         let asked = match program {
-            Some(program) => run(self.command(program), QUIT, PATIENCE).map(drop),
+            Some(program) => run(&self.command(program), QUIT, PATIENCE).map(drop),
             None => Err(anyhow::anyhow!("there is no {PROGRAM}")),
         };
         let patience = if asked.is_ok() { PATIENCE } else { Duration::ZERO };
