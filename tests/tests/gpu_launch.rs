@@ -56,10 +56,17 @@ if [ "$1" = -d ]; then
         read -r word < "$pipes/control"
         echo "daemon ends: $word" >> CALLS
     ) < /dev/null > /dev/null 2>&1 &
-    echo $! > "$pipes/nvidia-cuda-mps-control.pid"
     echo $! >> CALLS.pids
+    if [ -e CALLS.half ]; then
+        echo "no shared memory is left" >&2
+        exit 1
+    fi
 else
     [ -e CALLS.deaf ] && exec sleep 600
+    if [ -e CALLS.refuses ]; then
+        echo "Cannot find MPS control daemon process"
+        exit 1
+    fi
     read -r word
     echo "$word" > "$pipes/control"
 fi
@@ -244,6 +251,22 @@ fn a_daemon_that_hears_nobody_is_killed() {
     let (_, said) = stage.output(&["--mps", "auto"]);
     assert!(said.contains("the MPS daemon does not quit, and is killed"), "{said}");
     assert_eq!(stage.daemons_alive(), 0);
+    stage.ask_for("refuses");
+    fs::remove_file(stage.home.path("calls.deaf")).expect("it is there");
+    let (_, said) = stage.output(&["--mps", "auto"]);
+    assert!(said.contains("and is killed: quit: Cannot find MPS control daemon process"), "{said}");
+    assert_eq!(stage.daemons_alive(), 0);
+}
+
+#[test]
+fn a_daemon_that_runs_although_its_start_failed_is_ended() {
+    let stage = Stage::new(true);
+    ["no-slab", "half"].into_iter().for_each(|what| stage.ask_for(what));
+    let (_, said) = stage.output(&["--mps", "auto"]);
+    assert!(said.contains("no shared memory is left") && said.contains("without MPS"), "{said}");
+    assert!(stage.is_called("daemon ends: quit"), "{:?}", stage.calls());
+    assert_eq!(stage.daemons_alive(), 0);
+    assert!(!Path::new(&stage.pipes()).exists());
 }
 
 #[test]
