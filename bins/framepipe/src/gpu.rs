@@ -95,12 +95,17 @@ impl Gpu {
 
     /// How it is, for people and programs.
     pub fn note(&self) -> GpuNote {
-        GpuNote { uuid: self.uuid.clone(), name: self.name.clone(), has_mps: self.daemon.is_some() }
+        GpuNote { uuid: self.uuid.clone(), name: self.name.clone(), has_mps: self.is_shared() }
     }
 
     /// Its UUID.
     pub fn uuid(&self) -> &str {
         &self.uuid
+    }
+
+    /// True where the processes share it by MPS.
+    pub fn is_shared(&self) -> bool {
+        self.daemon.is_some()
     }
 
     /// What the environment of a process that opens it says.
