@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -11,6 +11,7 @@ use std::{
 
 use framepipe_tests::{Home, is_alive, program, wait_until};
 use nix::{
+    fcntl::OFlag,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -36,9 +37,15 @@ else:
     socket.socket(fileno=3).sendmsg([size.to_bytes(8, "little")], [rights])
 "#;
 
-/// A stage that never gets ready.
+/// A stage that never gets ready. Detect ends as one that has lost the GPU, when it is told so.
 const STAGE: &str = r#"#!/bin/sh
 echo "stage ${0##*/} ${CUDA_VISIBLE_DEVICES-unset} ${CUDA_MPS_PIPE_DIRECTORY-unset}" >> CALLS
+case $0 in *detect)
+    mkfifo CALLS.detect.$$
+    mv CALLS.detect.$$ CALLS.fault
+    read -r word < CALLS.fault
+    exit 4
+esac
 exec sleep 600
 "#;
 
@@ -56,10 +63,17 @@ if [ "$1" = -d ]; then
         read -r word < "$pipes/control"
         echo "daemon ends: $word" >> CALLS
     ) < /dev/null > /dev/null 2>&1 &
-    echo $! > "$pipes/nvidia-cuda-mps-control.pid"
     echo $! >> CALLS.pids
+    if [ -e CALLS.half ]; then
+        echo "no shared memory is left" >&2
+        exit 1
+    fi
 else
     [ -e CALLS.deaf ] && exec sleep 600
+    if [ -e CALLS.refuses ]; then
+        echo "Cannot find MPS control daemon process"
+        exit 1
+    fi
     read -r word
     echo "$word" > "$pipes/control"
 fi
@@ -129,10 +143,14 @@ impl Stage {
         command
     }
 
-    /// Starts a launcher, and waits until its stages run.
+    /// Starts a launcher that shares the GPU, and waits until its stages run.
     fn launch(&self) -> Launcher {
+        self.launch_with("auto")
+    }
+
+    fn launch_with(&self, mps: &str) -> Launcher {
         let log = fs::File::create(self.home.path("log")).expect("the log can be written");
-        let launcher = self.command(&["--mps", "auto", "--cores", "1"]).stderr(log).spawn().expect("it can be started");
+        let launcher = self.command(&["--mps", mps, "--cores", "1"]).stderr(log).spawn().expect("it can be started");
         // On one core each stage has one process.
         wait_until("the stages to be started", LIMIT, || {
             self.calls().iter().filter(|call| call.starts_with("stage ")).count() >= 5
@@ -149,6 +167,9 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
+        // Nobody else may be there to end a detect that listens.
+        let _ =
+            fs::File::options().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(self.home.path("calls.fault"));
         // A test that failed has left a daemon.
         let pids = fs::read_to_string(self.home.path("calls.pids")).unwrap_or_default();
         for pid in pids.lines().filter_map(|pid| pid.parse().ok()).filter(|pid| is_alive(*pid)) {
@@ -244,6 +265,44 @@ fn a_daemon_that_hears_nobody_is_killed() {
     let (_, said) = stage.output(&["--mps", "auto"]);
     assert!(said.contains("the MPS daemon does not quit, and is killed"), "{said}");
     assert_eq!(stage.daemons_alive(), 0);
+    stage.ask_for("refuses");
+    fs::remove_file(stage.home.path("calls.deaf")).expect("it is there");
+    let (_, said) = stage.output(&["--mps", "auto"]);
+    assert!(said.contains("and is killed: quit: Cannot find MPS control daemon process"), "{said}");
+    assert_eq!(stage.daemons_alive(), 0);
+}
+
+#[test]
+fn a_daemon_that_runs_although_its_start_failed_is_ended() {
+    let stage = Stage::new(true);
+    ["no-slab", "half"].into_iter().for_each(|what| stage.ask_for(what));
+    let (_, said) = stage.output(&["--mps", "auto"]);
+    assert!(said.contains("no shared memory is left") && said.contains("without MPS"), "{said}");
+    assert!(stage.is_called("daemon ends: quit"), "{:?}", stage.calls());
+    assert_eq!(stage.daemons_alive(), 0);
+    assert!(!Path::new(&stage.pipes()).exists());
+}
+
+#[test]
+fn who_loses_a_gpu_that_is_shared_takes_all_that_share_it_along_and_nobody_else() {
+    for (mps, again) in [("auto", vec!["attribute", "detect", "preprocess"]), ("off", vec!["detect"])] {
+        let stage = Stage::new(true);
+        let mut launcher = stage.launch_with(mps);
+        let first = stage.calls();
+        wait_until("detect to listen", LIMIT, || stage.home.path("calls.fault").exists());
+        fs::write(stage.home.path("calls.fault"), "now\n").expect("it is read");
+        let more = || stage.calls()[first.len()..].to_vec();
+        wait_until("all to be started again", LIMIT, || more().len() >= again.len());
+        launcher.end(Signal::SIGTERM);
+        let mut more: Vec<String> = more()
+            .iter()
+            .filter_map(|call| Some(call.strip_prefix("stage framepipe-")?.split(' ').next()?.to_owned()))
+            .collect();
+        more.sort();
+        assert_eq!(more, again, "{mps}");
+        let log = fs::read_to_string(stage.home.path("log")).expect("a log");
+        assert_eq!(log.matches("died (the GPU that it shares had a fault)").count(), again.len() - 1, "{log}");
+    }
 }
 
 #[test]

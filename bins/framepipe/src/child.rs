@@ -107,6 +107,8 @@ pub struct Child {
     pub is_ready: bool,
     /// True once it said that it cannot go on.
     pub has_failed: bool,
+    /// True once it was killed for a fault of the GPU that another process met.
+    pub is_condemned: bool,
 }
 
 /// An executable beside this one.
@@ -158,6 +160,7 @@ impl Child {
             encodes: None,
             is_ready: false,
             has_failed: false,
+            is_condemned: false,
         })
     }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     child::Child,
+    gpu::Gpu,
     isolate,
     log::say,
     supervisor::{Phase, Supervisor},
@@ -80,6 +81,7 @@ impl Supervisor<'_> {
             if let Some(blame) = self.blame(&death) {
                 self.repair(&death, blame);
             }
+            self.condemn_sharers(&death);
             deaths.push(death);
         }
         deaths.iter().try_for_each(|death| self.settle(death))
@@ -124,8 +126,23 @@ impl Supervisor<'_> {
         Ok(None)
     }
 
-    /// Whom a death blames: nobody, where the process ended by its own will, the launcher told it to end, or it had not
-    /// begun to work; else the frames that it had in hand. `None`: it ended as it was told to, with nothing in hand.
+    /// Where a death tells of a fault of a GPU that processes share by MPS, ends the others that have it open: its server takes
+    /// no new ones until all have, and one that has nothing to do does not notice.
+    fn condemn_sharers(&mut self, death: &Death) {
+        let is_fault = death.status.code() == Some(Exit::Device as i32) && !death.child.is_condemned;
+        if !is_fault || !self.places[death.place].uses_gpu() || !self.handed.gpu.is_some_and(Gpu::is_shared) {
+            return;
+        }
+        for place in self.places.iter_mut().filter(|place| place.uses_gpu()) {
+            let Some(child) = &mut place.child else { continue };
+            child.is_condemned = true;
+            child.kill();
+            place.failure.get_or_insert_with(|| "the GPU that it shares had a fault".into());
+        }
+    }
+
+    /// Whom a death blames: nobody, where the process ended by its own will, the launcher told it to end or killed it for
+    /// another's fault of the GPU, or it had not begun to work; else the frames that it had in hand. `None`: it ended as it was told to, with nothing in hand.
     fn blame(&self, death: &Death) -> Option<Blame> {
         let place = &self.places[death.place];
         let is_stopping = matches!(self.phase, Phase::Stopping { .. }) || !self.is_wanted(place);
@@ -134,9 +151,10 @@ impl Supervisor<'_> {
         }
         // Its exit status proves no will: a library that chokes on a frame may call exit() with any number.
         let own_will = death.child.has_failed;
+        let is_told = is_stopping || death.child.is_condemned;
         // A gateway that takes stock has many frames claimed, none of which it works on.
         let at_work = death.child.is_ready;
-        Some(if own_will || is_stopping || !at_work { Blame::Nobody } else { Blame::Frames })
+        Some(if own_will || is_told || !at_work { Blame::Nobody } else { Blame::Frames })
     }
 
     /// Puts the frames that will be given up for this death into quarantine. A failure is said, and hinders nothing.

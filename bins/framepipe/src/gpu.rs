@@ -86,7 +86,7 @@ impl Gpu {
         if let Some(part) = uuid.filter(|uuid| uuid.starts_with("MIG-")) {
             command.env(VISIBLE, part); // of a GPU's parts the driver shows the first one, unless another is named
         }
-        let (status, said) = run_out::run(command, b"", PATIENCE)?;
+        let (status, said) = run_out::run(&command, b"", PATIENCE)?;
         ensure!(status.success(), "{}", said.text_or(status));
         let listed = serde_json::from_slice(&said.stdout).with_context(|| format!("what {PROGRAM} says of GPUs"))?;
         let Listed { uuid, name, pci_bus_id } = choose(listed, uuid)?;
@@ -95,12 +95,17 @@ impl Gpu {
 
     /// How it is, for people and programs.
     pub fn note(&self) -> GpuNote {
-        GpuNote { uuid: self.uuid.clone(), name: self.name.clone(), has_mps: self.daemon.is_some() }
+        GpuNote { uuid: self.uuid.clone(), name: self.name.clone(), has_mps: self.is_shared() }
     }
 
     /// Its UUID.
     pub fn uuid(&self) -> &str {
         &self.uuid
+    }
+
+    /// True where the processes share it by MPS.
+    pub fn is_shared(&self) -> bool {
+        self.daemon.is_some()
     }
 
     /// What the environment of a process that opens it says.

@@ -3,59 +3,54 @@
 //! ends. What it cannot do, it says on standard error.
 
 use std::{
-    io::{self, ErrorKind, IoSliceMut, Read as _},
+    io::{self, ErrorKind, IoSliceMut},
     mem::MaybeUninit,
-    os::{fd::OwnedFd, unix::net::UnixStream},
-    process::{Child, Command, Stdio},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::net::UnixStream,
+    },
+    process::Command,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
-use command_fds::{CommandFdExt as _, FdMapping};
+use anyhow::bail;
 use framepipe_pipeline::{Pool, Slab};
 use rustix::{
     event::{PollFd, PollFlags},
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg},
-    process::{PidfdFlags, pidfd_open},
 };
 
 use crate::{
     child::sibling,
     gpu::{Gpu, PROGRAM},
-    run_out::is_ready,
+    run_out::{Running, is_ready},
 };
 
 /// The number of the socket that it inherits.
 const SOCKET: i32 = 3;
 /// For it to send the slab: a driver that nobody uses starts slowly.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Most bytes of what it says that are passed on.
-const WORDS_BYTES_MAX: u64 = 4096;
 
 /// Makes a slab on a GPU.
 pub fn make(gpu: &Gpu, pool: Pool, bytes: u64) -> anyhow::Result<Slab> {
     let mut command = Command::new(sibling(PROGRAM)?);
     command.args(["slab", "--device", gpu.uuid(), "--bytes", &bytes.to_string()]).envs(gpu.environment());
-    let (memory, has) = ask(command, PATIENCE)?;
+    let (memory, has) = ask(&command, PATIENCE)?;
     anyhow::ensure!(has >= bytes, "{PROGRAM} made {has} bytes, where {bytes} were asked for");
     Ok(Slab { pool, memory, bytes: has, is_on_device: true })
 }
 
 /// Runs a program that sends one slab, and waits for that.
-fn ask(mut command: Command, patience: Duration) -> anyhow::Result<(OwnedFd, u64)> {
-    let deadline = Instant::now() + patience;
+fn ask(command: &Command, patience: Duration) -> anyhow::Result<(OwnedFd, u64)> {
     let (ours, theirs) = UnixStream::pair()?;
-    command.fd_mappings(vec![FdMapping { parent_fd: theirs.into(), child_fd: SOCKET }])?;
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut program = command.spawn().with_context(|| format!("cannot start {PROGRAM}"))?;
-    drop(command); // and with it the socket's other end: what the program does not send, nobody will
-    let received = receive(&ours, deadline);
-    let said = end(&mut program, deadline).with_context(|| format!("cannot wait for {PROGRAM}"))?;
+    let program = Running::start(command, b"", Some((theirs.as_fd(), SOCKET)), patience)?;
+    drop(theirs); // what the program does not send, nobody will
+    let received = receive(&ours, program.deadline);
+    let (status, said) = program.end()?;
     match received {
         Ok(Some(slab)) => Ok(slab),
-        Ok(None) => bail!("{PROGRAM} sent none: {said}"),
-        Err(error) if error.kind() == ErrorKind::TimedOut => bail!("{PROGRAM} sent none in {patience:?}: {said}"),
-        Err(error) => bail!("what {PROGRAM} sent cannot be used: {error}: {said}"),
+        Ok(None) => bail!("{PROGRAM} sent none: {}", said.text_or(status)),
+        Err(error) => bail!("what {PROGRAM} sent cannot be used: {error}: {}", said.text_or(status)),
     }
 }
 
@@ -86,23 +81,9 @@ fn receive(socket: &UnixStream, deadline: Instant) -> io::Result<Option<(OwnedFd
     }
 }
 
-/// Waits for a program's end, or ends it; how it ended, and what it said.
-fn end(program: &mut Child, deadline: Instant) -> io::Result<String> {
-    let pidfd = pidfd_open(rustix::process::Pid::from_child(program), PidfdFlags::empty())?;
-    if !is_ready(PollFd::new(&pidfd, PollFlags::IN), deadline)? {
-        program.kill()?;
-    }
-    let status = program.wait()?;
-    let mut said = Vec::new();
-    let stderr = program.stderr.take().expect("it was piped");
-    stderr.take(WORDS_BYTES_MAX).read_to_end(&mut said)?;
-    let said = String::from_utf8_lossy(&said);
-    Ok(if said.trim().is_empty() { format!("it ended with {status}") } else { said.trim().to_owned() })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{io::IoSlice, os::fd::AsFd as _};
+    use std::io::IoSlice;
 
     use rustix::{
         fs::{MemfdFlags, fstat, memfd_create},
@@ -149,11 +130,16 @@ mod tests {
 
     #[test]
     fn what_the_program_says_is_the_error_and_it_is_not_waited_for_long() {
-        let error = |script: &str, patience| ask(shell(script), patience).expect_err(script).to_string();
+        let error = |script: &str, patience| ask(&shell(script), patience).expect_err(script).to_string();
         assert_eq!(error("echo no driver here >&2; exit 1", SOON), "framepipe-gpu sent none: no driver here");
         assert_eq!(error("exit 3", SOON), "framepipe-gpu sent none: it ended with exit status: 3");
         let silent = error("exec sleep 600", Duration::from_millis(100));
-        assert_eq!(silent, "framepipe-gpu sent none in 100ms: it ended with signal: 9 (SIGKILL)");
+        assert_eq!(silent, "sh had not ended after 100ms, and was killed: it ended with signal: 9 (SIGKILL)");
+        let heir = error("sleep 60 >&2 3>&- & exit 1", SOON);
+        assert_eq!(
+            heir, "framepipe-gpu sent none: it ended with exit status: 1",
+            "who keeps its standard error is not waited for"
+        );
         let wrong = error("printf 12345678 >&3; echo oops >&2", SOON);
         assert_eq!(wrong, "what framepipe-gpu sent cannot be used: 8 bytes and 0 descriptors, not 8 and one: oops");
     }

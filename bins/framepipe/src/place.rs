@@ -75,6 +75,11 @@ impl Place {
         wait
     }
 
+    /// True where its processes open the pipeline's GPU.
+    pub fn uses_gpu(&self) -> bool {
+        STAGES.get(self.stage).is_some_and(|row| row.uses_gpu)
+    }
+
     /// Its name, for the log.
     pub fn title(&self) -> String {
         match (STAGES.get(self.stage), &self.child) {

@@ -28,7 +28,7 @@ use crate::{
 
 /// Between two sweeps for what a lost hint or wake-up left behind.
 const SWEEP: Duration = Duration::from_millis(500);
-/// Between two looks for an old generation's last frame.
+/// Between two looks for an old generation's last frame, or for the end of those who shared a GPU that had a fault.
 const LOOK: Duration = Duration::from_millis(10);
 /// The launcher itself stood still, if it did not look for so long.
 const STANDSTILL_NS: u64 = 2_000_000_000;
@@ -77,7 +77,7 @@ pub enum Phase {
 pub struct Supervisor<'a> {
     pub(crate) config: &'a Config,
     pub(crate) segment: &'static Segment,
-    handed: Handed<'a>,
+    pub(crate) handed: Handed<'a>,
     /// Of each parity the workers of each stage; the gateway last.
     pub(crate) places: Vec<Place>,
     pub(crate) generations: Shared,
@@ -313,6 +313,12 @@ impl<'a> Supervisor<'a> {
 
     fn restart_due(&mut self) {
         let now = Instant::now();
+        let is_condemned = |place: &Place| place.child.as_ref().is_some_and(|child| child.is_condemned);
+        if self.places.iter().any(is_condemned) {
+            // The GPU takes new processes when all that met its fault have ended.
+            let are_due = |place: &&mut Place| place.uses_gpu() && place.restart_at.is_some_and(|when| when <= now);
+            self.places.iter_mut().filter(are_due).for_each(|place| place.restart_at = Some(now + LOOK));
+        }
         for index in 0..self.places.len() {
             if self.places[index].restart_at.is_some_and(|when| when <= now) {
                 self.places[index].restart_at = None;
