@@ -93,8 +93,7 @@ impl Backend {
         let model = Int8Model::open(device, &file, &head.outputs(), batch_max)?;
         let plan: &Plan = &manifest.input.plan;
         model.check_input(&manifest.input).with_context(|| manifest.path().display().to_string())?;
-        let tensors = Buffer::new(device, batch_max * model.sample_bytes())?;
-        let addresses = (0..batch_max).map(|crop| tensors.address() + (crop * model.sample_bytes()) as u64).collect();
+        let (tensors, addresses) = model.samples(batch_max)?;
         Ok(Self::Gpu(Box::new(OnGpu {
             device: device.clone(),
             cropper: GpuCropper::new(device, plan.clone(), batch_max, side_max)?,

@@ -30,16 +30,20 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Show the GPUs of this machine, or why there is none.
-    #[command(after_help = "Examples:
+    #[command(
+        bin_name = "framepipe gpu-list",
+        after_help = "Examples:
   framepipe gpu-list
   framepipe gpu-list --json | jq -r '.[].uuid'
 
-Exit status: 0 there is one; 1 there is none, as the message says.")]
+Exit status: 0 there is one; 1 there is none, as the message says."
+    )]
     List(ListArguments),
     /// Make a slab for the launcher: its descriptor goes out over the socket at descriptor 3.
     #[command(hide = true)]
     Slab(slab::Arguments),
     /// Run the tests and measurements of a GPU on this machine's, and write a report (JSON and Markdown).
+    #[command(bin_name = "framepipe gpu-accept")]
     Accept(accept::Arguments),
     /// One side of a test of `accept`.
     #[command(hide = true)]

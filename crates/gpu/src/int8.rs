@@ -145,6 +145,16 @@ impl Int8Model {
         self.program.input.iter().product::<usize>() * size_of::<f32>()
     }
 
+    /// Memory of the device for `count` samples, one after another, and where each lies.
+    ///
+    /// # Errors
+    /// As [`Buffer::new`].
+    pub fn samples(&self, count: usize) -> Result<(Buffer, Vec<u64>), GpuError> {
+        let buffer = Buffer::new(&self.device, count * self.sample_bytes())?;
+        let addresses = (0..count).map(|sample| buffer.address() + (sample * self.sample_bytes()) as u64).collect();
+        Ok((buffer, addresses))
+    }
+
     /// Largest batch.
     pub fn batch_max(&self) -> usize {
         self.batch_max
@@ -260,14 +270,4 @@ impl Int8Model {
         }
         Ok(())
     }
-}
-
-/// Memory of the device for `count` samples of a model, one after another: for measurements and tests.
-///
-/// # Errors
-/// As [`Buffer::new`].
-pub fn samples(model: &Int8Model, count: usize) -> Result<(Buffer, Vec<u64>), GpuError> {
-    let buffer = Buffer::new(&model.device, count * model.sample_bytes())?;
-    let addresses = (0..count).map(|sample| buffer.address() + (sample * model.sample_bytes()) as u64).collect();
-    Ok((buffer, addresses))
 }

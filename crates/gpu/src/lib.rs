@@ -27,7 +27,7 @@ mod device;
 mod error;
 mod event;
 mod gate;
-pub mod int8;
+mod int8;
 
 mod memory;
 mod module;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use framepipe_gpu::{Ceilings, Device, GpuError, Int8Model, int8};
+use framepipe_gpu::{Ceilings, Device, GpuError, Int8Model};
 use framepipe_infer::{CpuModel, ModelFile, Options, Runtime, Samples};
 use framepipe_model::{AttributeHead, Detector, Manifest};
 use framepipe_pipeline::{Config, Plan};
@@ -83,7 +83,7 @@ fn model(
     };
     let open_s = start.elapsed().as_secs_f64();
     let inputs: Vec<Vec<f32>> = (1..=COMPARED as u64).map(|seed| numbers(seed, gpu.sample_bytes() / 4)).collect();
-    let (buffer, addresses) = int8::samples(&gpu, batch_max)?;
+    let (buffer, addresses) = gpu.samples(batch_max)?;
     for sample in 0..batch_max {
         buffer.write(sample * gpu.sample_bytes(), &inputs[sample % COMPARED])?;
     }

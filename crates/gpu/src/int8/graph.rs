@@ -81,7 +81,6 @@ pub(super) enum Operator {
     /// The network's input becomes steps, each output pixel with the whole window of the first convolution.
     Gather {
         window: Window,
-        steps: Steps,
         output: TensorId,
     },
     Conv(Conv),

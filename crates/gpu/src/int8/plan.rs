@@ -1,6 +1,9 @@
 //! Where a program's tensors and constants lie in the device's memory, and what is launched for a batch.
 
-use bytemuck::NoUninit;
+mod parameters;
+
+pub(super) use parameters::ConvParameters;
+use parameters::{GatherParameters, HeadParameters, NumbersParameters, PixelsParameters, Tap};
 
 use super::graph::{Conv, Operator, Program, Source, Steps, Tensor, TensorId, Then, Window};
 use super::tiles::{self, TAPS_MAX, Tiles};
@@ -15,138 +18,13 @@ const GATHERED_MAX: usize = 512;
 /// Taps of one tile.
 const TAPS_PER_TILE: usize = 4;
 
-/// Parameters of the convolutions: `struct Conv` in `kernels/int8.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct ConvParameters {
-    input: u64,
-    weights: u64,
-    bias: u64,
-    scale: u64,
-    taps: u64,
-    residual: u64,
-    output: u64,
-    pub(super) rows: i32,
-    out_size: [i32; 2],
-    in_size: [i32; 2],
-    in_pixel: i32,
-    out_pixel: i32,
-    residual_pixel: i32,
-    stride: [i32; 2],
-    pad: [i32; 2],
-    pub(super) tap_count: i32,
-    window: [i32; 2],
-    pub(super) channels: i32,
-    padding: u32,
-    low: f32,
-    zero: f32,
-    conv_scale: f32,
-    slope: f32,
-    residual_scale: f32,
-    residual_zero: f32,
-    then_inverse: f32,
-    then_zero: f32,
-    is_changed: i32,
-}
-
-// As the kernels' source lays them out.
-const _: () = {
-    assert!(size_of::<ConvParameters>() == 160);
-    assert!(size_of::<GatherParameters>() == 72);
-    assert!(size_of::<PixelsParameters>() == 120);
-    assert!(size_of::<NumbersParameters>() == 56);
-    assert!(size_of::<HeadParameters>() == 48);
-};
-
-/// `struct Tap` there.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, NoUninit)]
-struct Tap {
-    at: i32,
-    pixel: i32,
-}
-
-/// `struct Gather` there.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-struct GatherParameters {
-    samples: u64,
-    taps: u64,
-    output: u64,
-    pixels: i32,
-    in_size: [i32; 2],
-    out_size: [i32; 2],
-    stride: [i32; 2],
-    pad: [i32; 2],
-    out_pixel: i32,
-    inverse_scale: f32,
-    zero: f32,
-}
-
-/// `struct Pixels` there.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-struct PixelsParameters {
-    input: u64,
-    other: u64,
-    table: u64,
-    output: u64,
-    pixels: i32,
-    in_size: [i32; 2],
-    out_size: [i32; 2],
-    in_pixel: i32,
-    other_pixel: i32,
-    out_pixel: i32,
-    channels: i32,
-    kernel: [i32; 2],
-    stride: [i32; 2],
-    pad: [i32; 2],
-    in_scale: f32,
-    in_zero: f32,
-    other_scale: f32,
-    other_zero: f32,
-    inverse_scale: f32,
-    zero: f32,
-}
-
-/// `struct Numbers` there.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-struct NumbersParameters {
-    input: u64,
-    output: u64,
-    samples: i32,
-    pixels: i32,
-    in_pixel: i32,
-    first: i32,
-    count: i32,
-    is_f32: i32,
-    is_planar: i32,
-    is_sigmoid: i32,
-    scale: f32,
-    zero: f32,
-}
-
-/// `struct Head` there.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-struct HeadParameters {
-    input: u64,
-    weights: u64,
-    bias: u64,
-    output: u64,
-    pixels: i32,
-    in_pixel: i32,
-    in_channels: i32,
-    out_channels: i32,
-}
-
 /// The launch of one operator; how many samples there are comes with the batch.
 #[derive(Clone, Debug)]
 enum Launch {
     Gather(GatherParameters),
     Conv(ConvParameters),
     Pixels(Kernel, PixelsParameters),
+    Mean(PixelsParameters),
     Head(HeadParameters),
 }
 
@@ -156,7 +34,6 @@ enum Kernel {
     LookUp,
     Add,
     Resize,
-    Mean,
 }
 
 #[derive(Debug)]
@@ -362,7 +239,7 @@ impl Plan {
         self.launches.get(step).filter(is_conv)?;
         let before = self.launches[..step].iter().filter(is_conv).count();
         let chosen = self.tiles.iter().find(|(most, _)| batch <= *most);
-        Some(chosen.map_or(0, |(_, chosen)| chosen[before]))
+        Some(chosen.expect("kernels were chosen for the largest batch").1[before])
     }
 
     fn launch_step(&self, program: &Program, batch: usize, step: usize) -> Result<(), GpuError> {
@@ -384,10 +261,10 @@ impl Plan {
                     self.kernels.gather.launch(grid(pixels as usize * output.pixel() / 16), THREADS, 0, &gather)
                 }
                 Launch::Conv(conv) => {
-                    let tile = self.tile_of(batch, step).unwrap_or(0);
+                    let tile = self.tile_of(batch, step).expect("the step is a convolution");
                     self.kernels.tiles.launch(tile, &at_batch(conv, output, batch))
                 }
-                Launch::Pixels(Kernel::Mean, parameters) => {
+                Launch::Mean(parameters) => {
                     let parameters = PixelsParameters { pixels: batch as i32, ..*parameters };
                     let threads = batch * parameters.channels as usize;
                     self.kernels.mean.launch(grid(threads), THREADS, 0, &parameters)
@@ -400,7 +277,6 @@ impl Plan {
                         Kernel::LookUp => &self.kernels.look_up,
                         Kernel::Add => &self.kernels.add,
                         Kernel::Resize => &self.kernels.resize,
-                        Kernel::Mean => &self.kernels.mean,
                     };
                     function.launch(grid(threads), THREADS, 0, &parameters)
                 }
@@ -517,7 +393,7 @@ fn launch_of(
         }
     };
     Ok(match operator {
-        Operator::Gather { window, steps, output } => {
+        Operator::Gather { window, output } => {
             let [_, height, width] = program.input;
             let to = tensor(*output);
             if to.pixel() > GATHERED_MAX {
@@ -537,8 +413,8 @@ fn launch_of(
                 stride: window.stride.map(|step| step as i32),
                 pad: window.pad.map(|side| side as i32),
                 out_pixel: to.pixel() as i32,
-                inverse_scale: 1.0 / steps.scale,
-                zero: steps.zero.into(),
+                inverse_scale: 1.0 / to.steps.scale,
+                zero: to.steps.zero.into(),
             })
         }
         Operator::Conv(conv) => Launch::Conv(conv_parameters(device, program, conv, address, keep)?),
@@ -574,7 +450,7 @@ fn launch_of(
             Launch::Pixels(Kernel::LookUp, PixelsParameters { table, output, ..parameters })
         }
         Operator::Resize { input, output } => Launch::Pixels(Kernel::Resize, pixels(*input, *output)),
-        Operator::Mean { input, output } => Launch::Pixels(Kernel::Mean, pixels(*input, *output)),
+        Operator::Mean { input, output } => Launch::Mean(pixels(*input, *output)),
         Operator::Head { input, weights, bias, output } => Launch::Head(HeadParameters {
             input: address(*input),
             weights: keep(Buffer::of(device, &transposed(weights, bias.len()))?),

@@ -10,7 +10,7 @@ use prost::Message as _;
 use super::graph::{Operator, Program, Then};
 use super::onnx::{Attribute, GraphProto, ModelProto, Node, ValueInfo};
 use super::tiles::Tiles;
-use super::{lower, samples, twin};
+use super::{lower, twin};
 use crate::{Choice, Device, GpuError, Int8Model};
 
 fn root() -> PathBuf {
@@ -260,7 +260,7 @@ fn compare_with_twin(device: &Device, names: &[&str]) {
         let mut model = Int8Model::open(device, &file, &outputs, 3).unwrap();
         let inputs: Vec<Vec<f32>> = (1..=3).map(|seed| sample(&program, seed)).collect();
         let expected: Vec<Vec<Vec<f32>>> = inputs.iter().map(|input| twin::run(&program, input)).collect();
-        let (buffer, addresses) = samples(&model, 3).unwrap();
+        let (buffer, addresses) = model.samples(3).unwrap();
         for (index, input) in inputs.iter().enumerate() {
             buffer.write(index * model.sample_bytes(), input).unwrap();
         }

@@ -20,8 +20,8 @@ fn run_all(program: &Program, sample: &[f32]) -> Vec<Content> {
     let mut contents = vec![Content::Nothing; program.tensors.len()];
     for operator in &program.operators {
         let made = match operator {
-            Operator::Gather { window, steps, output } => {
-                Content::Steps(gather(program, window, *steps, &program.tensors[*output], sample))
+            Operator::Gather { window, output } => {
+                Content::Steps(gather(program, window, &program.tensors[*output], sample))
             }
             Operator::Conv(conv) => Content::Steps(convolve(program, conv, &contents)),
             Operator::Pool { input, window, output } => {
@@ -96,7 +96,8 @@ fn sum(x: Steps, a: u8, y: Steps, b: u8, to: Steps) -> u8 {
     rounded(sum * (1.0 / to.scale), to.zero, 0)
 }
 
-fn gather(program: &Program, window: &Window, steps: Steps, to: &Tensor, sample: &[f32]) -> Vec<u8> {
+fn gather(program: &Program, window: &Window, to: &Tensor, sample: &[f32]) -> Vec<u8> {
+    let steps = to.steps;
     let [channels, height, width] = program.input;
     let mut made = vec![steps.zero; to.bytes()];
     for (pixel, made) in made.chunks_exact_mut(to.pixel()).enumerate() {
