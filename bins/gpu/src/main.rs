@@ -43,7 +43,7 @@ Exit status: 0 there is one; 1 there is none, as the message says."
     #[command(hide = true)]
     Slab(slab::Arguments),
     /// Run the tests and measurements of a GPU on this machine's, and write a report (JSON and Markdown).
-    #[command(bin_name = "framepipe gpu-accept")]
+    #[command(override_usage = "framepipe gpu-accept [OPTIONS]")]
     Accept(accept::Arguments),
     /// One side of a test of `accept`.
     #[command(hide = true)]
