@@ -14,6 +14,7 @@
 //! | `memory.rs`, `segment.rs` | files in /dev/shm and slabs, mapped; the segment: create, open, adopt, remove |
 //! | `access.rs` | what a process maps of it |
 //! | `lock.rs` | a lock of one process at a time |
+//! | `lease.rs` | slots that name a block of the cache, and what frames' jobs name |
 //! | `job.rs`, `keys.rs`, `pool.rs`, `process.rs` | the tables |
 //! | `worker.rs` | a stage's steps: claim, acquire, publish, put back |
 //! | `gate.rs` | the gateway's steps: allocate, accept, free |
@@ -41,6 +42,8 @@ mod job;
 mod keys;
 #[cfg(not(loom))]
 mod layout;
+#[cfg(not(loom))]
+mod lease;
 #[cfg(not(loom))]
 mod lock;
 #[cfg(not(loom))]
@@ -71,7 +74,9 @@ pub use {
     geometry::{CLASS_COUNT_MAX, ClassGeometry, Geometry, GeometryError, POOL_COUNT_MAX, PoolGeometry},
     job::{Banked, JobState},
     keys::{KeyEntry, KeyNote},
+    lease::JobView,
     lock::FileLock,
+    memory::Mapping,
     pool::{Place, SlotRef},
     process::{Counter, ProcessEntry, ProcessState},
     recover::{Blame, Casualty, Repair, Restart, Sweeper},

@@ -12,7 +12,7 @@ use std::{
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 
 /// A shared mapping of a whole file. Writing to one that was opened to be read is a death by SIGSEGV. The pointer stays valid until the mapping is dropped.
-pub(crate) struct Mapping {
+pub struct Mapping {
     start: NonNull<u8>,
     bytes: usize,
 }
@@ -25,6 +25,9 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Makes a file of `bytes` zeroes, with all its memory reserved, and maps it.
+    ///
+    /// # Errors
+    /// What the operating system says.
     pub fn create(path: &Path, bytes: usize) -> io::Result<Self> {
         let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(path)?;
         // Reserved now: a full /dev/shm is an error here, not a SIGBUS at some later touch.
@@ -33,7 +36,21 @@ impl Mapping {
         Self::map(&file, bytes, true)
     }
 
+    /// Makes a file of `bytes` zeroes without a page of memory, and maps it. Whoever touches a part of it reserves it first
+    /// (`fallocate`), or a full tmpfs is its death by SIGBUS.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn create_sparse(path: &Path, bytes: usize) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        file.set_len(bytes as u64)?;
+        Self::map(&file, bytes, true)
+    }
+
     /// Maps the whole of an existing file: to be written, or only to be read.
+    ///
+    /// # Errors
+    /// What the operating system says; `UnexpectedEof` where the file is empty.
     pub fn open(path: &Path, writable: bool) -> io::Result<Self> {
         let file = File::options().read(true).write(writable).open(path)?;
         let bytes =
@@ -42,6 +59,9 @@ impl Mapping {
     }
 
     /// Maps `bytes` bytes, which are all that the file has: to be written, or only to be read.
+    ///
+    /// # Errors
+    /// What the operating system says.
     pub fn map(file: impl AsFd, bytes: usize, writable: bool) -> io::Result<Self> {
         let length = NonZeroUsize::new(bytes).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
         let protection = if writable { ProtFlags::PROT_READ | ProtFlags::PROT_WRITE } else { ProtFlags::PROT_READ };
@@ -54,12 +74,16 @@ impl Mapping {
         Ok(Self { start: start.cast(), bytes })
     }
 
-    /// Bytes of the mapping.
+    /// Bytes of the mapping: one at least.
+    #[expect(clippy::len_without_is_empty, reason = "none is empty")]
     pub fn len(&self) -> usize {
         self.bytes
     }
 
     /// The address `offset` bytes in, of which `bytes` must lie in the mapping.
+    ///
+    /// # Panics
+    /// Where they do not.
     pub fn at(&self, offset: usize, bytes: usize) -> NonNull<u8> {
         let end = offset.checked_add(bytes).expect("an offset of the layout does not overflow");
         assert!(end <= self.bytes, "{bytes} bytes at {offset} lie in a mapping of {}", self.bytes);
@@ -68,6 +92,9 @@ impl Mapping {
     }
 
     /// A table of `count` records of atomics at `offset`.
+    ///
+    /// # Panics
+    /// Where it does not lie in the mapping, or is not aligned.
     ///
     /// # Safety
     /// `T` consists of atomics alone (or padding), for which all bit patterns are valid, and lies there by the layout.

@@ -47,6 +47,8 @@ pub struct StageTimes {
 pub struct Descriptor {
     /// Times by stage, in the order of the stage table.
     pub times: [StageTimes; STAGE_COUNT_MAX],
+    /// Key of the image's content; 0: it was not hashed.
+    pub content: [u64; 2],
     /// An [`ErrorCode`], or 0.
     pub error_code: u32,
     /// The error's words.

@@ -27,11 +27,13 @@ pub enum ErrorCode {
     Internal = 10,
     /// The operator discarded the frame with a segment that could not be adopted.
     Discarded = 11,
+    /// The bytes that framepipe kept of the image, or of its tensor or result, were damaged or are gone.
+    StoreDamaged = 12,
 }
 
 impl ErrorCode {
     /// Every code, in order.
-    pub const ALL: [ErrorCode; 11] = [
+    pub const ALL: [ErrorCode; 12] = [
         ErrorCode::SourceGone,
         ErrorCode::SourceChanged,
         ErrorCode::UnsupportedFormat,
@@ -43,6 +45,7 @@ impl ErrorCode {
         ErrorCode::ResultTooLarge,
         ErrorCode::Internal,
         ErrorCode::Discarded,
+        ErrorCode::StoreDamaged,
     ];
 
     /// The code of this number; `None` for 0 (no error) and for numbers of no code.

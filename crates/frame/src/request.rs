@@ -36,6 +36,8 @@ pub struct Request {
     pub source_mtime_ns: i64,
     /// The generation of models that it was accepted for.
     pub generation: u64,
+    /// Where framepipe keeps the image's bytes; zeroed where they are read from the source.
+    pub kept: Kept,
     /// Place of the frame in its PushData call, from 0.
     pub batch_index: u32,
     /// Which of the configured roots the path lies under.
@@ -48,6 +50,31 @@ pub struct Request {
     pub name: Text<256>,
     /// The stream that the result goes to.
     pub stream: Text<STREAM_BYTES_MAX>,
+}
+
+/// Bytes of an image that framepipe keeps itself: its client may forget them. They lie in memory, in the blocks that `block`
+/// names, or have been moved from there to the disk, or were written there at once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Kept {
+    /// Names the image, in memory and on disk; 0: it is not kept.
+    pub id: u64,
+    /// The first block in memory, packed; 0: there never was one.
+    pub block: u64,
+    /// Checksum of the bytes.
+    pub sum: [u64; 2],
+}
+
+impl Kept {
+    /// True where framepipe keeps the bytes.
+    pub fn is_kept(&self) -> bool {
+        self.id != 0
+    }
+
+    /// The checksum as one number, which is the content's key as well.
+    pub fn digest(&self) -> u128 {
+        u128::from(self.sum[1]) << 64 | u128::from(self.sum[0])
+    }
 }
 
 /// Longest idempotency key, in bytes.

@@ -96,6 +96,8 @@ pub struct Config {
     pub journal: JournalConfig,
     /// Bounds of the quarantine.
     pub quarantine: QuarantineConfig,
+    /// What is kept beside the frames in flight.
+    pub cache: CacheConfig,
     /// By stage, in the table's order.
     pub stages: Vec<StageConfig>,
     /// By pool, in the order of [`crate::Pool::ALL`].
@@ -145,6 +147,44 @@ pub struct QuarantineConfig {
     pub entries_max: u32,
     /// Bytes of all of them.
     pub bytes_max: u64,
+}
+
+/// What is kept beside the frames in flight: images that clients gave away, and what may be asked for again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CacheConfig {
+    /// Bytes of memory, of all kinds together.
+    pub memory_bytes_max: u64,
+    /// Part of them above which a kept image is copied out on its turn, so that its memory is free at once.
+    pub soft: f64,
+    /// Part of them above which kept images go to disk.
+    pub hard: f64,
+    /// Bytes of kept images on disk.
+    pub disk_bytes_max: u64,
+    /// Bytes of the pieces in which kept images lie in memory.
+    pub chunk_bytes: u64,
+    /// Bytes of tensors; 0: none is kept.
+    pub tensor_bytes_max: u64,
+    /// Bytes of results; 0: none is kept.
+    pub result_bytes_max: u64,
+    /// Facts about files; none are kept where neither tensors nor results are.
+    pub metadata_entries_max: u32,
+    /// Of LRU-K: the reference that counts.
+    pub k: u32,
+    /// References of one entry that lie no farther apart are one.
+    pub correlated_ms: u64,
+    /// True where raw frames, too, are looked up.
+    pub raw_frames: bool,
+    /// Uploads at once.
+    pub uploads_max: u32,
+    /// Seconds after which a file in an inbox that lies in tmpfs is removed; 0: never.
+    pub inbox_ttl_s: u64,
+}
+
+impl CacheConfig {
+    /// True where what was made of an image may be asked for again, so that images are hashed.
+    pub fn looks_up(&self) -> bool {
+        self.tensor_bytes_max > 0 || self.result_bytes_max > 0
+    }
 }
 
 /// One stage's tuning.
@@ -227,6 +267,11 @@ impl Config {
         self.state.join("graphs")
     }
 
+    /// Where kept images lie on disk.
+    pub fn spill(&self) -> PathBuf {
+        self.state.join("spill")
+    }
+
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let check = Check(path);
         check.name("name", &self.name)?;
@@ -256,6 +301,7 @@ impl Config {
         if self.server.inbox.is_empty() {
             return Err(check.wrong("server.inbox", "[]", "name one folder at least, in which clients store images"));
         }
+        self.cache.check(&check)?;
         for (stage, row) in self.stages.iter().zip(&STAGES) {
             let key = |name: &str| format!("stages.{}.{name}", row.name);
             check.range(&key("processes"), stage.processes.into(), 1, PROCESSES_MAX.into())?;
@@ -275,6 +321,32 @@ impl Config {
                 let value = format!("{:?}", config.classes);
                 return Err(check.wrong(&key, value, "give classes of growing size, each with one slot at least"));
             }
+        }
+        Ok(())
+    }
+}
+
+impl CacheConfig {
+    fn check(&self, check: &Check<'_>) -> Result<(), ConfigError> {
+        check.range("cache.memory_bytes_max", self.memory_bytes_max, 0, 1 << 40)?;
+        check.range("cache.disk_bytes_max", self.disk_bytes_max, 0, 1 << 44)?;
+        check.range("cache.chunk_bytes", self.chunk_bytes, 4096, 64 << 20)?;
+        check.range("cache.k", self.k.into(), 1, framepipe_cache::K_MAX as u64)?;
+        check.range("cache.metadata_entries_max", self.metadata_entries_max.into(), 1, 1 << 22)?;
+        check.range("cache.correlated_ms", self.correlated_ms, 0, 3_600_000)?;
+        check.range("cache.uploads_max", self.uploads_max.into(), 1, 64)?;
+        for (key, part) in [("cache.soft", self.soft), ("cache.hard", self.hard)] {
+            if !(0.0..=1.0).contains(&part) {
+                return Err(check.wrong(key, part, "give a part of cache.memory_bytes_max, 0 to 1"));
+            }
+        }
+        if self.soft > self.hard {
+            return Err(check.wrong("cache.soft", self.soft, format!("give at most cache.hard, {}", self.hard)));
+        }
+        for (key, bytes) in
+            [("cache.tensor_bytes_max", self.tensor_bytes_max), ("cache.result_bytes_max", self.result_bytes_max)]
+        {
+            check.range(key, bytes, 0, self.memory_bytes_max)?;
         }
         Ok(())
     }

@@ -38,7 +38,7 @@ mod stages;
 mod turners;
 
 pub use config::{
-    Config, ConfigError, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig,
+    CacheConfig, Config, ConfigError, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig,
 };
 pub use config_file::ConfigFile;
 pub use control::{Command, Report, StartOrder};
@@ -51,6 +51,6 @@ pub use profile::{Layout, Profile};
 pub use slab::{InheritedSlab, Slab};
 pub use stage_loop::{Frame, Item, Needs, Stage};
 pub use stages::{
-    GATEWAY, GATEWAY_BINARY, NO_TELEMETRY, Pool, QUEUES, STAGES, StageRow, gateway_access, queue_before, queues_of,
-    stage_index, start_again,
+    GATEWAY, GATEWAY_BINARY, KEEPER, KEEPER_BINARY, NO_TELEMETRY, Pool, QUEUES, STAGES, StageRow, cache_folder,
+    gateway_access, gateway_cache_use, keeper_access, queue_before, queues_of, stage_index, start_again,
 };

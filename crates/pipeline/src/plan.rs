@@ -1,5 +1,6 @@
 //! From the configuration and the models' manifests to the segment's geometry and the bounds that follow from them.
 
+use framepipe_cache::ArenaGeometry;
 use framepipe_frame::{Descriptor, KeyRecord, Request, detections, raw};
 use framepipe_model::{Detector, Manifest, ManifestError, Task};
 use framepipe_shm::{Geometry, GeometryError, POOL_COUNT_MAX, PoolGeometry};
@@ -75,6 +76,8 @@ pub struct Plan {
     pub turners: Vec<Option<usize>>,
     /// The segment's geometry.
     pub geometry: Geometry,
+    /// The cache's geometry.
+    pub cache: framepipe_cache::Geometry,
     /// Most bytes of one result.
     pub result_bytes_max: u64,
     /// Bytes of a slot that the models need, by pool.
@@ -110,7 +113,8 @@ impl Plan {
         }
         let turners = turners(&spec.labels, &attributes)?;
         let slot_bytes = slot_bytes(&detector)?;
-        let geometry = geometry(config, &detector, &attributes, &slot_bytes);
+        let cache = cache_geometry(config, &detector);
+        let geometry = geometry(config, &detector, &attributes, &slot_bytes, &cache);
         geometry.check()?;
         // A mask's head takes a half more in a result than in its slot, its runs the same.
         let mask_bytes = Detector::new(&detector)?.mask_bytes_max() as u64 * 3 / 2;
@@ -118,7 +122,7 @@ impl Plan {
         let detection_bytes = spec.detections_max as u64 * RESULT_DETECTION_BYTES;
         let derived = RESULT_BASE_BYTES + detection_bytes + mask_bytes + attribute_bytes * 5 / 4;
         let result_bytes_max = Some(config.journal.result_bytes_max).filter(|bytes| *bytes > 0).unwrap_or(derived);
-        Ok(Self { detector, attributes, turners, geometry, result_bytes_max, slot_bytes })
+        Ok(Self { detector, attributes, turners, geometry, cache, result_bytes_max, slot_bytes })
     }
 
     /// Largest decoded frame that is kept for the crops; 0: none is.
@@ -172,6 +176,7 @@ fn geometry(
     detector: &Manifest,
     attributes: &[Manifest],
     slot_bytes: &[u64; POOL_COUNT_MAX],
+    cache: &framepipe_cache::Geometry,
 ) -> Geometry {
     let mut pools = [PoolGeometry::default(); POOL_COUNT_MAX];
     for (pool, classes) in Pool::ALL.iter().zip(&config.pools) {
@@ -186,10 +191,10 @@ fn geometry(
     }
     let processes: u32 = config.stages.iter().map(|stage| stage.processes).sum();
     Geometry {
-        pipeline: pipeline_hash(config, detector, attributes),
+        pipeline: pipeline_hash(config, detector, attributes, cache),
         jobs: config.frames_max.into(),
         queues: QUEUES as u64,
-        processes: 2 * u64::from(processes) + 1, // while two generations serve
+        processes: 2 * u64::from(processes) + 2, // while two generations serve; the gateway; the cache's keeper
         request_bytes: size_of::<Request>() as u64,
         descriptor_bytes: size_of::<Descriptor>() as u64,
         keys: config.server.idempotency_keys_max.into(),
@@ -205,13 +210,42 @@ fn geometry(
     }
 }
 
-/// What must not change under frames in flight beside their sizes: the models, their files, and where sources lie.
-fn pipeline_hash(config: &Config, detector: &Manifest, attributes: &[Manifest]) -> u64 {
+/// Bytes of the pieces in which results lie in memory.
+const RESULT_CHUNK_BYTES: u64 = 4096;
+
+fn cache_geometry(config: &Config, detector: &Manifest) -> framepipe_cache::Geometry {
+    let cache = &config.cache;
+    // A tensor in a slab is not made again of one in memory: nothing is gained.
+    let tensor_bytes = if config.device.handed_pools().is_empty() { cache.tensor_bytes_max } else { 0 };
+    let tensors = ArenaGeometry::of(tensor_bytes, detector.input.plan.tensor_bytes() as u64);
+    let arenas = [
+        ArenaGeometry::of(cache.memory_bytes_max, cache.chunk_bytes),
+        tensors,
+        ArenaGeometry::of(cache.result_bytes_max, RESULT_CHUNK_BYTES),
+    ];
+    let [_, _, results] = arenas;
+    let metadata = if cache.looks_up() { cache.metadata_entries_max.into() } else { 0 };
+    let entries = match tensors.blocks + results.blocks + metadata {
+        0 => 0,
+        // Half full at most, so that a key seldom finds its bucket full.
+        entries => (2 * entries).next_power_of_two().max(8),
+    };
+    framepipe_cache::Geometry { arenas, entries }
+}
+
+/// What must not change under frames in flight beside their sizes: the models, their files, where sources lie, and how images
+/// are kept.
+fn pipeline_hash(
+    config: &Config,
+    detector: &Manifest,
+    attributes: &[Manifest],
+    cache: &framepipe_cache::Geometry,
+) -> u64 {
     let models = std::iter::once(detector).chain(attributes);
     let names = |model: &Manifest| [model.name.clone(), model.version.to_string()];
     let models = models.flat_map(|model| names(model).into_iter().chain(model.sums().map(str::to_owned)));
     let inbox = config.server.inbox.iter().map(|root| root.display().to_string());
-    let words: Vec<String> = models.chain(inbox).collect();
+    let words: Vec<String> = models.chain(inbox).chain([format!("{cache:?}")]).collect();
     // FNV-1a over the words, each ended by a byte that none of them holds.
     let bytes = words.iter().flat_map(|word| word.bytes().chain([0]));
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

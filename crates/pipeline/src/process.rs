@@ -11,12 +11,14 @@ use std::{
     time::Instant,
 };
 
+use framepipe_cache::{Area, Use};
 use framepipe_shm::{HostSlab, Lost, ProcessEntry, ProcessState, Segment, Worker};
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 use nix::sys::signal::{SigHandler, Signal};
 
 use crate::{
-    Command, Generation, InheritedSlab, Pool, Report, STAGES, Slab, StartOrder, gateway_access,
+    Command, Generation, InheritedSlab, KEEPER, Pool, Report, STAGES, Slab, StartOrder, cache_folder, gateway_access,
+    gateway_cache_use, keeper_access,
     slab::inherited,
     stage_loop::{self, LoopContext, Stage},
     stages::queue_before,
@@ -53,6 +55,7 @@ pub struct Process {
     /// Set when it must stop.
     pub stop: Arc<AtomicBool>,
     segment: &'static Segment,
+    area: &'static Area,
     slabs: Vec<Slab>,
     /// Taken by `take_listeners`.
     listeners: Mutex<Vec<OwnedFd>>,
@@ -101,31 +104,41 @@ impl Process {
             // Before any thread is started: threads inherit it.
             rustix::process::setpriority_process(None, stage.nice)?;
         }
-        let access = STAGES.get(order.stage).map_or_else(gateway_access, |row| row.access());
+        let (access, used) = match (STAGES.get(order.stage), order.stage) {
+            (Some(row), _) => (row.access(), row.cache_use()),
+            (None, KEEPER) => (keeper_access(), Use::ALL),
+            (None, _) => (gateway_access(), gateway_cache_use()),
+        };
         let listeners = order.listeners.iter().map(|number| inherited(*number)).collect();
         let slabs: Vec<Slab> = order.slabs.iter().map(InheritedSlab::take).collect();
         let in_host_memory: Vec<HostSlab<'_>> = slabs.iter().filter_map(Slab::in_host_memory).collect();
-        let opened = Segment::open(&order.segment, access).and_then(|mut segment| {
+        let open = || {
+            let mut segment = Segment::open(&order.segment, access)?;
             segment.map_slabs(&in_host_memory)?;
-            Ok(segment)
-        });
-        let segment = match opened {
-            Ok(segment) => segment,
-            Err(error) => {
+            Ok((segment, Area::open(&cache_folder(&order.segment), used)?))
+        };
+        let (segment, area) = match open() {
+            Ok(opened) => opened,
+            Err::<_, Box<dyn std::error::Error>>(error) => {
                 reports.send(Report::Failed { message: error.to_string() })?;
-                return Err(error.into());
+                return Err(error);
             }
         };
-        // It lives as long as the process: nothing is gained by unmapping it before the end.
-        let segment = Box::leak(Box::new(segment));
+        // They live as long as the process: nothing is gained by unmapping them before the end.
+        let (segment, area) = (Box::leak(Box::new(segment)), Box::leak(Box::new(area)));
         let stop = Arc::new(AtomicBool::new(false));
         let (listeners, commands) = (Mutex::new(listeners), Mutex::new(Some(commands)));
-        Ok(Self { order: *order, stop, segment, slabs, listeners, reports, commands, started })
+        Ok(Self { order: *order, stop, segment, area, slabs, listeners, reports, commands, started })
     }
 
     /// The segment.
     pub fn segment(&self) -> &'static Segment {
         self.segment
+    }
+
+    /// The cache.
+    pub fn area(&self) -> &'static Area {
+        self.area
     }
 
     /// The slab of a handed pool that this stage reads or writes: for one that reaches its slots by other means than a mapping.

@@ -1,8 +1,12 @@
 //! The stage table. Process counts, rings, pools, `status` and the configuration's keys derive from it: a stage is one
 //! row here and one binary.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
+use framepipe_cache::{ArenaKind, Use};
 use framepipe_shm::{Access, Restart, pool_bits};
 
 /// The slot pools, by their number in the segment. Each belongs to the one stage that writes it, and is waited for by
@@ -22,12 +26,24 @@ pub enum Pool {
     Detections = 4,
     /// What the attribute models said.
     Attributes = 5,
+    /// In place of an encoded slot: a lease on what framepipe keeps of the image, or on its result.
+    Held = 6,
+    /// In place of a tensor slot: a lease on a cached tensor.
+    Cached = 7,
 }
 
 impl Pool {
     /// Every pool.
-    pub const ALL: [Pool; 6] =
-        [Self::Encoded, Self::Image, Self::Tensor, Self::Raw, Self::Detections, Self::Attributes];
+    pub const ALL: [Pool; 8] = [
+        Self::Encoded,
+        Self::Image,
+        Self::Tensor,
+        Self::Raw,
+        Self::Detections,
+        Self::Attributes,
+        Self::Held,
+        Self::Cached,
+    ];
 
     /// The pool's name in the configuration.
     pub fn name(self) -> &'static str {
@@ -38,6 +54,8 @@ impl Pool {
             Self::Raw => "raw",
             Self::Detections => "detections",
             Self::Attributes => "attributes",
+            Self::Held => "held",
+            Self::Cached => "cached",
         }
     }
 }
@@ -75,7 +93,7 @@ pub const STAGES: [StageRow; 5] = [
         binary: "framepipe-ingest",
         about: "opens, checks and copies clients' bytes",
         reads: &[],
-        writes: &[Pool::Encoded],
+        writes: &[Pool::Encoded, Pool::Held],
         frees: &[],
         checks_deadline: true,
         runs_engine: false,
@@ -86,8 +104,8 @@ pub const STAGES: [StageRow; 5] = [
         name: "preprocess",
         binary: "framepipe-preprocess",
         about: "decodes, resizes, normalises",
-        reads: &[Pool::Encoded],
-        writes: &[Pool::Image, Pool::Tensor],
+        reads: &[Pool::Encoded, Pool::Held],
+        writes: &[Pool::Image, Pool::Tensor, Pool::Cached],
         frees: &[],
         checks_deadline: true,
         runs_engine: false,
@@ -98,9 +116,9 @@ pub const STAGES: [StageRow; 5] = [
         name: "detect",
         binary: "framepipe-detect",
         about: "runs the detector on batches of tensors",
-        reads: &[Pool::Tensor],
+        reads: &[Pool::Tensor, Pool::Cached],
         writes: &[Pool::Raw],
-        frees: &[Pool::Tensor],
+        frees: &[Pool::Tensor, Pool::Cached],
         checks_deadline: true,
         runs_engine: true,
         uses_gpu: true,
@@ -122,7 +140,7 @@ pub const STAGES: [StageRow; 5] = [
         name: "attribute",
         binary: "framepipe-attribute",
         about: "crops each object and runs the attribute models",
-        reads: &[Pool::Encoded, Pool::Image, Pool::Detections],
+        reads: &[Pool::Encoded, Pool::Held, Pool::Image, Pool::Detections],
         writes: &[Pool::Attributes],
         frees: &[Pool::Image],
         checks_deadline: false,
@@ -134,6 +152,8 @@ pub const STAGES: [StageRow; 5] = [
 
 /// The queue behind the last stage, which all generations share; in place of a stage's number, the gateway.
 pub const GATEWAY: usize = STAGES.len();
+/// In place of a stage's number, the cache's keeper.
+pub const KEEPER: usize = GATEWAY + 1;
 /// All queues: before each stage one for generations of even number and one for those of odd number, and the gateway's.
 pub const QUEUES: usize = GATEWAY + 1 + STAGES.len();
 /// What ONNX Runtime must find in its environment: else it stores an id of this machine in the user's cache folder, and sends
@@ -142,9 +162,27 @@ pub const NO_TELEMETRY: (&str, &str) = ("ORT_DISABLE_TELEMETRY", "1");
 /// The gateway's executable.
 pub const GATEWAY_BINARY: &str = "framepipe-gateway";
 
+/// The keeper's executable.
+pub const KEEPER_BINARY: &str = "framepipe-cache";
+
+/// Where the cache lies that belongs to a segment.
+pub fn cache_folder(segment: &Path) -> PathBuf {
+    segment.join("cache")
+}
+
+/// What the gateway maps of the cache: it takes images in, and offers results.
+pub fn gateway_cache_use() -> Use {
+    Use::NONE.writes(ArenaKind::Images).writes(ArenaKind::Results)
+}
+
+/// What the keeper maps of the segment: requests, and leases.
+pub fn keeper_access() -> Access {
+    Access::Stage { reads: bits(&[Pool::Held, Pool::Cached]), writes: 0 }
+}
+
 /// The pools that the gateway maps: what a result is made of.
 pub fn gateway_access() -> Access {
-    Access::Gateway { reads: bits(&[Pool::Detections, Pool::Attributes]) }
+    Access::Gateway { reads: bits(&[Pool::Detections, Pool::Attributes, Pool::Held]) }
 }
 
 fn bits(pools: &[Pool]) -> u32 {
@@ -182,6 +220,17 @@ impl StageRow {
     /// Bits of the pools whose slots a frame carries on from here.
     pub fn carries(&self) -> u32 {
         Pool::ALL.iter().filter(|pool| !self.frees.contains(pool)).fold(0, |bits, pool| bits | 1 << *pool as usize)
+    }
+
+    /// What the stage's processes map of the cache: of kept images those map what they read who read encoded bytes (ingest
+    /// gives their memory back, too), and of tensors who writes and who reads leases on them.
+    pub fn cache_use(&self) -> Use {
+        let (writes, reads) = (|pool| self.writes.contains(&pool), |pool| self.reads.contains(&pool));
+        let mut used = Use::NONE;
+        used = if writes(Pool::Held) { used.writes(ArenaKind::Images).reads(ArenaKind::Results) } else { used };
+        used = if reads(Pool::Held) { used.reads(ArenaKind::Images) } else { used };
+        used = if writes(Pool::Cached) { used.writes(ArenaKind::Tensors) } else { used };
+        if reads(Pool::Cached) { used.reads(ArenaKind::Tensors) } else { used }
     }
 
     /// The pools that the stage's processes map.

@@ -8,7 +8,7 @@ use framepipe_model::ModelRef;
 use framepipe_vision::Limits;
 use serde::Deserialize;
 
-use super::{Config, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig, bytes};
+use super::{CacheConfig, Config, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig, bytes};
 use crate::{Device, Layout, Mps, Pool, Profile, STAGES, profile, stage_index};
 
 #[derive(Deserialize)]
@@ -26,6 +26,8 @@ pub(super) struct Raw {
     journal: RawJournal,
     #[serde(default)]
     quarantine: RawQuarantine,
+    #[serde(default)]
+    cache: RawCache,
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
@@ -128,6 +130,44 @@ impl Default for RawQuarantine {
     }
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawCache {
+    memory_bytes_max: ByteSize,
+    soft: f64,
+    hard: f64,
+    disk_bytes_max: ByteSize,
+    chunk_bytes: ByteSize,
+    tensor_bytes_max: ByteSize,
+    result_bytes_max: ByteSize,
+    metadata_entries_max: u32,
+    k: u32,
+    correlated_ms: u64,
+    raw_frames: bool,
+    uploads_max: u32,
+    inbox_ttl_s: u64,
+}
+
+impl Default for RawCache {
+    fn default() -> Self {
+        Self {
+            memory_bytes_max: ByteSize::mib(256),
+            soft: 0.5,
+            hard: 0.9,
+            disk_bytes_max: ByteSize::gib(4),
+            chunk_bytes: ByteSize::kib(256),
+            tensor_bytes_max: ByteSize::b(0),
+            result_bytes_max: ByteSize::b(0),
+            metadata_entries_max: 16_384,
+            k: 2,
+            correlated_ms: 1000,
+            raw_frames: false,
+            uploads_max: 8,
+            inbox_ttl_s: 0,
+        }
+    }
+}
+
 /// One entry a row of the stage table.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -160,6 +200,8 @@ struct RawPools {
     raw: Option<Vec<RawClass>>,
     detections: Option<Vec<RawClass>>,
     attributes: Option<Vec<RawClass>>,
+    held: Option<Vec<RawClass>>,
+    cached: Option<Vec<RawClass>>,
 }
 
 #[derive(Deserialize)]
@@ -195,6 +237,8 @@ mod defaults {
             super::Pool::Tensor | super::Pool::Raw => vec![(0, (4 * detectors).max(16))],
             super::Pool::Detections => vec![(0, (4 * detectors).max(64))],
             super::Pool::Attributes => vec![(256 << 10, (4 * detectors).max(64))],
+            super::Pool::Held => vec![(0, (6 * detectors).max(48))],
+            super::Pool::Cached => vec![(0, (4 * detectors).max(16))],
         }
     }
 }
@@ -247,6 +291,21 @@ impl Raw {
                 entries_max: self.quarantine.entries_max,
                 bytes_max: bytes(self.quarantine.bytes_max),
             },
+            cache: CacheConfig {
+                memory_bytes_max: bytes(self.cache.memory_bytes_max),
+                soft: self.cache.soft,
+                hard: self.cache.hard,
+                disk_bytes_max: bytes(self.cache.disk_bytes_max),
+                chunk_bytes: bytes(self.cache.chunk_bytes).next_multiple_of(4096),
+                tensor_bytes_max: bytes(self.cache.tensor_bytes_max),
+                result_bytes_max: bytes(self.cache.result_bytes_max),
+                metadata_entries_max: self.cache.metadata_entries_max,
+                k: self.cache.k,
+                correlated_ms: self.cache.correlated_ms,
+                raw_frames: self.cache.raw_frames,
+                uploads_max: self.cache.uploads_max,
+                inbox_ttl_s: self.cache.inbox_ttl_s,
+            },
             cores,
             pools: self.pools.complete(detectors),
             stages,
@@ -277,7 +336,16 @@ impl RawStages {
 
 impl RawPools {
     fn complete(self, detectors: u32) -> Vec<PoolConfig> {
-        let raw = [self.encoded, self.image, self.tensor, self.raw, self.detections, self.attributes];
+        let raw = [
+            self.encoded,
+            self.image,
+            self.tensor,
+            self.raw,
+            self.detections,
+            self.attributes,
+            self.held,
+            self.cached,
+        ];
         let complete = |(raw, pool): (Option<Vec<RawClass>>, Pool)| {
             let typed = raw.map(|classes| classes.iter().map(|class| (bytes(class.bytes), class.slots)).collect());
             PoolConfig { classes: typed.unwrap_or_else(|| defaults::pool(pool, detectors.into())) }

@@ -1,0 +1,84 @@
+//! Blocks that nobody names any more, given back. The keeper's step, while all others work on; idempotent.
+//!
+//! In this order: **first** the words are looked at ([`Arena::candidates`]), **then** what frames name (requests and leases),
+//! **then** what is named by nobody is freed, if its word is still what it was. Whoever lets frames hold a chain has named it in
+//! a job before, so that a word which says HELD is either named by the time that names are looked at, or has been let go.
+
+use std::{
+    collections::HashSet,
+    sync::atomic::{Ordering, fence},
+};
+
+use framepipe_shm::Owner;
+
+use crate::{
+    Arena, BlockRef,
+    word::{BlockWord, State},
+};
+
+/// The blocks that were not free, as they were.
+pub struct Candidates(Vec<(usize, BlockWord)>);
+
+/// What a sweep gave back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Swept {
+    /// Blocks.
+    pub blocks: usize,
+}
+
+impl Arena<'_> {
+    /// The blocks that may be nobody's: to be asked before anybody is asked what is named.
+    pub fn candidates(&self) -> Candidates {
+        let blocks = (0..self.blocks()).map(|block| (block, self.word(block)));
+        let candidates = Candidates(blocks.filter(|(_, word)| word.state() != State::Free).collect());
+        fence(Ordering::SeqCst); // pairs with the one of `Taken::hold`
+        candidates
+    }
+
+    /// Frees those of the candidates that are held and not `named` (as [`BlockRef::pack`] packs), taken by one of the dead,
+    /// or the tail of nothing.
+    pub fn sweep(
+        &self,
+        keeper: Owner,
+        Candidates(seen): Candidates,
+        named: &HashSet<u64>,
+        is_alive: impl Fn(Owner) -> bool,
+    ) -> Swept {
+        let before = self.in_use();
+        for (block, word) in &seen {
+            let first = BlockRef { arena: self.kind(), index: *block, generation: word.generation() };
+            let is_nobodys = match word.state() {
+                State::Held => !named.contains(&first.pack()),
+                State::Taken => !is_alive(word.owner()),
+                State::Free | State::Tail | State::Cached | State::Moving => false,
+            };
+            if is_nobodys {
+                self.free_exactly(keeper, *block, *word);
+            }
+        }
+        let tails: Vec<_> = seen.into_iter().filter(|(_, word)| word.state() == State::Tail).collect();
+        if !tails.is_empty() {
+            let reached = self.reached();
+            for (block, word) in tails.into_iter().filter(|(block, _)| !reached[*block]) {
+                self.free_exactly(keeper, block, word);
+            }
+        }
+        Swept { blocks: before.saturating_sub(self.in_use()) }
+    }
+
+    /// By block, whether some chain's first block leads to it.
+    fn reached(&self) -> Vec<bool> {
+        let mut reached = vec![false; self.blocks()];
+        for first in 0..self.blocks() {
+            if matches!(self.word(first).state(), State::Free | State::Tail) {
+                continue;
+            }
+            let mut next = self.word(first).next();
+            while let Some(block) = next.filter(|block| *block < reached.len() && !reached[*block]) {
+                reached[block] = true;
+                next = self.word(block).next();
+            }
+        }
+        reached
+    }
+}
