@@ -10,6 +10,7 @@
 //! | `idempotency.rs` | which keys were answered, and how |
 //! | `accept.rs` | PushData: checks, asks for room, reserves, drafts, accepts |
 //! | `deliver.rs`, `encode.rs` | finished jobs become records of the journal, then are freed, then are shown |
+//! | `kept_results.rs` | results that are given again to images of the same content |
 //! | `pull.rs` | PullResult: one reader a stream |
 //! | `service.rs` | the gRPC service and its listeners |
 //! | `connections.rs`, `calls.rs` | how many connections there are, and how many calls are read at once |
@@ -23,6 +24,7 @@ mod deliver;
 mod encode;
 mod hub;
 mod idempotency;
+mod kept_results;
 mod pull;
 mod service;
 mod source;
