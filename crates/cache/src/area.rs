@@ -151,7 +151,11 @@ impl Area {
         geometry.check().map_err(foreign)?;
         if folder.exists() {
             let found = Self::open(folder, Use::NONE)?.geometry;
-            return if found == geometry { Ok(()) } else { Err(foreign("it was made with another configuration".into())) };
+            return if found == geometry {
+                Ok(())
+            } else {
+                Err(foreign("it was made with another configuration".into()))
+            };
         }
         let mut new = folder.as_os_str().to_owned();
         new.push(".new");

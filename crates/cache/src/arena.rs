@@ -195,7 +195,8 @@ impl<'a> Arena<'a> {
                 false => (0, 0),
             };
             if length == needed {
-                let taken: Vec<usize> = (first..first + needed).take_while(|block| self.take_one(owner, *block)).collect();
+                let taken: Vec<usize> =
+                    (first..first + needed).take_while(|block| self.take_one(owner, *block)).collect();
                 if taken.len() == needed {
                     return Some(taken);
                 }

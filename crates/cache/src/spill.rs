@@ -16,7 +16,8 @@ use crate::{Digest, Hasher};
 
 /// Bytes that are read or written at once.
 const PIECE_BYTES: usize = 1 << 20;
-const HEAD_BYTES: usize = 4096;
+/// Bytes of a file before its image's.
+pub const HEAD_BYTES: usize = 4096;
 const MAGIC: &[u8; 8] = b"fp-spill";
 const NEW: &str = ".new";
 
@@ -184,7 +185,8 @@ pub fn list(folder: &Path) -> io::Result<Vec<SpillFile>> {
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
         let (digits, is_whole) = name.strip_suffix(NEW).map_or((name, true), |digits| (digits, false));
-        let id = Some(digits).filter(|digits| digits.len() == 16).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        let id =
+            Some(digits).filter(|digits| digits.len() == 16).and_then(|digits| u64::from_str_radix(digits, 16).ok());
         if let (Some(id), Ok(metadata)) = (id, entry.metadata()) {
             files.push(SpillFile { id, bytes: metadata.len(), is_whole });
         }
@@ -231,7 +233,10 @@ mod tests {
         }
         for length in [0, 100, HEAD_BYTES, HEAD_BYTES + 1_500_000] {
             fs::write(path(folder, 5), &whole[..length]).expect("written");
-            assert!(matches!(read(folder, 5, sum, &hasher, &mut back), Err(SpillError::Damaged { .. })), "{length} bytes");
+            assert!(
+                matches!(read(folder, 5, sum, &hasher, &mut back), Err(SpillError::Damaged { .. })),
+                "{length} bytes"
+            );
         }
     }
 

@@ -94,7 +94,11 @@ impl BlockRef {
         let arena = (word >> 28 & 15) as usize;
         let index = ((word & 0xfff_ffff) as usize).checked_sub(1)?;
         let generation = (word >> 32) as u32;
-        (arena < ARENA_COUNT && generation <= 0xff_ffff).then(|| Self { arena: ArenaKind::ALL[arena], index, generation })
+        (arena < ARENA_COUNT && generation <= 0xff_ffff).then(|| Self {
+            arena: ArenaKind::ALL[arena],
+            index,
+            generation,
+        })
     }
 
     /// Which arena it lies in.
@@ -110,7 +114,10 @@ mod tests {
     #[test]
     fn a_block_word_keeps_its_fields_apart() {
         let word = BlockWord(0).taken(0xabcd).followed_by(Some(0xf_fffe));
-        assert_eq!((word.state(), word.owner(), word.next(), word.generation()), (State::Taken, 0xabcd, Some(0xf_fffe), 1));
+        assert_eq!(
+            (word.state(), word.owner(), word.next(), word.generation()),
+            (State::Taken, 0xabcd, Some(0xf_fffe), 1)
+        );
         let held = word.as_state(State::Held);
         assert_eq!((held.state(), held.owner(), held.next(), held.generation()), (State::Held, 0, Some(0xf_fffe), 1));
         let again = held.taken(7);
