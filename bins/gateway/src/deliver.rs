@@ -225,7 +225,7 @@ impl Deliverer {
             let payload = error_result(&request, &error).encode_to_vec();
             return Finished { work, request, stream, payload };
         }
-        let mut payload = self.hub.encoders.encode(&work, &request, claimed_ns).encode_to_vec();
+        let mut payload = self.hub.encoders.encode(self.process, &work, &request, claimed_ns).encode_to_vec();
         if payload.len() > self.hub.result_bytes_max {
             let (bytes, most) = (payload.len(), self.hub.result_bytes_max);
             let message =

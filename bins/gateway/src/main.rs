@@ -13,6 +13,7 @@
 //! | `store.rs`, `copy.rs` | the images that framepipe keeps: in memory or on disk; read from files, or as they come |
 //! | `upload.rs` | Upload: PushData whose images come with the call |
 //! | `deliver.rs`, `encode.rs` | finished jobs become records of the journal, then are freed, then are shown |
+//! | `kept_results.rs` | results that are given again to images of the same content |
 //! | `pull.rs` | PullResult: one reader a stream |
 //! | `service.rs` | the gRPC service and its listeners |
 //! | `connections.rs`, `calls.rs` | how many connections there are, and how many calls are read at once |
@@ -28,6 +29,7 @@ mod encode;
 mod hub;
 mod idempotency;
 mod insist;
+mod kept_results;
 mod pull;
 mod service;
 mod source;

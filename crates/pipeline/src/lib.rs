@@ -15,6 +15,7 @@
 //! | `discarded.rs` | frames that an operator discarded, from the launcher to the gateway |
 //! | `source.rs` | a client's file: opened without trust, read once, compared with what was accepted |
 //! | `quarantine.rs` | frames that killed their stage, kept on disk |
+//! | `kept.rs` | frames' bytes that lie in the cache, and what is found there |
 //! | `faults.rs` | faults on demand, for tests; in no release build |
 //! | `process.rs` | a process's start: its order from the launcher, its segment, its end |
 //! | `say.rs` | words for the operator |
@@ -26,6 +27,7 @@ mod device;
 pub mod discarded;
 pub mod faults;
 mod generation;
+mod kept;
 mod plan;
 mod process;
 mod profile;
@@ -45,6 +47,7 @@ pub use control::{Command, Report, StartOrder};
 pub use device::{Device, DeviceError, Mps};
 pub use framepipe_shm::Place;
 pub use generation::{Generation, Generations};
+pub use kept::{Bytes, KeptAt, offer_made};
 pub use plan::{Plan, PlanError};
 pub use process::{Exit, Process, run_stage};
 pub use profile::{Layout, Profile};

@@ -19,6 +19,7 @@ use nix::sys::signal::{SigHandler, Signal};
 use crate::{
     Command, Generation, InheritedSlab, KEEPER, Pool, Report, STAGES, Slab, StartOrder, cache_folder, gateway_access,
     gateway_cache_use, keeper_access,
+    kept::Cache,
     slab::inherited,
     stage_loop::{self, LoopContext, Stage},
     stages::queue_before,
@@ -248,6 +249,7 @@ pub fn run_stage<S: Stage, E: std::fmt::Display>(about: &str, open: impl FnOnce(
     let parity = process.order.generations.first().map_or(0, Generation::parity);
     let context = LoopContext {
         worker: process.worker(queue_before(process.order.stage, parity)),
+        cache: Cache { area: process.area, owner: process.order.owner },
         entry: process.entry(),
         stage: process.order.stage,
         parity,

@@ -273,7 +273,7 @@ mod tests {
         let [preprocess, attribute] = ["preprocess", "attribute"].map(|name| stage_index(name).expect("a stage"));
         for parity in 0..2 {
             let queue = queue_before(preprocess, parity);
-            let restart = Restart { queue, keep: bits(&[Pool::Encoded]) };
+            let restart = Restart { queue, keep: bits(&[Pool::Encoded, Pool::Held]) };
             for (stage, row) in STAGES.iter().enumerate() {
                 let expected = (stage > preprocess).then_some(restart);
                 assert_eq!(start_again(queue_before(stage, parity), lost), expected, "before {}", row.name);
