@@ -16,7 +16,8 @@ use crate::{Digest, Hasher};
 
 /// Bytes that are read or written at once.
 const PIECE_BYTES: usize = 1 << 20;
-const HEAD_BYTES: usize = 4096;
+/// Bytes of a file before its image's.
+pub const HEAD_BYTES: usize = 4096;
 const MAGIC: &[u8; 8] = b"fp-spill";
 const NEW: &str = ".new";
 
