@@ -195,7 +195,8 @@ impl<'a> Arena<'a> {
                 false => (0, 0),
             };
             if length == needed {
-                let taken: Vec<usize> = (first..first + needed).take_while(|block| self.take_one(owner, *block)).collect();
+                let taken: Vec<usize> =
+                    (first..first + needed).take_while(|block| self.take_one(owner, *block)).collect();
                 if taken.len() == needed {
                     return Some(taken);
                 }
@@ -300,15 +301,15 @@ impl<'a> Arena<'a> {
         if seen.state() != State::Held || seen.generation() != first.generation {
             return false;
         }
-        self.free_exactly(owner, first.index, seen)
+        self.free_exactly(owner, first.index, seen) > 0
     }
 
-    /// Frees the chain behind a word, if it is that still.
-    pub(crate) fn free_exactly(&self, owner: Owner, block: usize, seen: BlockWord) -> bool {
-        // TAKEN first: nobody else takes the block before its memory is given back. It keeps its successor: killed from here
-        // on, the sweep finds the rest.
+    /// Frees the chain behind a word that was HELD or MOVING, if it is that still. Returns how many blocks.
+    pub(crate) fn free_exactly(&self, owner: Owner, block: usize, seen: BlockWord) -> usize {
+        // TAKEN first: nobody else takes the block before its memory is given back. It keeps its successor, so that the tails
+        // are still reached until they are taken too.
         if !self.swap(block, seen, seen.taken(owner)) {
-            return false;
+            return 0;
         }
         let mut chain = vec![block];
         let mut next = seen.next();
@@ -320,14 +321,19 @@ impl<'a> Arena<'a> {
             chain.push(block);
             next = word.next();
         }
+        let count = chain.len();
         self.give_back(chain);
-        true
+        count
     }
 
-    /// Frees blocks that this process has taken. They are no chain any more before the first of them is free: another
-    /// process may take it at once, and if this one dies, nobody shall follow a link to it.
-    fn give_back(&self, blocks: Vec<usize>) {
-        blocks.iter().for_each(|block| self.set(*block, self.word(*block).followed_by(None)));
+    /// Takes a block that is nobody's from its chain, if its word still is what it was.
+    pub(crate) fn seize(&self, keeper: Owner, block: usize, seen: BlockWord) -> bool {
+        self.swap(block, seen, seen.taken(keeper).followed_by(None))
+    }
+
+    /// Frees blocks that this process has taken. If it dies, some of them are free while others still lead to them: a sweep
+    /// follows no link of the dead.
+    pub(crate) fn give_back(&self, blocks: Vec<usize>) {
         runs(blocks.iter().copied()).for_each(|run| self.punch(run));
         blocks.iter().for_each(|block| self.set(*block, self.word(*block).freed()));
     }
@@ -358,7 +364,7 @@ impl<'a> Arena<'a> {
         let seen = self.word(first.index);
         seen.state() == State::Moving
             && seen.generation() == first.generation
-            && self.free_exactly(owner, first.index, seen)
+            && self.free_exactly(owner, first.index, seen) > 0
     }
 
     fn change(&self, first: BlockRef, from: State, to: State) -> bool {
