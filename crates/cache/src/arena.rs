@@ -261,7 +261,7 @@ impl<'a> Arena<'a> {
             return None;
         }
         let record = self.area.records(self.kind)[first.index].load();
-        std::sync::atomic::fence(Ordering::Acquire);
+        std::sync::atomic::fence(Ordering::Acquire); // pairs with the one of `Taken::describe`
         self.lives(first).then_some(record)
     }
 
@@ -417,6 +417,8 @@ impl Taken<'_> {
 
     /// Says what is known of the chain.
     pub fn describe(&self, record: &Record) {
+        // Pairs with the one of `Arena::record`: whoever reads some of this sees that the block has another life.
+        std::sync::atomic::fence(Ordering::Release);
         self.arena.area.records(self.arena.kind)[self.first.index].store(record);
     }
 
