@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use framepipe_cache::{Area, ArenaKind, BlockRef, Count, spill};
+use framepipe_cache::{
+    Area, ArenaKind, BlockRef, Count,
+    spill::{self, SpillFile},
+};
 use framepipe_pipeline::{queue_before, say};
 use framepipe_shm::{Owner, Segment};
 
@@ -19,8 +22,6 @@ const IMAGES_MAX: usize = 32;
 const TIME_MAX: Duration = Duration::from_millis(50);
 /// After the disk has failed.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What a file has beside the image's bytes.
-const FILE_BYTES: u64 = 4096;
 
 /// Moves images.
 pub struct Mover {
@@ -62,7 +63,7 @@ impl Mover {
             if is_enough || start.elapsed() >= TIME_MAX {
                 break;
             }
-            let file_bytes = job.bytes.saturating_add(FILE_BYTES);
+            let file_bytes = job.bytes.saturating_add(spill::HEAD_BYTES as u64);
             if moved.disk_bytes.saturating_add(file_bytes) > disk_room {
                 continue; // a smaller one may fit
             }
@@ -87,6 +88,13 @@ impl Mover {
 
     /// Returns the bytes of memory that are free now; 0 where the image stays.
     fn move_one(&self, area: &Area, segment: &Segment, job: &Job<'_>) -> io::Result<u64> {
+        area.begin_moving(job.kept.id);
+        let moved = self.copy_and_free(area, segment, job);
+        area.begin_moving(0);
+        moved
+    }
+
+    fn copy_and_free(&self, area: &Area, segment: &Segment, job: &Job<'_>) -> io::Result<u64> {
         let (id, sum) = (job.kept.id, job.kept.digest());
         let arena = area.arena(ArenaKind::Images);
         let Some(first) = BlockRef::unpack(job.kept.block).filter(|first| first.arena() == ArenaKind::Images) else {
@@ -104,34 +112,37 @@ impl Mover {
             return Ok(0); // its turn has come; or it is damaged, which its frame finds out
         }
         writer.finish(sum)?;
-        if !arena.begin_move(first) {
-            spill::remove(&self.folder, id);
-            return Ok(0);
-        }
+        let is_moving = arena.begin_move(first);
         // Pairs with the claimer's, between its claim and its look at the block: it sees that the block moves, and looks on the
         // disk, or its claim is seen here.
         fence(Ordering::SeqCst);
-        if !segment.stands(job.index, &job.view) {
-            arena.abandon_move(first);
-            spill::remove(&self.folder, id);
-            return Ok(0);
+        if is_moving && segment.stands(job.index, &job.view) {
+            arena.end_move(self.keeper, first);
+            return Ok(job.bytes.max(1).next_multiple_of(arena.block_bytes() as u64));
         }
-        arena.end_move(self.keeper, first);
-        Ok(job.bytes.div_ceil(arena.block_bytes() as u64).max(1) * arena.block_bytes() as u64)
+        // In this order: who does not find the file any more finds the block again.
+        arena.abandon_move(first);
+        spill::remove(&self.folder, id);
+        Ok(0)
     }
 
-    /// What a keeper that died left of its moves: files of images that are in memory, which they are read from.
+    /// What a keeper that died left of a move: the image stays where it is, and its file goes, if it is in memory still or no
+    /// frame needs it. Returns how many were being moved.
     pub fn settle(&self, area: &Area, segment: &Segment) -> usize {
-        let moves = area.arena(ArenaKind::Images).settle_moves();
-        let files = spill::list(&self.folder).unwrap_or_default(); // a folder that cannot be read is said of elsewhere
         let arena = area.arena(ArenaKind::Images);
-        for job in jobs::all(segment).filter(|job| job.view.waits_in.is_some() && job.kept.block != 0) {
-            let lives = BlockRef::unpack(job.kept.block).is_some_and(|first| arena.lives(first));
-            for file in files.iter().filter(|file| file.id == job.kept.id && (lives || !file.is_whole)) {
-                spill::clear(&self.folder, file);
-            }
+        let moves = arena.settle_moves();
+        let id = area.moving();
+        if id == 0 {
+            return moves;
         }
-        moves
+        spill::clear(&self.folder, &SpillFile { id, bytes: 0, is_whole: false });
+        let named = jobs::all(segment).find(|job| job.kept.id == id);
+        let is_in_memory = |job: &Job<'_>| BlockRef::unpack(job.kept.block).is_some_and(|first| arena.lives(first));
+        if named.is_none_or(|job| is_in_memory(&job)) {
+            spill::remove(&self.folder, id);
+        }
+        area.begin_moving(0);
+        moves.max(1)
     }
 }
 
