@@ -23,7 +23,9 @@
 //! | `quarantine.rs` | `framepipe quarantine`: frames that killed their stage |
 //! | `status.rs` | `framepipe status` |
 //! | `control.rs` | the socket by which a launcher is asked |
+//! | `cache_stats.rs` | how the cache is |
 
+mod cache_stats;
 mod child;
 mod control;
 mod cpus;

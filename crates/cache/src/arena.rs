@@ -8,6 +8,7 @@
 use std::{
     io,
     ops::Deref,
+    os::unix::fs::FileExt as _,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -20,6 +21,9 @@ use crate::{
     row::Row,
     word::{BlockWord, State},
 };
+
+/// Bytes that are copied at once.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// What is known of a chain, beside its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -274,6 +278,34 @@ impl<'a> Arena<'a> {
         Row::map(file, self.block_bytes(), &runs, bytes).ok().map(View::Row)
     }
 
+    /// Copies the bytes of a chain, of which the caller need not know that it stays, and gives them to `take` piece by piece:
+    /// what was freed meanwhile is read as whatever lies there, and takes no memory. True where the chain lived to the end.
+    ///
+    /// # Errors
+    /// What the file, or `take`, says.
+    pub fn copy(
+        &self,
+        first: BlockRef,
+        bytes: usize,
+        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        let (Some(chain), Some(arena)) = (self.chain(first, bytes), self.area.file(self.kind)) else {
+            return Ok(false);
+        };
+        let (mut left, mut piece) = (bytes, vec![0; bytes.min(PIECE_BYTES)]);
+        for (first, count) in runs(chain.into_iter()) {
+            let (mut at, end) = (first * self.block_bytes(), (first + count) * self.block_bytes());
+            while at < end && left > 0 {
+                let length = left.min(end - at).min(PIECE_BYTES);
+                arena.file.read_exact_at(&mut piece[..length], at as u64)?;
+                take(&piece[..length])?;
+                (at, left) = (at + length, left - length);
+            }
+        }
+        std::sync::atomic::fence(Ordering::Acquire);
+        Ok(self.lives(first))
+    }
+
     /// The blocks of a chain that lives, as many as `bytes` take.
     pub(crate) fn chain(&self, first: BlockRef, bytes: usize) -> Option<Vec<usize>> {
         if !self.lives(first) {
@@ -301,15 +333,15 @@ impl<'a> Arena<'a> {
         if seen.state() != State::Held || seen.generation() != first.generation {
             return false;
         }
-        self.free_exactly(owner, first.index, seen)
+        self.free_exactly(owner, first.index, seen) > 0
     }
 
-    /// Frees the chain behind a word, if it is that still.
-    pub(crate) fn free_exactly(&self, owner: Owner, block: usize, seen: BlockWord) -> bool {
+    /// Frees the chain behind a word, if it is that still. Returns how many blocks that were.
+    pub(crate) fn free_exactly(&self, owner: Owner, block: usize, seen: BlockWord) -> usize {
         // TAKEN first: nobody else takes the block before its memory is given back. It keeps its successor: killed from here
         // on, the sweep finds the rest.
         if !self.swap(block, seen, seen.taken(owner)) {
-            return false;
+            return 0;
         }
         let mut chain = vec![block];
         let mut next = seen.next();
@@ -321,8 +353,9 @@ impl<'a> Arena<'a> {
             chain.push(block);
             next = word.next();
         }
+        let count = chain.len();
         self.give_back(chain);
-        true
+        count
     }
 
     /// Frees blocks that this process has taken. They are no chain any more before the first of them is free: another
@@ -359,7 +392,7 @@ impl<'a> Arena<'a> {
         let seen = self.word(first.index);
         seen.state() == State::Moving
             && seen.generation() == first.generation
-            && self.free_exactly(owner, first.index, seen)
+            && self.free_exactly(owner, first.index, seen) > 0
     }
 
     fn change(&self, first: BlockRef, from: State, to: State) -> bool {

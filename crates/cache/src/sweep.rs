@@ -19,6 +19,13 @@ use crate::{
 /// The blocks that were not free, as they were.
 pub struct Candidates(Vec<(usize, BlockWord)>);
 
+impl Candidates {
+    /// True where there are none: nothing is to be swept.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// What a sweep gave back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Swept {
@@ -44,7 +51,7 @@ impl Arena<'_> {
         named: &HashSet<u64>,
         is_alive: impl Fn(Owner) -> bool,
     ) -> Swept {
-        let before = self.in_use();
+        let mut blocks = 0;
         for (block, word) in &seen {
             let first = BlockRef { arena: self.kind(), index: *block, generation: word.generation() };
             let is_nobodys = match word.state() {
@@ -53,17 +60,17 @@ impl Arena<'_> {
                 State::Free | State::Tail | State::Cached | State::Moving => false,
             };
             if is_nobodys {
-                self.free_exactly(keeper, *block, *word);
+                blocks += self.free_exactly(keeper, *block, *word);
             }
         }
         let tails: Vec<_> = seen.into_iter().filter(|(_, word)| word.state() == State::Tail).collect();
         if !tails.is_empty() {
             let reached = self.reached();
             for (block, word) in tails.into_iter().filter(|(block, _)| !reached[*block]) {
-                self.free_exactly(keeper, block, word);
+                blocks += self.free_exactly(keeper, block, word);
             }
         }
-        Swept { blocks: before.saturating_sub(self.in_use()) }
+        Swept { blocks }
     }
 
     /// By block, whether some chain's first block leads to it.

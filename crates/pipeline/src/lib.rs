@@ -54,6 +54,7 @@ pub use profile::{Layout, Profile};
 pub use slab::{InheritedSlab, Slab};
 pub use stage_loop::{Frame, Item, Needs, Stage};
 pub use stages::{
-    GATEWAY, GATEWAY_BINARY, KEEPER, KEEPER_BINARY, NO_TELEMETRY, Pool, QUEUES, STAGES, StageRow, cache_folder,
-    gateway_access, gateway_cache_use, keeper_access, queue_before, queues_of, stage_index, start_again,
+    GATEWAY, GATEWAY_BINARY, KEEPER, KEEPER_BINARY, KEEPER_NICE, NO_TELEMETRY, Pool, QUEUES, STAGES, StageRow,
+    cache_folder, gateway_access, gateway_cache_use, keeper_access, process_name, queue_before, queues_of, stage_index,
+    start_again,
 };

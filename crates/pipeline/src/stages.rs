@@ -165,6 +165,18 @@ pub const GATEWAY_BINARY: &str = "framepipe-gateway";
 /// The keeper's executable.
 pub const KEEPER_BINARY: &str = "framepipe-cache";
 
+/// The keeper's nice value: whatever it does can wait for frames.
+pub const KEEPER_NICE: i32 = 10;
+
+/// The name of a process that bears a stage's number, or what stands in its place: in `status` and in the log.
+pub fn process_name(stage: usize) -> &'static str {
+    match STAGES.get(stage) {
+        Some(row) => row.name,
+        None if stage == KEEPER => "keeper",
+        None => "gateway",
+    }
+}
+
 /// Where the cache lies that belongs to a segment.
 pub fn cache_folder(segment: &Path) -> PathBuf {
     segment.join("cache")
