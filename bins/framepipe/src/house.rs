@@ -220,7 +220,8 @@ fn unix_listener(path: &Path, mode: u32) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-fn segment_folder(config: &Config) -> PathBuf {
+/// Where a configuration's segment lies.
+pub fn segment_folder(config: &Config) -> PathBuf {
     config.shm.join(format!("framepipe-{}", config.name))
 }
 
