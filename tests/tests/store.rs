@@ -369,7 +369,8 @@ async fn uploads_that_wait_hold_up_no_call_of_their_connection() {
         "{refusal:?}"
     );
     assert!(retry_ms(&refusal) > 0);
-    let pushed = grpc.clone().push_data(bench.files_of("pushed", 0, 1));
+    let mut same = grpc.clone();
+    let pushed = same.push_data(bench.files_of("pushed", 0, 1));
     timeout(LIMIT, pushed).await.expect("nothing holds it up").expect("accepted");
     first.data(&[7; 100_000]).await;
     first.end().await.expect("accepted");
