@@ -85,3 +85,50 @@ pub fn say_of(repaired: usize, damaged: usize) {
 fn advanced(place: usize, slice: usize, places: usize) -> usize {
     if place + slice >= places { 0 } else { place + slice }
 }
+
+#[cfg(test)]
+mod tests {
+    use framepipe_cache::{ArenaKind, BlockRef, Kind, Put, Value};
+
+    use super::*;
+    use crate::bench::{BLOCK, Bench, KEEPERS, STAGES};
+
+    #[test]
+    fn damage_is_found_and_the_rest_stays() {
+        let bench = Bench::new(16);
+        let mut books = Books::new(&bench.area, &Bench::config());
+        let blocks: Vec<u64> = (1..=5).map(|key| bench.offer(Kind::Tensors, key, &[key as u8; BLOCK])).collect();
+        bench.offer(Kind::Results, 6, &[6; 3 * BLOCK]);
+        books.hear(1, |owner| owner == STAGES);
+        let mut audit = Audit::new();
+        audit.slice(&bench.area, &mut books);
+        assert_eq!(books.entries(), 6, "nothing was wrong");
+        bench.damage(ArenaKind::Tensors, BLOCK as u64 + 7);
+        bench.damage(ArenaKind::Results, 3 * BLOCK as u64 - 1);
+        audit.slice(&bench.area, &mut books);
+        let found: Vec<_> = (1..=6).map(|key| bench.area.find(key).is_some()).collect();
+        assert_eq!(found, [true, false, true, true, true, false]);
+        let damaged = [Kind::Tensors, Kind::Results].map(|kind| bench.area.counted(Count::Damage(kind)));
+        assert_eq!((damaged, bench.area.counted(Count::Repairs)), ([1, 1], 0));
+        // 3: its block is gone; 4: nobody names its block.
+        let arena = bench.area.arena(ArenaKind::Tensors);
+        let third = BlockRef::unpack(blocks[2]).expect("a block");
+        assert!(arena.disown(third) && arena.free(KEEPERS, third));
+        bench.area.remove(4);
+        let fact = Value { kind: Kind::Metadata, block: 0, bytes: 0, inline: [0; 8] };
+        assert_eq!(bench.area.put(40, &fact), Put::Done, "an entry that is in no book");
+        audit.slice(&bench.area, &mut books);
+        assert_eq!(bench.area.counted(Count::Repairs), 3);
+        crate::jobs::sweep(&bench.area, &bench.segment, KEEPERS);
+        assert_eq!((bench.area.all().count(), arena.in_use()), (2, 2));
+    }
+
+    #[test]
+    fn every_place_has_its_turn() {
+        assert_eq!(
+            [(0, 10), (10, 10), (20, 4), (0, 30)].map(|(place, slice)| advanced(place, slice, 24)),
+            [10, 20, 0, 0]
+        );
+        assert_eq!(advanced(0, 1, 0), 0);
+    }
+}

@@ -101,7 +101,7 @@ impl<'a> Books<'a> {
             self.area.count(Count::Insertion(kind), 1);
         } else {
             self.policies[kind as usize].remove(key);
-            self.disown(&value);
+            self.disown(key, &value);
         }
     }
 
@@ -208,14 +208,18 @@ impl<'a> Books<'a> {
         let found = self.area.find(key);
         let was_there = self.area.remove(key);
         if let Some(found) = found {
-            self.disown(&found.value);
+            self.disown(key, &found.value);
         }
         was_there
     }
 
-    fn disown(&self, value: &Value) {
+    /// Lets go of an entry's block, if it is that key's: a damaged entry may name another's.
+    fn disown(&self, key: Digest, value: &Value) {
         if let Some(first) = BlockRef::unpack(value.block) {
-            self.area.arena(first.arena()).disown(first);
+            let arena = self.area.arena(first.arena());
+            if arena.record(first).is_some_and(|record| record.key == key) {
+                arena.disown(first);
+            }
         }
     }
 
@@ -237,3 +241,6 @@ pub fn budget(area: &Area, kind: Kind, config: &CacheConfig) -> (u64, u64) {
     let blocks = arena.blocks - FREE_BLOCKS.max(arena.blocks / FREE_PART).min(arena.blocks / 2);
     (blocks * arena.block_bytes, blocks)
 }
+
+#[cfg(test)]
+mod tests;

@@ -166,3 +166,77 @@ fn why_not(folder: &Path, segment: &Path) -> Option<String> {
     };
     holds_segment.then(|| "the pipeline's own memory lies below it".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+
+    use bytemuck::Zeroable as _;
+    use framepipe_frame::Request;
+
+    use super::*;
+    use crate::bench::Bench;
+
+    fn inbox(folder: &Path, ttl: Duration) -> Inbox {
+        Inbox { folders: vec![folder.to_owned()], ttl, next: Instant::now() }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("read").map(|entry| entry.expect("an entry").file_name());
+        let mut names: Vec<String> = entries.map(|name| name.into_string().expect("UTF-8")).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn old_files_go_and_new_ones_named_ones_folders_and_links_stay() {
+        let bench = Bench::new(8);
+        let memory = tempfile::tempdir_in("/dev/shm").expect("a folder");
+        let (folder, outside) = (memory.path().join("inbox"), memory.path().join("outside"));
+        [&folder, &folder.join("below"), &outside].iter().for_each(|folder| fs::create_dir(folder).expect("made"));
+        let outside = [outside.join("file"), outside.clone()];
+        fs::write(&outside[0], "x").expect("written");
+        symlink(&outside[0], folder.join("link")).expect("linked");
+        symlink(&outside[1], folder.join("linked-folder")).expect("linked");
+        for name in ["old", "below/old", "named"] {
+            fs::write(folder.join(name), "x").expect("written");
+        }
+        let named = fs::metadata(folder.join("named")).expect("it is there");
+        bench.accept(&Request { source_device: named.dev(), source_inode: named.ino(), ..Request::zeroed() });
+        assert_eq!(inbox(&folder, Duration::from_secs(600)).pass(&bench.segment), 0, "they are new");
+        let (ttl, deadline) = (Duration::from_millis(50), Instant::now() + Duration::from_secs(30));
+        let mut removed = 0;
+        while removed < 2 && Instant::now() < deadline {
+            removed += inbox(&folder, ttl).pass(&bench.segment);
+        }
+        assert_eq!((removed, inbox(&folder, ttl).pass(&bench.segment)), (2, 0));
+        assert_eq!(names(&folder), ["below", "link", "linked-folder", "named"]);
+        assert!(names(&folder.join("below")).is_empty() && outside[0].exists());
+    }
+
+    #[test]
+    fn a_file_is_as_old_as_its_newest_change() {
+        let memory = tempfile::tempdir_in("/dev/shm").expect("a folder");
+        let path = memory.path().join("file");
+        let file = fs::File::create(&path).expect("made");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later");
+        let hour = Duration::from_secs(3600);
+        let stat = || statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW).expect("it is there");
+        assert!(is_old(&stat(), now + hour) && !is_old(&stat(), now - hour));
+        file.set_modified(SystemTime::now() - 2 * hour).expect("set");
+        assert!(!is_old(&stat(), now - hour), "somebody has just changed its time");
+        file.set_modified(SystemTime::now() + 2 * hour).expect("set");
+        assert!(!is_old(&stat(), now + hour));
+    }
+
+    #[test]
+    fn an_inbox_on_disk_or_around_the_pipelines_memory_is_never_touched() {
+        let [memory, disk] = ["/dev/shm", "/var/tmp"].map(|folder| tempfile::tempdir_in(folder).expect("a folder"));
+        let (inbox, segment) = (memory.path().join("inbox"), memory.path().join("framepipe-x"));
+        [&inbox, &segment].iter().for_each(|folder| fs::create_dir(folder).expect("made"));
+        assert_eq!(why_not(&inbox, &segment), None);
+        assert_eq!(why_not(disk.path(), &segment), Some("it lies in no tmpfs".into()));
+        assert_eq!(why_not(memory.path(), &segment), Some("the pipeline's own memory lies below it".into()));
+        assert!(why_not(&inbox.join("missing"), &segment).is_some());
+    }
+}

@@ -76,3 +76,47 @@ fn named_blocks(segment: &Segment) -> HashSet<u64> {
     named.extend([Pool::Held, Pool::Cached].into_iter().flat_map(|pool| segment.leases(pool as usize)));
     named
 }
+
+#[cfg(test)]
+mod tests {
+    use framepipe_cache::BlockRef;
+    use framepipe_shm::Gate;
+
+    use super::*;
+    use crate::bench::{Bench, GATEWAYS, KEEPERS, STAGES};
+
+    #[test]
+    fn what_frames_name_stays_and_what_none_names_any_more_is_given_back() {
+        let bench = Bench::new(8);
+        let arena = bench.area.arena(ArenaKind::Images);
+        let kept = [1, 2].map(|id| bench.keep(id, b"an image", b"an image"));
+        let lives = || kept.map(|kept| arena.lives(BlockRef::unpack(kept.block).expect("a block")));
+        sweep(&bench.area, &bench.segment, KEEPERS);
+        assert_eq!((lives(), bench.area.counted(Count::SweptBlocks)), ([true, true], 0));
+        Gate::new(&bench.segment, GATEWAYS).free(bench.claim()).expect("it is this one's");
+        sweep(&bench.area, &bench.segment, KEEPERS);
+        assert_eq!((lives(), bench.area.counted(Count::SweptBlocks)), ([false, true], 1));
+        assert_eq!(arena.in_use(), 1);
+    }
+
+    #[test]
+    fn blocks_that_the_dead_were_writing_are_given_back_and_those_of_the_living_stay() {
+        let bench = Bench::new(8);
+        let arena = bench.area.arena(ArenaKind::Tensors);
+        let _of_the_living = arena.take(STAGES, 1).expect("there is room");
+        std::mem::forget(arena.take(9, 1).expect("there is room"));
+        sweep(&bench.area, &bench.segment, KEEPERS);
+        assert_eq!((arena.in_use(), bench.area.counted(Count::SweptBlocks)), (1, 1));
+    }
+
+    #[test]
+    fn a_request_is_read_as_it_was_written() {
+        let bench = Bench::new(8);
+        let kept = bench.keep(u64::MAX, b"bytes", b"bytes");
+        let job = all(&bench.segment).next().expect("one frame");
+        assert_eq!((job.frame, job.bytes, job.kept, job.view.waits_in), (0, 5, kept, Some(0)));
+        let whole = request(&job.view);
+        assert_eq!((whole.kept, whole.bytes), (kept, 5));
+        assert_eq!(all(&bench.segment).count(), 1);
+    }
+}

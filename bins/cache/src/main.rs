@@ -15,6 +15,8 @@
 //! | `inbox.rs` | clients' files in tmpfs, removed for their age |
 
 mod audit;
+#[cfg(test)]
+mod bench;
 mod books;
 mod inbox;
 mod jobs;

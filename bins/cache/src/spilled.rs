@@ -79,3 +79,37 @@ fn gateway_owner(segment: &Segment) -> Owner {
 fn owner_of(id: u64) -> Owner {
     (id >> 48) as Owner
 }
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable as _;
+    use framepipe_frame::{Kept, Request};
+
+    use super::*;
+    use crate::bench::{Bench, GATEWAYS};
+
+    #[test]
+    fn files_of_the_dead_that_no_frame_names_go_and_all_others_stay() {
+        let bench = Bench::new(8);
+        let id = |owner: Owner, number: u64| u64::from(owner) << 48 | number;
+        for id in [id(GATEWAYS, 1), id(9, 2), id(9, 3), id(0, 4)] {
+            let mut writer = spill::Writer::begin(bench.disk(), id).expect("begun");
+            writer.add(b"12345678").expect("written");
+            writer.finish(0).expect("finished");
+        }
+        for id in [id(GATEWAYS, 5), id(9, 6)] {
+            std::fs::write(bench.disk().join(format!("{id:016x}.new")), b"half").expect("written");
+        }
+        bench.accept(&Request { kept: Kept { id: id(9, 3), ..Kept::default() }, ..Request::zeroed() });
+        let mut spilled = Spilled::new(bench.disk().to_owned());
+        spilled.look_when_due(&bench.area, &bench.segment);
+        let mut left: Vec<u64> = spill::list(bench.disk()).expect("read").iter().map(|file| file.id).collect();
+        left.sort_unstable();
+        assert_eq!(left, [id(GATEWAYS, 1), id(GATEWAYS, 5), id(9, 3)]);
+        assert_eq!(spilled.bytes, 2 * (4096 + 8), "of whole files");
+        assert_eq!(bench.area.counted(Count::SweptFiles), 3);
+        bench.segment.processes()[0].vacate(); // the gateway dies
+        spilled.look(&bench.area, &bench.segment).expect("it is readable");
+        assert_eq!(bench.area.counted(Count::SweptFiles), 5);
+    }
+}

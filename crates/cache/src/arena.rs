@@ -247,12 +247,16 @@ impl<'a> Arena<'a> {
         Some(self.area.file(self.kind)?.memory.at(first * block_bytes, count * block_bytes))
     }
 
+    /// The word of a block in the life that the reference names, which may come from another process; `None` where that is over,
+    /// or never was: another arena's, or no block's.
+    fn in_life(&self, first: BlockRef) -> Option<BlockWord> {
+        let is_ours = first.arena == self.kind && first.index < self.blocks();
+        is_ours.then(|| self.word(first.index)).filter(|word| word.generation() == first.generation)
+    }
+
     /// True while the chain may be read: frames hold it, or the index has it, in this life.
     pub fn lives(&self, first: BlockRef) -> bool {
-        first.index < self.blocks() && {
-            let word = self.word(first.index);
-            word.generation() == first.generation && matches!(word.state(), State::Held | State::Cached)
-        }
+        self.in_life(first).is_some_and(|word| word.state().lives())
     }
 
     /// What is known of a chain that lives, whose first block this is; `None` where it does not.
@@ -261,13 +265,14 @@ impl<'a> Arena<'a> {
             return None;
         }
         let record = self.area.records(self.kind)[first.index].load();
-        std::sync::atomic::fence(Ordering::Acquire);
+        std::sync::atomic::fence(Ordering::Acquire); // pairs with the one of `Taken::describe`
         self.lives(first).then_some(record)
     }
 
-    /// The bytes of a chain that the caller's job names, in its request or a lease; `None` where it does not live.
+    /// The bytes of a chain that the caller's job names, in its request or a lease; `None` where it does not live. One that is
+    /// being moved stays, where the caller found it here after it had claimed the job: the keeper sees that, and leaves it.
     pub fn view(&self, first: BlockRef, bytes: usize) -> Option<View<'a>> {
-        let chain = self.chain(first, bytes)?;
+        let chain = self.chain(first, bytes, State::is_readable)?;
         let runs: Vec<Run> = runs(chain.into_iter()).collect();
         if let [run] = runs.as_slice() {
             let start = self.memory(*run)?;
@@ -289,7 +294,7 @@ impl<'a> Arena<'a> {
         bytes: usize,
         mut take: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<bool> {
-        let (Some(chain), Some(arena)) = (self.chain(first, bytes), self.area.file(self.kind)) else {
+        let (Some(chain), Some(arena)) = (self.chain(first, bytes, State::lives), self.area.file(self.kind)) else {
             return Ok(false);
         };
         let (mut left, mut piece) = (bytes, vec![0; bytes.min(PIECE_BYTES)]);
@@ -306,12 +311,16 @@ impl<'a> Arena<'a> {
         Ok(self.lives(first))
     }
 
-    /// The blocks of a chain that lives, as many as `bytes` take.
-    pub(crate) fn chain(&self, first: BlockRef, bytes: usize) -> Option<Vec<usize>> {
-        if !self.lives(first) {
+    /// The blocks of a chain, as many as `bytes` take, while its first one is in a state that `is_good`.
+    pub(crate) fn chain(&self, first: BlockRef, bytes: usize, is_good: impl Fn(State) -> bool) -> Option<Vec<usize>> {
+        let is_good = || self.in_life(first).is_some_and(|word| is_good(word.state()));
+        if !is_good() {
             return None;
         }
         let count = bytes.div_ceil(self.block_bytes()).max(1);
+        if count > self.blocks() {
+            return None;
+        }
         let mut chain = vec![first.index];
         while chain.len() < count {
             let next = self.word(*chain.last().expect("it has its first")).next()?;
@@ -320,26 +329,24 @@ impl<'a> Arena<'a> {
             }
             chain.push(next);
         }
-        self.lives(first).then_some(chain)
+        is_good().then_some(chain)
     }
 
     /// Frees a chain that frames held, if it still is in this life; who comes second does nothing. The caller's job does not
     /// need it any more.
     pub fn free(&self, owner: Owner, first: BlockRef) -> bool {
-        if first.index >= self.blocks() {
-            return false;
-        }
-        let seen = self.word(first.index);
-        if seen.state() != State::Held || seen.generation() != first.generation {
-            return false;
-        }
-        self.free_exactly(owner, first.index, seen) > 0
+        self.free_from(owner, first, State::Held)
     }
 
-    /// Frees the chain behind a word, if it is that still. Returns how many blocks that were.
+    fn free_from(&self, owner: Owner, first: BlockRef, from: State) -> bool {
+        let seen = self.in_life(first).filter(|word| word.state() == from);
+        seen.is_some_and(|seen| self.free_exactly(owner, first.index, seen) > 0)
+    }
+
+    /// Frees the chain behind a word that was HELD or MOVING, if it is that still. Returns how many blocks.
     pub(crate) fn free_exactly(&self, owner: Owner, block: usize, seen: BlockWord) -> usize {
-        // TAKEN first: nobody else takes the block before its memory is given back. It keeps its successor: killed from here
-        // on, the sweep finds the rest.
+        // TAKEN first: nobody else takes the block before its memory is given back. It keeps its successor, so that the tails
+        // are still reached until they are taken too.
         if !self.swap(block, seen, seen.taken(owner)) {
             return 0;
         }
@@ -358,10 +365,14 @@ impl<'a> Arena<'a> {
         count
     }
 
-    /// Frees blocks that this process has taken. They are no chain any more before the first of them is free: another
-    /// process may take it at once, and if this one dies, nobody shall follow a link to it.
-    fn give_back(&self, blocks: Vec<usize>) {
-        blocks.iter().for_each(|block| self.set(*block, self.word(*block).followed_by(None)));
+    /// Takes a block that is nobody's from its chain, if its word still is what it was.
+    pub(crate) fn seize(&self, keeper: Owner, block: usize, seen: BlockWord) -> bool {
+        self.swap(block, seen, seen.taken(keeper).followed_by(None))
+    }
+
+    /// Frees blocks that this process has taken. If it dies, some of them are free while others still lead to them: a sweep
+    /// follows no link of the dead.
+    pub(crate) fn give_back(&self, blocks: Vec<usize>) {
         runs(blocks.iter().copied()).for_each(|run| self.punch(run));
         blocks.iter().for_each(|block| self.set(*block, self.word(*block).freed()));
     }
@@ -389,19 +400,12 @@ impl<'a> Arena<'a> {
 
     /// The keeper: its bytes lie on disk, and nobody reads them here.
     pub fn end_move(&self, owner: Owner, first: BlockRef) -> bool {
-        let seen = self.word(first.index);
-        seen.state() == State::Moving
-            && seen.generation() == first.generation
-            && self.free_exactly(owner, first.index, seen) > 0
+        self.free_from(owner, first, State::Moving)
     }
 
     fn change(&self, first: BlockRef, from: State, to: State) -> bool {
-        if first.index >= self.blocks() {
-            return false;
-        }
-        let seen = self.word(first.index);
-        let is_it = seen.state() == from && seen.generation() == first.generation;
-        is_it && self.swap(first.index, seen, seen.as_state(to))
+        let seen = self.in_life(first).filter(|word| word.state() == from);
+        seen.is_some_and(|seen| self.swap(first.index, seen, seen.as_state(to)))
     }
 
     /// Every chain that the index may name: the keeper's, to build it anew.
@@ -447,6 +451,8 @@ impl Taken<'_> {
 
     /// Says what is known of the chain.
     pub fn describe(&self, record: &Record) {
+        // Pairs with the one of `Arena::record`: whoever reads some of this sees that the block has another life.
+        std::sync::atomic::fence(Ordering::Release);
         self.arena.area.records(self.arena.kind)[self.first.index].store(record);
     }
 

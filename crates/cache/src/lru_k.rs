@@ -181,7 +181,7 @@ impl LruK {
         if bytes > self.policy.bytes_max {
             return None;
         }
-        let excess = (self.bytes + bytes).saturating_sub(self.policy.bytes_max);
+        let excess = bytes.saturating_sub(self.policy.bytes_max - self.bytes);
         let order = self.ripe.iter().map(|(_, _, key)| *key).chain(self.fresh.iter().map(|(_, key)| *key));
         let (mut victims, mut freed) = (Vec::new(), 0);
         for key in order.filter(|key| !is_held(*key)) {

@@ -6,7 +6,10 @@
 use std::{
     fs::{self, File},
     io::{self, ErrorKind},
-    os::{fd::AsFd, unix::fs::FileExt as _},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
 };
 
@@ -65,7 +68,8 @@ impl Writer {
     /// # Errors
     /// What the operating system says: no room, say.
     pub fn begin(folder: &Path, id: u64) -> io::Result<Self> {
-        let file = File::options().write(true).create(true).truncate(true).open(aside(folder, id))?;
+        let aside = aside(folder, id);
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(aside)?;
         Ok(Self { folder: folder.to_owned(), id, file, bytes: 0, is_finished: false })
     }
 
@@ -185,8 +189,7 @@ pub fn list(folder: &Path) -> io::Result<Vec<SpillFile>> {
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
         let (digits, is_whole) = name.strip_suffix(NEW).map_or((name, true), |digits| (digits, false));
-        let id =
-            Some(digits).filter(|digits| digits.len() == 16).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        let id = u64::from_str_radix(digits, 16).ok().filter(|id| format!("{id:016x}") == digits);
         if let (Some(id), Ok(metadata)) = (id, entry.metadata()) {
             files.push(SpillFile { id, bytes: metadata.len(), is_whole });
         }
@@ -202,6 +205,8 @@ pub fn clear(folder: &Path, file: &SpillFile) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn written(folder: &Path, id: u64, bytes: &[u8], hasher: &Hasher) -> Digest {
@@ -250,9 +255,12 @@ mod tests {
         drop(writer);
         assert_eq!(list(folder).expect("read"), []);
         written(folder, 2, b"whole", &hasher);
-        fs::write(folder.join("another"), b"x").expect("written");
+        let others = ["another", "+000000000000002", "000000000000000A", "00000000000000002", "2", "2.new"];
+        others.iter().for_each(|name| fs::write(folder.join(name), b"x").expect("written"));
         let files = list(folder).expect("read");
         assert_eq!(files, [SpillFile { id: 2, bytes: 4101, is_whole: true }]);
+        let mode = fs::metadata(path(folder, 2)).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "an image is its owner's");
         assert!(clear(folder, &files[0]) && list(folder).expect("read").is_empty());
         assert_eq!(remove(folder, 2), None);
     }

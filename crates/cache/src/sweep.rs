@@ -51,25 +51,26 @@ impl Arena<'_> {
         named: &HashSet<u64>,
         is_alive: impl Fn(Owner) -> bool,
     ) -> Swept {
-        let mut blocks = 0;
-        for (block, word) in &seen {
-            let first = BlockRef { arena: self.kind(), index: *block, generation: word.generation() };
-            let is_nobodys = match word.state() {
-                State::Held => !named.contains(&first.pack()),
-                State::Taken => !is_alive(word.owner()),
-                State::Free | State::Tail | State::Cached | State::Moving => false,
-            };
-            if is_nobodys {
-                blocks += self.free_exactly(keeper, *block, *word);
-            }
-        }
+        let is_dead = |word: &BlockWord| word.state() == State::Taken && !is_alive(word.owner());
+        let is_unnamed = |block: usize, word: &BlockWord| {
+            let first = BlockRef { arena: self.kind(), index: block, generation: word.generation() };
+            word.state() == State::Held && !named.contains(&first.pack())
+        };
+        let held: usize = (seen.iter().filter(|(block, word)| is_unnamed(*block, word)))
+            .map(|(block, word)| self.free_exactly(keeper, *block, *word))
+            .sum();
+        // What the dead had may be linked in any order. No link is followed, and none of these blocks is free before all links
+        // are cut: another process might make it the tail of its own chain, and the link led there.
+        let seize = |(block, word): &(usize, BlockWord)| self.seize(keeper, *block, *word).then_some(*block);
+        let mut left: Vec<usize> = seen.iter().filter(|(_, word)| is_dead(word)).filter_map(seize).collect();
         let tails: Vec<_> = seen.into_iter().filter(|(_, word)| word.state() == State::Tail).collect();
         if !tails.is_empty() {
             let reached = self.reached();
-            for (block, word) in tails.into_iter().filter(|(block, _)| !reached[*block]) {
-                blocks += self.free_exactly(keeper, block, word);
-            }
+            left.extend(tails.iter().filter(|(block, _)| !reached[*block]).filter_map(seize));
         }
+        let blocks = held + left.len();
+        left.sort_unstable();
+        self.give_back(left);
         Swept { blocks }
     }
 

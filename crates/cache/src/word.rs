@@ -22,6 +22,18 @@ pub(crate) enum State {
     Moving = 5,
 }
 
+impl State {
+    /// True of the first block of a chain that frames hold or the index has.
+    pub fn lives(self) -> bool {
+        matches!(self, Self::Held | Self::Cached)
+    }
+
+    /// True where its bytes are there, whether or not they are about to go.
+    pub fn is_readable(self) -> bool {
+        self.lives() || self == Self::Moving
+    }
+}
+
 /// `generation:24 | owner:16 | next:20 | state:4`. The generation grows whenever the block is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BlockWord(pub u64);

@@ -137,3 +137,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn sizes_may_be_as_large_as_numbers_are() {
+    let mut cache = LruK::new(Policy { bytes_max: u64::MAX, k: 2, correlated_period: 0, history_max: 4 });
+    assert_eq!(cache.insert(1, u64::MAX - 1, 1, |_| false), Ok(Vec::new()));
+    assert_eq!(cache.insert(2, 1, 2, |_| false), Ok(Vec::new()));
+    assert_eq!(cache.insert(3, u64::MAX, 3, |_| false), Ok(vec![1, 2]));
+    assert_eq!(cache.bytes(), u64::MAX);
+}

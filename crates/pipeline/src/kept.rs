@@ -5,7 +5,8 @@
 use std::{ops::Deref, rc::Rc, sync::atomic::Ordering, sync::atomic::fence};
 
 use framepipe_cache::{
-    Area, ArenaKind, BlockRef, Count, Digest, Found, INLINE_WORDS, Kind, Level, Offer, Record, Told, View, spill,
+    Area, ArenaKind, BlockRef, Count, Digest, Found, INLINE_WORDS, Kind, Level, Offer, Record, Told, View,
+    spill::{self, SpillError},
 };
 use framepipe_frame::{ErrorCode, FrameError};
 use framepipe_shm::Owner;
@@ -76,6 +77,16 @@ pub enum KeptAt {
     Disk,
 }
 
+fn kept_at(area: &Area, block: u64) -> KeptAt {
+    // Pairs with the keeper's, between its word that the image moves and its look whether the frame still waits.
+    fence(Ordering::SeqCst);
+    let first = BlockRef::unpack(block).filter(|first| first.arena() == ArenaKind::Images);
+    match first.filter(|first| area.arena(ArenaKind::Images).lives(*first)) {
+        Some(first) => KeptAt::Memory(first),
+        None => KeptAt::Disk,
+    }
+}
+
 fn damaged(what: impl std::fmt::Display) -> FrameError {
     FrameError::new(ErrorCode::StoreDamaged, format!("{what}: push the image again"))
 }
@@ -124,13 +135,7 @@ impl<'s> Frame<'s> {
 
     /// Where the image of a frame is kept that waits for ingest. Once it is claimed it stays where it is.
     pub fn kept_at(&self) -> KeptAt {
-        // Pairs with the keeper's, between its word that the image moves and its look whether the frame still waits.
-        fence(Ordering::SeqCst);
-        let first = BlockRef::unpack(self.request().kept.block).filter(|first| first.arena() == ArenaKind::Images);
-        match first.filter(|first| self.cache.area.arena(ArenaKind::Images).lives(*first)) {
-            Some(first) => KeptAt::Memory(first),
-            None => KeptAt::Disk,
-        }
+        kept_at(self.cache.area, self.request().kept.block)
     }
 
     /// Leases a block to the frame by the planned slot of a pool.
@@ -163,9 +168,15 @@ impl<'s> Frame<'s> {
     pub fn copy_kept(&mut self, spill_folder: &std::path::Path) -> Result<(), FrameError> {
         let (request, area) = (self.request(), self.cache.area);
         let (bytes, sum) = (request.bytes as usize, request.kept.digest());
-        let at = self.kept_at();
+        let mut at = self.kept_at();
         self.write_output(Pool::Encoded, |slot| {
             let slot = &mut slot[..bytes];
+            let mut read = || spill::read(spill_folder, request.kept.id, sum, &area.hasher(), slot);
+            let on_disk = matches!(at, KeptAt::Disk).then(&mut read);
+            if let Some(Err(SpillError::Gone(_))) = on_disk {
+                // The keeper was about to move it, has seen that the frame is claimed, and lets it stay: in memory it is.
+                at = kept_at(area, request.kept.block);
+            }
             match &at {
                 KeptAt::Memory(first) => {
                     let view = area.arena(ArenaKind::Images).view(*first, bytes);
@@ -176,7 +187,7 @@ impl<'s> Frame<'s> {
                     area.count(Count::CopiedOnRead, 1);
                 }
                 KeptAt::Disk => {
-                    spill::read(spill_folder, request.kept.id, sum, &area.hasher(), slot).map_err(damaged)?;
+                    on_disk.expect("it was read there").map_err(damaged)?;
                     area.count(Count::Restored, 1);
                 }
             }
