@@ -6,6 +6,7 @@
 //! leaves blocks that are TAKEN by a dead owner, and files under its owner id that no frame names: the keeper's sweep finds both.
 
 use std::{
+    collections::HashSet,
     convert::Infallible,
     io::{self, ErrorKind},
     path::PathBuf,
@@ -97,22 +98,29 @@ impl Disk {
 }
 
 impl Store {
-    /// A store of this owner's images. Its folder is there. `in_flight` are the ids of images that frames in flight name.
+    /// A store of this owner's images, while no other process bears its id. Its folder is there. `in_flight` are the ids of
+    /// images that frames in flight name.
     pub fn open(
         area: &'static Area,
         owner: Owner,
         folder: PathBuf,
         bounds: Bounds,
-        in_flight: impl Iterator<Item = u64>,
+        in_flight: &HashSet<u64>,
     ) -> io::Result<Arc<Self>> {
-        let files = spill::list(&folder)?;
-        // Images of a former gateway of the same owner id may be in flight, or lie in the folder still. The clock leaves them
-        // behind, at up to 128,000 images a second; where it was set back, what is there is looked at as well. (What is there
-        // alone would not do: the keeper may be about to write a file.)
+        let is_own = |id: u64| id >> NUMBER_BITS == u64::from(owner);
+        let mut files = spill::list(&folder)?;
+        // Of a former gateway that bore this id, in this segment or one that is gone: what the living gateway has written, the
+        // keeper leaves alone.
+        files.retain(|file| {
+            let is_nobodys = is_own(file.id) && !in_flight.contains(&file.id);
+            !(is_nobodys && spill::clear(&folder, file))
+        });
+        // Images of that one may be in flight. The clock leaves them behind, at up to 128,000 images a second, and where it
+        // was set back, they are looked at. (That alone would not do: the keeper may be moving one that no frame names any more.)
         let now_ms = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64);
         let number = 1 << NUMBER_BITS;
-        let own = files.iter().map(|file| file.id).chain(in_flight).filter(|id| id >> NUMBER_BITS == u64::from(owner));
-        let next = own.map(|id| id % number + 1).max().unwrap_or(1).max((now_ms << 7) % number);
+        let behind = in_flight.iter().filter(|id| is_own(**id)).map(|id| id % number + 1).max().unwrap_or(1);
+        let next = behind.max((now_ms << 7) % number);
         let said = area.limits().1;
         let since = files.iter().map(|file| file.bytes).sum::<u64>().cast_signed().saturating_sub(said.cast_signed());
         let disk = Mutex::new(Disk { said, since, writing: 0, recounted: None });

@@ -30,7 +30,7 @@ impl Bench {
         let area = Box::leak(Box::new(Area::open(&folder.path().join("cache"), used).expect("opened")));
         let bounds = Bounds { hard_bytes, disk_bytes_max };
         let spill = folder.path().join("spill");
-        Store::open(area, OWNER, spill, bounds, in_flight.iter().copied()).expect("opened")
+        Store::open(area, OWNER, spill, bounds, &in_flight.iter().copied().collect()).expect("opened")
     }
 
     fn keep(&self, bytes: &[u8]) -> Result<Keeping, StoreError> {
@@ -190,23 +190,30 @@ fn room_that_another_process_made_unseen_is_found_in_the_folder() {
 }
 
 #[test]
-fn files_of_a_former_life_count_and_their_ids_are_not_given_again() {
+fn what_a_former_gateway_of_the_same_id_left_is_removed_unless_a_frame_names_it() {
     let bench = Bench::new(0, 3 * BLOCK);
     let old = bench.hold(&image(2 * BLOCK as usize));
-    // The clock was set back: as far as it tells, these ids lie ahead.
     let end = 1 << NUMBER_BITS;
     let own = |number| u64::from(OWNER) << NUMBER_BITS | number;
-    let (ahead, in_flight, anothers) =
-        (own(end - 1000), own(end - 500), u64::from(OWNER + 1) << NUMBER_BITS | (end - 9));
-    for id in [ahead, anothers] {
+    let (left, anothers) = (own(end - 1000), u64::from(OWNER + 1) << NUMBER_BITS | (end - 9));
+    for id in [left, anothers] {
         fs::write(spill::path(&bench.store.folder, id), b"").expect("written");
     }
-    let again = Bench::open(&bench.folder, 0, 4 * BLOCK, &[in_flight, anothers, 0]);
+    fs::write(bench.store.folder.join(format!("{:016x}.new", own(5))), b"").expect("written");
+    let ids = || {
+        let mut ids: Vec<u64> = spill::list(&bench.store.folder).expect("read").iter().map(|file| file.id).collect();
+        ids.sort_unstable();
+        ids
+    };
+    // The clock was set back: as far as it tells, this id lies ahead.
+    let again = Bench::open(&bench.folder, 0, 4 * BLOCK, &[old.id, own(end - 500), anothers, 0]);
+    assert_eq!(ids(), [old.id, anothers]);
     assert!(again.begin(1).is_err(), "3 of 4 pages are used, and a file has a head");
     assert!(again.begin(0).is_ok());
     assert_eq!(again.next.load(Ordering::Relaxed), end - 499 + 2, "two were begun");
-    assert_eq!(Bench::open(&bench.folder, 0, 4 * BLOCK, &[]).next.load(Ordering::Relaxed), end - 999);
-    assert!(old.id >> NUMBER_BITS == u64::from(OWNER) && old.id < ahead);
+    let later = Bench::open(&bench.folder, 0, 4 * BLOCK, &[]).next.load(Ordering::Relaxed);
+    assert_eq!(ids(), [anothers]);
+    assert!(later > old.id % end && later < end - 1000);
 }
 
 #[test]
