@@ -96,7 +96,7 @@ pub async fn round(
         let bytes = file.metadata().expect("it is open").len();
         match random.below(4) {
             0 => flip(&file, SPILL_HEAD_BYTES + random.below(bytes - SPILL_HEAD_BYTES)),
-            1 => flip(&file, random.below(40)), // in its head
+            1 => flip(&file, random.below(24)), // in its head: what it is, whose, and how long
             2 => file.set_len(random.below(bytes)).expect("it can be cut"),
             _ => fs::remove_file(&path).expect("it can be removed"),
         }
