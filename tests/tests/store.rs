@@ -1,9 +1,8 @@
 //! The store behind PushData: images that were copied, or uploaded, outlive their files; where memory has no room they lie on
 //! disk, and where neither has, the call is refused; whatever ends a call, nothing of it is left.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, time::Duration};
 
-use framepipe_cache::{Area, Use, spill};
 use framepipe_client::{
     Client, FrameResult, Hold, Outcome, PixelFormat, RawFrameFormat, ResultsOptions, StreamExt as _,
 };
@@ -13,6 +12,7 @@ use framepipe_proto::v1::{
 use framepipe_tests::{
     Home, Server,
     images::{photo, png},
+    kept::Store,
     wait_until,
 };
 use nix::sys::signal::Signal;
@@ -29,30 +29,29 @@ const SMALL: &str = "[cache]\nmemory_bytes_max = \"1 MiB\"\n";
 struct Bench {
     home: Home,
     server: Server,
+    store: Store,
 }
 
 impl Bench {
     async fn start(config: &str) -> Self {
         let home = Home::new();
         let server = Server::start(&home, &format!("{CONFIG}{config}")).await;
-        Self { home, server }
+        let store = Store::of(&home, "store");
+        Self { home, server, store }
     }
 
+    /// Bytes of blocks that are not free.
     fn memory_bytes(&self) -> u64 {
-        let cache = self.home.shm().join("framepipe-store/cache");
-        Area::open(&cache, Use::NONE).expect("the pipeline has a cache").memory_bytes()
+        self.store.area.memory_bytes()
     }
 
     fn files(&self) -> usize {
-        spill::list(&self.spill()).expect("the gateway made the folder").len()
-    }
-
-    fn spill(&self) -> PathBuf {
-        self.home.path("state").join("spill")
+        self.store.spilled()
     }
 
     fn wait_empty(&self, why: &str) {
-        wait_until(why, LIMIT, || self.memory_bytes() == 0 && self.files() == 0);
+        let is_empty = || self.memory_bytes() == 0 && self.store.memory_bytes() == 0 && self.files() == 0;
+        wait_until(why, LIMIT, is_empty);
     }
 
     /// A batch of small images, the first of which is `16 + first` pixels wide, so that each result is known as its own.
@@ -369,7 +368,8 @@ async fn uploads_that_wait_hold_up_no_call_of_their_connection() {
         "{refusal:?}"
     );
     assert!(retry_ms(&refusal) > 0);
-    let pushed = grpc.clone().push_data(bench.files_of("pushed", 0, 1));
+    let mut same = grpc.clone();
+    let pushed = same.push_data(bench.files_of("pushed", 0, 1));
     timeout(LIMIT, pushed).await.expect("nothing holds it up").expect("accepted");
     first.data(&[7; 100_000]).await;
     first.end().await.expect("accepted");

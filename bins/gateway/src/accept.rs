@@ -174,23 +174,29 @@ impl Call {
         let look = |path: &String| self.hub.roots.look(path);
         let sources = self.checked.files.iter().map(look).collect::<Result<Vec<_>, _>>()?;
         check_sizes(&self.checked, &sources)?;
+        let files = Files { load: Load::default(), sources };
         let mut load = Load::default();
-        for frame in &self.checked.frames {
-            load += Load { frames: 1, bytes: frame.bytes.unwrap_or_else(|| sources[frame.file].bytes) };
-        }
+        self.sizes(&files).for_each(|bytes| load += Load { frames: 1, bytes });
         if load.bytes > self.hub.bytes_max {
             return Err(Status::invalid_argument(format!(
                 "a batch of {} bytes can never fit: {} may be in flight; split it, or raise server.bytes_max",
                 load.bytes, self.hub.bytes_max
             )));
         }
-        if self.checked.origin != Origin::Referenced && !self.hub.store.can_fit(load.bytes) {
+        if self.checked.origin != Origin::Referenced && !self.hub.store.can_fit(self.sizes(&files)) {
             return Err(Status::invalid_argument(format!(
-                "a batch of {} bytes can never be kept: split it, or raise cache.memory_bytes_max or cache.disk_bytes_max",
-                load.bytes
+                "{} images of {} bytes can never be kept at once: split the batch, or raise cache.memory_bytes_max or \
+                 cache.disk_bytes_max",
+                load.frames, load.bytes
             )));
         }
-        Ok(self.files.get_or_init(|| Files { sources, load }))
+        Ok(self.files.get_or_init(|| Files { load, ..files }))
+    }
+
+    /// The bytes of each image.
+    fn sizes<'f>(&'f self, files: &'f Files) -> impl Iterator<Item = u64> + 'f {
+        let of_file = |frame: &checks::CheckedFrame| files.sources[frame.file].bytes;
+        self.checked.frames.iter().map(move |frame| frame.bytes.unwrap_or_else(|| of_file(frame)))
     }
 
     /// Whether there is room for the frames, and in the store for their bytes, before one of these is taken. The first answer
@@ -200,7 +206,7 @@ impl Call {
         if let Some(answer) = self.ask(&mut self.hub.lock(), files)? {
             return Ok(Some(answer));
         }
-        self.hub.store.check_room(files.load.bytes).or_else(|error| self.lacks_room_to_keep(error))?;
+        self.hub.store.check_room(self.sizes(files)).or_else(|error| self.lacks_room_to_keep(error))?;
         Ok(None)
     }
 

@@ -96,7 +96,67 @@ fn refusal(path: &str, error: FrameError) -> Status {
     let FrameError { code, message } = error;
     match code {
         ErrorCode::SourceGone => Status::not_found(format!("{path} was removed while it was copied")),
-        ErrorCode::SourceChanged => Status::failed_precondition(format!("{message}: push it again once it is written")),
+        ErrorCode::SourceChanged => {
+            let words = format!("{path} changed while it was copied: push it again once it is written ({message})");
+            Status::failed_precondition(words)
+        }
         _ => Status::internal(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+    use crate::store::tests::Bench;
+
+    #[test]
+    fn bytes_that_come_cut_anywhere_become_the_images() {
+        let bytes: Vec<u8> = (0..30_000u32).map(|at| (at * 7 >> 4) as u8).collect();
+        let sizes = [0, 12_000, 0, 0, 17_999, 1, 0];
+        for cut in [1, 4095, 12_000, 30_000] {
+            let bench = Bench::new(16 * 4096, 0);
+            let mut intake = Intake::default();
+            for piece in bytes.chunks(cut) {
+                intake.take_in(&bench.store, &sizes, piece).expect("there is room");
+            }
+            intake.take_in(&bench.store, &sizes, &[]).expect("there is room");
+            assert_eq!(intake.kept.len(), sizes.len(), "cut every {cut} bytes");
+            let mut rest = bytes.as_slice();
+            for (place, size) in sizes.iter().enumerate() {
+                let (image, behind) = rest.split_at(*size as usize);
+                rest = behind;
+                assert_eq!(
+                    intake.kept(place).digest(),
+                    bench.hasher().of(image),
+                    "image {place}, cut every {cut} bytes"
+                );
+            }
+            assert!(!intake.is_empty() && !bench.is_empty());
+            drop(intake);
+            assert!(bench.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_images_room_is_taken_when_its_turn_comes() {
+        let bench = Bench::new(2 * 4096, 0);
+        let sizes = [4096, 2 * 4096];
+        let mut intake = Intake::default();
+        intake.take_in(&bench.store, &sizes, &[7; 4096]).expect("the first one has room");
+        assert!(matches!(intake.take_in(&bench.store, &sizes, &[7]), Err(StoreError::Full { .. })));
+        drop(intake);
+        assert!(bench.is_empty());
+    }
+
+    #[test]
+    fn a_file_that_is_gone_or_changed_is_the_calls_error() {
+        let said = |code, message: &str| refusal("/in/a.jpg", FrameError::new(code, message));
+        assert_eq!(said(ErrorCode::SourceGone, "").code(), Code::NotFound);
+        let changed = said(ErrorCode::SourceChanged, "a.jpg changed after it was accepted: its inode");
+        assert_eq!(changed.code(), Code::FailedPrecondition);
+        assert!(changed.message().starts_with("/in/a.jpg changed while it was copied"), "{changed:?}");
+        assert_eq!(said(ErrorCode::Internal, "no memory").code(), Code::Internal);
     }
 }

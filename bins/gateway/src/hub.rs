@@ -2,7 +2,7 @@
 //! short: words copied, journals' files written and read by way of the page cache.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::DirBuilder,
     os::unix::fs::DirBuilderExt as _,
     path::Path,
@@ -339,14 +339,16 @@ pub fn status(error: JournalError) -> Status {
 
 fn open_store(process: &'static Process, gate: &Gate<'static>, spill: &Path) -> std::io::Result<Arc<Store>> {
     DirBuilder::new().recursive(true).mode(0o700).create(spill)?;
-    let mut in_flight = Vec::new();
-    gate.for_each_accepted(|request| in_flight.push(bytemuck::pod_read_unaligned::<Request>(request).kept.id));
+    let mut in_flight = HashSet::new();
+    gate.for_each_accepted(|request| {
+        in_flight.insert(bytemuck::pod_read_unaligned::<Request>(request).kept.id);
+    });
     let cache = &process.order.config.cache;
     let bounds = Bounds {
         hard_bytes: (cache.memory_bytes_max as f64 * cache.hard) as u64,
         disk_bytes_max: cache.disk_bytes_max,
     };
-    Store::open(process.area(), process.order.owner, spill.to_owned(), bounds, in_flight.into_iter())
+    Store::open(process.area(), process.order.owner, spill.to_owned(), bounds, &in_flight)
 }
 
 fn log(report: &OpenReport) {

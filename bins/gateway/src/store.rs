@@ -6,6 +6,7 @@
 //! leaves blocks that are TAKEN by a dead owner, and files under its owner id that no frame names: the keeper's sweep finds both.
 
 use std::{
+    collections::HashSet,
     convert::Infallible,
     io::{self, ErrorKind},
     path::PathBuf,
@@ -97,46 +98,71 @@ impl Disk {
 }
 
 impl Store {
-    /// A store of this owner's images. Its folder is there. `in_flight` are the ids of images that frames in flight name.
+    /// A store of this owner's images, while no other process bears its id. Its folder is there. `in_flight` are the ids of
+    /// images that frames in flight name.
     pub fn open(
         area: &'static Area,
         owner: Owner,
         folder: PathBuf,
         bounds: Bounds,
-        in_flight: impl Iterator<Item = u64>,
+        in_flight: &HashSet<u64>,
     ) -> io::Result<Arc<Self>> {
-        let files = spill::list(&folder)?;
-        // Images of a former gateway of the same owner id may be in flight, or lie in the folder still. The clock leaves them
-        // behind, at up to 128,000 images a second; where it was set back, what is there is looked at as well. (What is there
-        // alone would not do: the keeper may be about to write a file.)
+        let is_own = |id: u64| id >> NUMBER_BITS == u64::from(owner);
+        let mut files = spill::list(&folder)?;
+        // Of a former gateway that bore this id, in this segment or one that is gone: what the living gateway has written, the
+        // keeper leaves alone.
+        files.retain(|file| {
+            let is_nobodys = is_own(file.id) && !in_flight.contains(&file.id);
+            !(is_nobodys && spill::clear(&folder, file))
+        });
+        // Images of that one may be in flight. The clock leaves them behind, at up to 128,000 images a second, and where it
+        // was set back, they are looked at. (That alone would not do: the keeper may be moving one that no frame names any more.)
         let now_ms = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64);
         let number = 1 << NUMBER_BITS;
-        let own = files.iter().map(|file| file.id).chain(in_flight).filter(|id| id >> NUMBER_BITS == u64::from(owner));
-        let next = own.map(|id| id % number + 1).max().unwrap_or(1).max((now_ms << 7) % number);
+        let behind = in_flight.iter().filter(|id| is_own(**id)).map(|id| id % number + 1).max().unwrap_or(1);
+        let next = behind.max((now_ms << 7) % number);
         let said = area.limits().1;
         let since = files.iter().map(|file| file.bytes).sum::<u64>().cast_signed().saturating_sub(said.cast_signed());
         let disk = Mutex::new(Disk { said, since, writing: 0, recounted: None });
         Ok(Arc::new(Self { area, owner, folder, bounds, next: AtomicU64::new(next), disk }))
     }
 
-    /// True where so many bytes may have room at once, by the configuration.
-    pub fn can_fit(&self, bytes: u64) -> bool {
-        bytes <= self.bounds.hard_bytes.saturating_add(self.bounds.disk_bytes_max)
+    /// True where images of these sizes may have room at once, by the configuration.
+    pub fn can_fit(&self, sizes: impl Iterator<Item = u64>) -> bool {
+        self.beyond_memory(sizes, self.bounds.hard_bytes).1 <= self.bounds.disk_bytes_max
     }
 
-    /// Looks whether there is room for so many bytes, in memory and on disk together: before the first of them is taken.
+    /// Looks whether there is room for images of these sizes, in memory and on disk: before the first of them is taken.
     ///
     /// # Errors
     /// [`StoreError::Full`].
-    pub fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
+    pub fn check_room(&self, sizes: impl Iterator<Item = u64>) -> Result<(), StoreError> {
         let (hard, said, most) = self.limits();
-        let in_memory = hard.saturating_sub(self.area.memory_bytes());
+        let (bytes, on_disk) = self.beyond_memory(sizes, hard.saturating_sub(self.area.memory_bytes()));
         let mut disk = self.disk();
-        let on_disk = bytes.saturating_sub(in_memory);
         if on_disk == 0 || self.has_room(&mut disk, on_disk, said, most) {
             return Ok(());
         }
         Err(self.full(bytes, disk.used(said), ""))
+    }
+
+    /// How many bytes images of these sizes have, and how many of them go to disk where so many bytes of memory are left.
+    fn beyond_memory(&self, sizes: impl Iterator<Item = u64>, mut left: u64) -> (u64, u64) {
+        sizes.fold((0, 0), |(bytes, on_disk): (u64, u64), size| {
+            let bytes = bytes.saturating_add(size);
+            let blocks = self.block_bytes_of(size);
+            if blocks <= left {
+                left -= blocks;
+                return (bytes, on_disk);
+            }
+            (bytes, on_disk.saturating_add(file_bytes_of(size)))
+        })
+    }
+
+    /// What an image takes of the memory.
+    fn block_bytes_of(&self, bytes: u64) -> u64 {
+        let block_bytes = self.area.arena(ArenaKind::Images).block_bytes().max(1) as u64;
+        bytes.div_ceil(block_bytes).max(1).saturating_mul(block_bytes)
     }
 
     /// Begins to keep an image.
@@ -147,7 +173,7 @@ impl Store {
         let number = self.next.fetch_add(1, Ordering::Relaxed) % (1 << NUMBER_BITS);
         let id = u64::from(self.owner) << NUMBER_BITS | number;
         let (hard, said, most) = self.limits();
-        let taken = (self.area.memory_bytes().saturating_add(bytes) <= hard)
+        let taken = (self.area.memory_bytes().saturating_add(self.block_bytes_of(bytes)) <= hard)
             .then(|| self.area.arena(ArenaKind::Images).take(self.owner, bytes as usize).ok()) // short of blocks, or of memory
             .flatten();
         let place = match taken {
@@ -158,7 +184,7 @@ impl Store {
     }
 
     fn begin_file(self: &Arc<Self>, id: u64, bytes: u64, said: u64, most: u64) -> Result<SpillWriting, StoreError> {
-        let file_bytes = bytes.saturating_add(spill::HEAD_BYTES as u64);
+        let file_bytes = file_bytes_of(bytes);
         let mut disk = self.disk();
         if !self.has_room(&mut disk, file_bytes, said, most) {
             return Err(self.full(bytes, disk.used(said), ""));
@@ -235,6 +261,11 @@ impl Store {
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().expect("no step under it panics")
     }
+}
+
+/// What an image takes of the disk.
+fn file_bytes_of(bytes: u64) -> u64 {
+    bytes.saturating_add(spill::HEAD_BYTES as u64)
 }
 
 /// An image whose bytes are coming.
@@ -378,4 +409,4 @@ impl Keeping {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -68,9 +68,10 @@ class FramepipeServicer(object):
         INVALID_ARGUMENT    what the message says cannot be so (sizes, names, stream id, raw geometry);
         PERMISSION_DENIED   the location lies outside the allowed roots, or is a symlink or framepipe's own memory;
         NOT_FOUND           there is no such file;
+        FAILED_PRECONDITION a file changed while it was copied (HOLD_COPY);
         RESOURCE_EXHAUSTED  a budget is used up: frames or bytes in flight, the stream's fair share of them, the stream's
-        journal, the disk, or the number of streams. The trailer grpc-retry-pushback-ms says when to
-        try again; wait_ms lets the call wait instead;
+        journal, the disk, the number of streams, or room to keep the images (HOLD_COPY). The trailer
+        grpc-retry-pushback-ms says when to try again; wait_ms lets the call wait instead;
         UNAVAILABLE         the server is draining.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -82,9 +83,14 @@ class FramepipeServicer(object):
         `sizes` and without `location` and `files` (`hold` is HOLD_COPY in any case); the others bring the images' bytes, one
         image after another, cut anywhere. The answer comes when all are there, and accepted, whole or not at all.
 
-        Fails, accepting nothing, as PushData does; and with
-        INVALID_ARGUMENT    fewer or more bytes than `sizes` says;
-        DEADLINE_EXCEEDED   nothing came for too long.
+        Whether there is room is asked before the first image is taken, where wait_ms lets the call wait, and again at the end. A
+        client may send all messages at once: what the server has no room for stays unsent behind HTTP/2's windows. An
+        idempotency key that was answered is answered at once.
+
+        Fails, accepting nothing and keeping nothing, as PushData does; and with
+        INVALID_ARGUMENT    fewer or more bytes than `sizes` says; a message of more than 1 MiB of data;
+        RESOURCE_EXHAUSTED  too many uploads at once (cache.uploads_max);
+        DEADLINE_EXCEEDED   no message came for 10 s, or fewer than 64 KiB a second on average.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
