@@ -132,7 +132,10 @@ async fn an_operator_sees_lists_drops_and_verifies_the_cache() {
     assert!(text.contains("\nkeeper[0] ") && text.contains("hit rate"), "{text}");
     let (_, json, _) = said(&["status", "--json"]);
     let json: Value = serde_json::from_str(&json).expect("JSON");
-    assert_eq!((&json["cache"]["level"], &json["cache"]["memory_bytes_max"]), (&"in place".into(), &(256 << 20).into()));
+    assert_eq!(
+        (&json["cache"]["level"], &json["cache"]["memory_bytes_max"]),
+        (&"in place".into(), &(256 << 20).into())
+    );
     let (code, text, _) = said(&["cache", "stats"]);
     assert!(code == Some(0) && text.starts_with("level: in place\n") && text.contains("kept images: "), "{text}");
 
