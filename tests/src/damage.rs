@@ -18,6 +18,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use crate::{
     Home, Server,
     kept::{SPILL_HEAD_BYTES, Store, push_kept, results_of},
+    wait_until,
 };
 
 /// The instance's name.
@@ -77,6 +78,11 @@ pub async fn round(
     let batch: Vec<_> = images.iter().enumerate().map(|(it, bytes)| (it.to_string(), bytes.clone())).collect();
     push_kept(home, server, &stream, &batch, WAIT).await.expect("there is room");
     let store = Store::of(home, NAME);
+    // Else the keeper might be about to move an image of which it has read the bytes already.
+    wait_until("the keeper has moved what it will", WAIT, || {
+        let in_both = || store.images_on_disk().keys().any(|image| store.images_in_memory().contains_key(image));
+        store.area.memory_bytes() <= store.area.limits().0 && !in_both()
+    });
     let mut random = Random(number as u64 * 2 + 1);
     let (mut damaged, mut done) = (BTreeSet::new(), Done::default());
     let arena = store.arena("images");

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Bytes that are read at once.
-const PIECE_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 128 << 10;
 
 /// A call's images, in order, as far as they came. Dropped, they leave nothing, but for those that frames have.
 #[derive(Default)]
