@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn bytes_that_come_cut_anywhere_become_the_images() {
-        let bytes: Vec<u8> = (0..30_000u32).map(|at| (at * 7 >> 4) as u8).collect();
+        let bytes: Vec<u8> = (0..30_000u32).map(|at| ((at * 7) >> 4) as u8).collect();
         let sizes = [0, 12_000, 0, 0, 17_999, 1, 0];
         for cut in [1, 4095, 12_000, 30_000] {
             let bench = Bench::new(16 * 4096, 0);
