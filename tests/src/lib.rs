@@ -7,6 +7,8 @@
 //! | `server.rs` | a running pipeline: started, asked, signalled, stopped |
 //! | `status.rs` | what `framepipe status --json` says |
 //! | `images.rs` | images to push: generated ones, and the repository's photos |
+//! | `damage.rs` | what framepipe keeps, damaged on purpose |
+//! | `kept.rs` | images that framepipe keeps, with numbers by which they are known wherever they lie |
 //! | `cameras.rs` | cameras that must see each of their frames once, whatever dies |
 //! | `findings.rs` | what was found in photos, as tests/reference writes it |
 //! | `chaos/`, `bin/chaos.rs` | `scripts/chaos`: kills at random under load, and a ledger at the end |
@@ -14,16 +16,20 @@
 //! | `bin/bench_*` | `scripts/bench-recovery`, `bench-overload`, `bench-swaps`: what is measured with whole pipelines |
 //! | `swaps.rs` | models that tell their version, and a camera that shows which frames had which |
 //! | `memory.rs` | what a pipeline has of the machine's memory |
+//! | `small_tmpfs.rs` | a tmpfs that can be filled up |
 //! | `wait.rs` | waiting for a condition, with a deadline |
 
 pub mod cameras;
 pub mod chaos;
+pub mod damage;
 pub mod figures;
 pub mod findings;
 mod home;
 pub mod images;
+pub mod kept;
 mod memory;
 mod server;
+mod small_tmpfs;
 mod status;
 pub mod swaps;
 mod wait;
@@ -31,5 +37,6 @@ mod wait;
 pub use home::Home;
 pub use memory::Memory;
 pub use server::{Server, program, repository};
+pub use small_tmpfs::SmallTmpfs;
 pub use status::{Jobs, PoolUse, Process, Repair, Status};
 pub use wait::{is_alive, wait_for, wait_until};

@@ -47,7 +47,7 @@ pub struct Generation {
 /// A death, and the repair of what it left.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Repair {
-    /// The process's stage, or "gateway".
+    /// The process's stage, "gateway" or "keeper".
     pub stage: String,
     /// Its pid.
     pub pid: u32,
@@ -88,7 +88,7 @@ pub struct Jobs {
 /// One process.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Process {
-    /// Its stage's name, or "gateway".
+    /// Its stage's name, "gateway" or "keeper".
     pub stage: String,
     /// Its pid.
     pub pid: u32,
@@ -125,7 +125,7 @@ impl Status {
         Some(answer.status)
     }
 
-    /// The processes of a stage, or of the gateway.
+    /// The processes of a stage, or the gateway, or the keeper.
     pub fn stage<'s>(&'s self, stage: &'s str) -> impl Iterator<Item = &'s Process> {
         self.processes.iter().filter(move |process| process.stage == stage)
     }

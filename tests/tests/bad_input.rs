@@ -51,6 +51,12 @@ fn blob(location: &Path, sizes: &[u64]) -> PushDataRequest {
     PushDataRequest { location: text(location), sizes: sizes.into(), stream: "s".into(), ..Default::default() }
 }
 
+/// All files below a folder.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder of the pipeline").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_cannot_be_fails_with_its_value_and_accepts_nothing() {
     let home = Home::new();
@@ -85,18 +91,12 @@ async fn a_call_that_cannot_be_fails_with_its_value_and_accepts_nothing() {
     let absent = home.inbox().join("absent.png");
     refused(&server, blob(&absent, &[1]), Code::NotFound, &[&text(&absent)]).await;
 
-    let own: Vec<PathBuf> = fs::read_dir(home.shm())
-        .expect("the segment's parent")
-        .flat_map(|folder| {
-            fs::read_dir(folder.expect("an entry").path()).expect("the segment and the journal are folders")
-        })
-        .map(|file| file.expect("an entry").path())
-        .collect();
+    let own = files_below(&home.shm());
     for file in &own {
         refused(&server, blob(file, &[1]), Code::PermissionDenied, &[&text(file), "own memory"]).await;
     }
-    for name in ["control", "owner"] {
-        assert!(own.iter().any(|file| file.ends_with(name)), "the segment and the journal have a file each: {own:?}");
+    for name in ["control", "owner", "cache/images"] {
+        assert!(own.iter().any(|file| file.ends_with(name)), "segment, journal and cache have a file each: {own:?}");
     }
 
     let more = bytes + 1;

@@ -2,9 +2,11 @@
 //! nowhere until the image is decoded, or the planar frame converted, again. Of an upright JPEG only the part that the
 //! crops need is. Where the pipeline has a GPU, they lie there, or are sent there.
 
+use std::cell::OnceCell;
+
 use framepipe_frame::FrameError;
 use framepipe_gpu::{DeviceView, StageDevice, Upload, frame_error};
-use framepipe_pipeline::{Frame, Pool};
+use framepipe_pipeline::{Bytes, Frame, Pool};
 use framepipe_vision::{Decoder, FrameView, Header, Limits, PixelOrder, RawView, Region, probe};
 
 use crate::backend::View;
@@ -28,30 +30,32 @@ impl Pixels {
         Ok(Self { limits, decoder: Decoder::new(limits)?, scratch: Vec::new(), on_gpu })
     }
 
-    /// As [`Self::of`], on the CPU or the GPU. False: the pixels are gone with the next frame's.
-    pub fn view<'a>(
+    /// As [`Self::of`], with a place for the encoded bytes, if they are needed, on the CPU or the GPU. False: the pixels are gone with the next frame's.
+    pub fn view<'a, 's: 'a>(
         &'a mut self,
-        frame: &Frame<'a>,
+        frame: &Frame<'s>,
+        encoded: &'a OnceCell<Bytes<'s>>,
         needed: impl FnOnce((u32, u32)) -> Region,
     ) -> Result<(View<'a>, bool), FrameError> {
         let Some((mut upload, device)) = self.on_gpu.take() else {
-            return self.of(frame, needed).map(|view| (View::Host(view), true));
+            return self.of(frame, encoded, needed).map(|view| (View::Host(view), true));
         };
-        let found = self.on_device(frame, &device, &mut upload);
+        let found = self.on_device(frame, encoded, &device, &mut upload);
         self.on_gpu = Some((upload, device));
         found.map(|(view, is_lasting)| (View::Device(view), is_lasting))
     }
 
-    fn on_device(
+    fn on_device<'s>(
         &mut self,
-        frame: &Frame<'_>,
+        frame: &Frame<'s>,
+        encoded: &OnceCell<Bytes<'s>>,
         device: &StageDevice,
         upload: &mut Upload,
     ) -> Result<(DeviceView, bool), FrameError> {
         if frame.has_input(Pool::Image) {
             let raw = frame.request().raw;
             let (size, pitch, order) = match raw.is_raw() {
-                true => match RawView::of(frame.input(Pool::Encoded)?, &raw)? {
+                true => match RawView::of(bytes_of(frame, encoded)?, &raw)? {
                     RawView::Packed(view) => ((raw.width, raw.height), raw.stride as usize, view.order()),
                     RawView::Planar(_) => ((raw.width, raw.height), 3 * raw.width as usize, PixelOrder::Rgb),
                 },
@@ -65,7 +69,7 @@ impl Pixels {
             let view = DeviceView::new((address, place.used), size, pitch, order).map_err(frame_error)?;
             return Ok((view, true));
         }
-        let view = self.of(frame, |(right, bottom)| Region { left: 0, top: 0, right, bottom })?;
+        let view = self.of(frame, encoded, |(right, bottom)| Region { left: 0, top: 0, right, bottom })?;
         let size = (view.width(), view.height());
         let row_bytes = size.0 as usize * view.order().pixel_bytes();
         let bytes = row_bytes * size.1 as usize;
@@ -82,16 +86,17 @@ impl Pixels {
 
     /// The frame's pixels, the right way up and in source size: at least those of the region that `needed` gives for that
     /// size.
-    pub fn of<'a>(
+    pub fn of<'a, 's: 'a>(
         &'a mut self,
-        frame: &Frame<'a>,
+        frame: &Frame<'s>,
+        encoded: &'a OnceCell<Bytes<'s>>,
         needed: impl FnOnce((u32, u32)) -> Region,
     ) -> Result<FrameView<'a>, FrameError> {
         let (width, height) = (frame.descriptor.kept_width, frame.descriptor.kept_height);
         if width > 0 {
             return Ok(FrameView::rgb(frame.input(Pool::Image)?, width, height)?);
         }
-        let encoded = frame.input(Pool::Encoded)?;
+        let encoded = bytes_of(frame, encoded)?;
         let raw = frame.request().raw;
         if raw.is_raw() {
             return match RawView::of(encoded, &raw)? {
@@ -117,6 +122,15 @@ impl Pixels {
         self.decoder.decode_rgb(encoded, &header, image)?;
         Ok(FrameView::rgb(image, width, height)?)
     }
+}
+
+/// The frame's encoded bytes, which are looked for when they are first needed.
+fn bytes_of<'a, 's>(frame: &Frame<'s>, encoded: &'a OnceCell<Bytes<'s>>) -> Result<&'a [u8], FrameError> {
+    if let Some(bytes) = encoded.get() {
+        return Ok(bytes);
+    }
+    let bytes = frame.encoded()?;
+    Ok(encoded.get_or_init(|| bytes))
 }
 
 /// The scratch buffer's first `bytes`.

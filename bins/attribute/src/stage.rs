@@ -1,6 +1,8 @@
 //! Each object that an attribute model describes is cropped from the frame, straight into that model's input; the
 //! models run on the crops of all frames of the batch.
 
+use std::cell::OnceCell;
+
 use anyhow::{Result, bail};
 use framepipe_frame::{ErrorCode, FrameError, detections};
 use framepipe_gpu::StageDevice;
@@ -66,7 +68,8 @@ impl Attribute {
             let reads = crops.of(found).map(|crop| models[crop.model].reads(&crop, size));
             reads.reduce(Region::union).expect("a frame without crops is left out")
         };
-        let (view, is_lasting) = pixels.view(frame, needed)?;
+        let encoded = OnceCell::new();
+        let (view, is_lasting) = pixels.view(frame, &encoded, needed)?;
         for model in 0..models.len() {
             for crop in crops.of(found).filter(|crop| crop.model == model) {
                 let is_turned = turners[model].is_some_and(|turner| models[turner].is_upside_down(crop.index));

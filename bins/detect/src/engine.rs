@@ -68,8 +68,8 @@ impl Engine {
         match self {
             Self::Cpu { model, gather, dtype } => {
                 let tensors = match batch {
-                    [item] => check_size(item.frame.input(Pool::Tensor)?, tensor_bytes)?,
-                    _ => gather.copy(batch.iter().map(|item| item.frame.input(Pool::Tensor)))?,
+                    [item] => check_size(item.frame.tensor()?, tensor_bytes)?,
+                    _ => gather.copy(batch.iter().map(|item| item.frame.tensor()))?,
                 };
                 let outputs = model.run(batch.len(), Samples::of(*dtype, tensors))?;
                 let of = |output, sample| {

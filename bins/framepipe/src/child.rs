@@ -59,10 +59,14 @@ impl<'a> Handed<'a> {
         }
     }
 
+    /// The keeper's: nothing.
+    pub fn of_keeper(self) -> Inheritance<'a> {
+        Inheritance { listeners: Vec::new(), slabs: Vec::new(), environment: gpu::no_gpu(), cpus: None }
+    }
+
     /// The gateway's.
     pub fn of_gateway(self) -> Inheritance<'a> {
-        let listeners = self.listeners.iter().collect();
-        Inheritance { listeners, slabs: Vec::new(), environment: gpu::no_gpu(), cpus: None }
+        Inheritance { listeners: self.listeners.iter().collect(), ..self.of_keeper() }
     }
 }
 
@@ -249,5 +253,6 @@ mod tests {
             assert_eq!(without.of_stage(row).environment, gpu::no_gpu(), "{} without a GPU", row.name);
         }
         assert_eq!(with.of_gateway().environment, gpu::no_gpu());
+        assert_eq!(with.of_keeper().environment, gpu::no_gpu());
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use framepipe_frame::Request;
-use framepipe_pipeline::{Exit, GATEWAY, STAGES};
+use framepipe_pipeline::{Exit, GATEWAY, KEEPER, process_name};
 use framepipe_shm::{Blame, Counter, monotonic_ns};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ const WORDS_PATIENCE: Duration = Duration::from_millis(200);
 /// One death, and the repair of what it left.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RepairNote {
-    /// The process's stage, or "gateway".
+    /// The process's stage, "gateway" or "keeper".
     pub stage: String,
     /// Its number in the stage.
     pub instance: usize,
@@ -96,7 +96,7 @@ impl Supervisor<'_> {
         let repair = self.segment.recover(blame);
         let (noticed_ns, repaired_ns) = (self.woken_ns, monotonic_ns());
         let place = &self.places[death.place];
-        let stage = STAGES.get(place.stage).map_or("gateway", |row| row.name).to_owned();
+        let stage = process_name(place.stage).to_owned();
         let (instance, pid) = (place.instance, death.child.pid);
         self.repairs.note(RepairNote { stage, instance, pid, noticed_ns, repaired_ns, frames: in_hand });
         let us = (repaired_ns - noticed_ns) / 1000;
@@ -152,8 +152,8 @@ impl Supervisor<'_> {
         // Its exit status proves no will: a library that chokes on a frame may call exit() with any number.
         let own_will = death.child.has_failed;
         let is_told = is_stopping || death.child.is_condemned;
-        // A gateway that takes stock has many frames claimed, none of which it works on.
-        let at_work = death.child.is_ready;
+        // A gateway that takes stock has many frames claimed, none of which it works on; the keeper claims none.
+        let at_work = death.child.is_ready && place.stage != KEEPER;
         Some(if own_will || is_told || !at_work { Blame::Nobody } else { Blame::Frames })
     }
 
@@ -167,7 +167,7 @@ impl Supervisor<'_> {
             let place = &self.places[death.place];
             let request: Request = bytemuck::pod_read_unaligned(casualty.request());
             let story = isolate::Story {
-                stage: STAGES.get(place.stage).map_or("gateway", |row| row.name),
+                stage: process_name(place.stage),
                 pid: death.child.pid,
                 death: place.failure.clone().unwrap_or_else(|| death.status.to_string()),
                 attempts: u32::from(word.attempts()) + 1,
@@ -183,10 +183,7 @@ impl Supervisor<'_> {
             self.encodes = None; // the next one says what it can
         }
         let place = &mut self.places[death.place];
-        let title = match STAGES.get(place.stage) {
-            Some(row) => format!("{}[{}] (pid {})", row.name, place.instance, death.child.pid),
-            None => format!("gateway (pid {})", death.child.pid),
-        };
+        let title = place.title_of(death.child.pid);
         let why = place.failure.take().unwrap_or_else(|| death.status.to_string());
         if self.is_warming(death.place) {
             self.give_up(&format!("{title} cannot start: {why}"));

@@ -18,9 +18,10 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail};
+use framepipe_cache::{Area, Use};
 use framepipe_frame::Request;
 use framepipe_model::Manifest;
-use framepipe_pipeline::{Config, Generation, Generations, Plan, Slab, discarded, start_again};
+use framepipe_pipeline::{Config, Generation, Generations, Plan, Slab, cache_folder, discarded, start_again};
 use framepipe_shm::{Access, Blame, FileLock, Gate, Geometry, Segment, SegmentError};
 use rustix::{
     io::Errno,
@@ -35,6 +36,8 @@ use crate::{child::Handed, gpu::Gpu, slabs, swap};
 pub struct House {
     /// The segment.
     pub segment: &'static Segment,
+    /// The cache, as far as the launcher looks at it.
+    pub area: &'static Area,
     /// The listeners, handed to each gateway.
     pub listeners: Vec<OwnedFd>,
     /// The slabs of its handed pools, handed to each stage that reads or writes one.
@@ -68,6 +71,7 @@ impl House {
     pub fn make(config: &Config, discard: bool) -> anyhow::Result<Self> {
         make_folder(&config.run, 0o755)?;
         make_folder(&config.state, 0o700)?;
+        make_folder(&config.spill(), 0o700)?;
         let locks = [lock(&config.run, "--run-dir")?, lock(&config.state, "--state-dir")?];
         make_channels(&config.run)?;
         for inbox in &config.server.inbox {
@@ -78,18 +82,20 @@ impl House {
         // Before the listeners, which a killed launcher's gateway has until it is dead: taking the segment over ends it.
         let Made { segment, lock: segment_lock, generations } = segment(config, discard)?;
         let made = || {
+            let area = area(segment, config, &generations)?;
             // First of all that opens the GPU, and after the dead launcher's processes, which had it open.
             let gpu = Gpu::open(config)?;
             let slabs = slabs::make(config, gpu.as_ref(), segment.geometry())?;
-            anyhow::Ok((gpu, slabs, listeners(config)?))
+            anyhow::Ok((area, gpu, slabs, listeners(config)?))
         };
-        let (gpu, slabs, listeners) = made().inspect_err(|_| {
+        let (area, gpu, slabs, listeners) = made().inspect_err(|_| {
             if !holds_frames(segment) {
                 let _ = Segment::remove(segment.folder()); // the reason is the one to tell
             }
         })?;
         Ok(Self {
             segment,
+            area,
             listeners,
             slabs,
             gpu,
@@ -214,7 +220,8 @@ fn unix_listener(path: &Path, mode: u32) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-fn segment_folder(config: &Config) -> PathBuf {
+/// Where a configuration's segment lies.
+pub fn segment_folder(config: &Config) -> PathBuf {
     config.shm.join(format!("framepipe-{}", config.name))
 }
 
@@ -246,6 +253,13 @@ fn segment(config: &Config, discard: bool) -> anyhow::Result<Made> {
     generations.write(&folder).with_context(|| format!("cannot write to {}", folder.display()))?;
     // It lives as long as this process: threads and tables refer to it.
     Ok(Made { segment: Box::leak(Box::new(segment)), lock, generations })
+}
+
+/// Makes the cache that belongs to the segment, or takes it over with it. A process that starts finds it there.
+fn area(segment: &Segment, config: &Config, generations: &Generations) -> anyhow::Result<&'static Area> {
+    let (folder, plan) = (cache_folder(segment.folder()), Plan::of(&generations.made_for.applied_to(config))?);
+    Area::make(&folder, plan.cache)?;
+    Ok(Box::leak(Box::new(Area::open(&folder, Use::NONE)?)))
 }
 
 /// The plan of a generation, whose models are those that their manifests say.

@@ -23,7 +23,11 @@
 //! | `quarantine.rs` | `framepipe quarantine`: frames that killed their stage |
 //! | `status.rs` | `framepipe status` |
 //! | `control.rs` | the socket by which a launcher is asked |
+//! | `cache.rs` | `framepipe cache` |
+//! | `cache_stats.rs` | how the cache is |
 
+mod cache;
+mod cache_stats;
 mod child;
 mod control;
 mod cpus;
@@ -63,7 +67,7 @@ use framepipe_model::ModelRef;
 use framepipe_pipeline::{Config, ConfigFile, Device, Mps, NO_TELEMETRY, Overrides, Profile};
 use nix::unistd::Pid;
 
-use crate::{control::Answer, quarantine::QuarantineVerb};
+use crate::{cache::CacheVerb, control::Answer, quarantine::QuarantineVerb};
 
 /// Vision inference on one host: images in tmpfs become streamed detections and attributes.
 #[derive(Parser)]
@@ -109,6 +113,18 @@ Exit status: 0 it runs; 1 it does not.")]
 
 Exit status: 0 done; 1 not done, as the message says; 3 the frame killed its stage again.")]
     Quarantine(QuarantineArgs),
+    /// Look at what a pipeline keeps: images that clients gave away, tensors, results and facts; or drop it.
+    #[command(after_help = "Examples:
+  framepipe cache stats --config config/street.toml
+  framepipe cache list results --limit 20 --json
+  framepipe cache drop tensors
+  framepipe cache drop --all
+  framepipe cache verify
+
+What is dropped is made again when it is asked for; images of frames in flight are not dropped.
+
+Exit status: 0 done, and nothing is damaged; 1 not done, as the message says, or verify found damage; 2 wrong usage.")]
+    Cache(CacheArgs),
     /// Bring a pipeline up, push photos, print the results, write annotated PNGs, shut down.
     #[command(disable_help_flag = true)]
     Demo {
@@ -244,6 +260,17 @@ struct StatusArgs {
 }
 
 #[derive(Args)]
+struct CacheArgs {
+    #[command(flatten)]
+    instance: Instance,
+    /// Folder of unread results and of images on disk, instead of the configuration's.
+    #[arg(long, value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: CacheVerb,
+}
+
+#[derive(Args)]
 struct QuarantineArgs {
     #[command(flatten)]
     instance: Instance,
@@ -327,6 +354,7 @@ fn main() -> ExitCode {
         Verb::Up(arguments) => up(arguments),
         Verb::Status(arguments) => status(arguments),
         Verb::Quarantine(arguments) => quarantine(arguments),
+        Verb::Cache(arguments) => cache(arguments),
         Verb::Demo { arguments } => Err(become_sibling("framepipe-demo", &arguments)),
         Verb::Eval { arguments } => Err(become_sibling("framepipe-eval", &arguments)),
         Verb::Inspect { arguments } => Err(become_sibling("framepipe-inspect", &arguments)),
@@ -376,6 +404,13 @@ fn use_model(arguments: UseModel) -> anyhow::Result<ExitCode> {
 fn quarantine(arguments: QuarantineArgs) -> anyhow::Result<ExitCode> {
     let config = arguments.instance.load(Overrides { state: arguments.state_dir, ..Overrides::default() })?;
     print(&quarantine::run(&config, &arguments.verb)?)
+}
+
+fn cache(arguments: CacheArgs) -> anyhow::Result<ExitCode> {
+    let config = arguments.instance.load(Overrides { state: arguments.state_dir, ..Overrides::default() })?;
+    let said = cache::run(&config, &arguments.verb)?;
+    let printed = print(&said.text)?;
+    Ok(if said.is_good { printed } else { ExitCode::FAILURE })
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {

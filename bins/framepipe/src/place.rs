@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use framepipe_pipeline::STAGES;
+use framepipe_pipeline::{STAGES, process_name};
 
 use crate::child::Child;
 
@@ -14,11 +14,11 @@ const HEALTHY: Duration = Duration::from_secs(10);
 
 /// One place in the pipeline that a process fills.
 pub struct Place {
-    /// Its stage; `GATEWAY` for the gateway.
+    /// Its stage; `GATEWAY` for the gateway, `KEEPER` for the cache's keeper.
     pub stage: usize,
     /// Its number in the stage.
     pub instance: usize,
-    /// Of the generations that it serves; the gateway serves all.
+    /// Of the generations that it serves; gateway and keeper serve all.
     pub parity: usize,
     /// Its entry in the process table.
     pub entry: usize,
@@ -75,6 +75,11 @@ impl Place {
         wait
     }
 
+    /// True where it is a stage's, whose processes are a generation's.
+    pub fn is_worker(&self) -> bool {
+        self.stage < STAGES.len()
+    }
+
     /// True where its processes open the pipeline's GPU.
     pub fn uses_gpu(&self) -> bool {
         STAGES.get(self.stage).is_some_and(|row| row.uses_gpu)
@@ -82,10 +87,18 @@ impl Place {
 
     /// Its name, for the log.
     pub fn title(&self) -> String {
-        match (STAGES.get(self.stage), &self.child) {
-            (Some(row), Some(child)) => format!("{}[{}] (pid {})", row.name, self.instance, child.pid),
-            (Some(row), None) => format!("{}[{}]", row.name, self.instance),
-            (None, _) => "gateway".into(),
+        match &self.child {
+            Some(child) if self.is_worker() => self.title_of(child.pid),
+            _ if self.is_worker() => format!("{}[{}]", process_name(self.stage), self.instance),
+            _ => process_name(self.stage).into(),
+        }
+    }
+
+    /// The name of a process that fills it, or did.
+    pub fn title_of(&self, pid: u32) -> String {
+        match self.is_worker() {
+            true => format!("{}[{}] (pid {pid})", process_name(self.stage), self.instance),
+            false => format!("{} (pid {pid})", process_name(self.stage)),
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use std::{fmt, time::Instant};
 
+use framepipe_cache::Area;
 use framepipe_model::ModelRef;
-use framepipe_pipeline::{Config, GATEWAY, Generation, Pool, STAGES, queue_before};
+use framepipe_pipeline::{Config, GATEWAY, Generation, Pool, process_name, queue_before};
 use framepipe_shm::{Counter, ProcessState, Segment, monotonic_ns};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cache_stats::CacheStats,
     deaths::{RepairNote, Repairs},
     gpu::GpuNote,
     swap::Shared,
@@ -36,6 +38,8 @@ pub struct Status {
     pub queues: Vec<Queue>,
     /// Each slot pool.
     pub pools: Vec<PoolUse>,
+    /// The cache.
+    pub cache: CacheStats,
     /// The newest deaths and their repairs.
     pub repairs: Vec<RepairNote>,
 }
@@ -67,11 +71,11 @@ pub struct Jobs {
 /// One process.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Process {
-    /// Its stage's name, or "gateway".
+    /// Its stage's name, "gateway" or "keeper".
     pub stage: String,
     /// Its number in the stage.
     pub instance: usize,
-    /// Whose frames it processes; the gateway: all.
+    /// Whose frames it processes; gateway and keeper: all.
     pub generation: Option<u64>,
     /// Its pid.
     pub pid: u32,
@@ -123,9 +127,10 @@ pub struct PoolUse {
 
 /// Answers for a pipeline.
 pub struct Answers {
-    name: String,
+    config: Config,
     gpu: Option<GpuNote>,
     segment: &'static Segment,
+    area: &'static Area,
     started: Instant,
     /// Processes of the stages.
     workers: usize,
@@ -138,12 +143,13 @@ impl Answers {
     pub fn new(
         config: &Config,
         gpu: Option<GpuNote>,
-        segment: &'static Segment,
+        (segment, area): (&'static Segment, &'static Area),
         repairs: Repairs,
         generations: Shared,
     ) -> Self {
         let workers = config.stages.iter().map(|stage| stage.processes as usize).sum();
-        Self { name: config.name.clone(), gpu, segment, started: Instant::now(), workers, repairs, generations }
+        let config = config.clone();
+        Self { config, gpu, segment, area, started: Instant::now(), workers, repairs, generations }
     }
 
     /// How the pipeline is at this moment.
@@ -159,7 +165,8 @@ impl Answers {
             let first = one.parity() * self.workers;
             (first..first + self.workers).map(|place| self.process(place, Some(one.number)))
         });
-        let processes = workers.chain([self.process(2 * self.workers, None)]).collect();
+        let processes =
+            workers.chain([2 * self.workers, 2 * self.workers + 1].map(|place| self.process(place, None))).collect();
         let depth = |stage| {
             let queues = if stage == GATEWAY { 0..1 } else { 0..2 }.map(|parity| queue_before(stage, parity));
             queues.map(|queue| self.segment.queue_depth(queue)).sum()
@@ -170,7 +177,7 @@ impl Answers {
             PoolUse { name: pool.name().into(), used, slots }
         };
         Status {
-            name: self.name.clone(),
+            name: self.config.name.clone(),
             pid: std::process::id(),
             uptime_s: self.started.elapsed().as_secs_f64(),
             gpu: self.gpu.clone(),
@@ -178,8 +185,11 @@ impl Answers {
             jobs: Jobs { free, writing, ready, claimed },
             generations: living.iter().map(note).collect(),
             processes,
-            queues: (0..=GATEWAY).map(|stage| Queue { stage: stage_name(stage).into(), depth: depth(stage) }).collect(),
+            queues: (0..=GATEWAY)
+                .map(|stage| Queue { stage: process_name(stage).into(), depth: depth(stage) })
+                .collect(),
             pools: Pool::ALL.iter().map(pool_use).collect(),
+            cache: CacheStats::of(self.area, &self.config.cache),
             repairs: self.repairs.newest(),
         }
     }
@@ -195,7 +205,7 @@ impl Answers {
             ProcessState::Stopping => "stopping",
         };
         Process {
-            stage: stage_name(stage).into(),
+            stage: process_name(stage).into(),
             instance,
             generation,
             pid,
@@ -213,10 +223,6 @@ impl Answers {
             crops: entry.counted(Counter::Crops),
         }
     }
-}
-
-fn stage_name(stage: usize) -> &'static str {
-    STAGES.get(stage).map_or("gateway", |row| row.name)
 }
 
 impl fmt::Display for Status {
@@ -254,6 +260,6 @@ impl fmt::Display for Status {
         for pool in self.pools.iter().filter(|pool| pool.slots > 0) {
             writeln!(f, "{:<14}{:>8} of {}", pool.name, pool.used, pool.slots)?;
         }
-        Ok(())
+        write!(f, "\n{}", self.cache.in_short())
     }
 }

@@ -8,7 +8,8 @@ use std::{
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender};
 use framepipe_pipeline::{
-    Command, Config, GATEWAY, GATEWAY_BINARY, Generation, Generations, Report, STAGES, StageConfig, StartOrder,
+    Command, Config, GATEWAY, GATEWAY_BINARY, Generation, Generations, KEEPER, KEEPER_BINARY, Report, STAGES,
+    StageConfig, StartOrder,
 };
 use framepipe_shm::{Counter, Segment, Sweeper, monotonic_ns};
 use nix::sys::{
@@ -58,7 +59,7 @@ pub enum End {
 /// What the pipeline is at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
-    /// Stages warm up; the gateway follows when all are ready.
+    /// The keeper starts, and stages warm up; the gateway follows when all are ready.
     Starting,
     /// All serve.
     Running,
@@ -78,7 +79,7 @@ pub struct Supervisor<'a> {
     pub(crate) config: &'a Config,
     pub(crate) segment: &'static Segment,
     pub(crate) handed: Handed<'a>,
-    /// Of each parity the workers of each stage; the gateway last.
+    /// Of each parity the workers of each stage; then the gateway; the cache's keeper last.
     pub(crate) places: Vec<Place>,
     pub(crate) generations: Shared,
     /// The configuration with the models that the segment was made for.
@@ -118,7 +119,7 @@ impl<'a> Supervisor<'a> {
             (0..config.processes as usize).map(move |instance| (stage, instance))
         };
         let stages = |parity| config.stages.iter().enumerate().flat_map(of_stage).map(move |it| (parity, it));
-        let places = stages(0).chain(stages(1)).chain([(0, (GATEWAY, 0))]).enumerate();
+        let places = stages(0).chain(stages(1)).chain([(0, (GATEWAY, 0)), (0, (KEEPER, 0))]).enumerate();
         let place = |(entry, (parity, (stage, instance)))| Place::new(stage, instance, parity, entry);
         let Generations { living, made_for, .. } = generations.lock().clone();
         let made_for = made_for.applied_to(config);
@@ -162,7 +163,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn supervise(&mut self) -> anyhow::Result<End> {
-        for place in 0..self.places.len() - 1 {
+        for place in [self.keeper()].into_iter().chain(0..self.gateway()) {
             if self.is_wanted(&self.places[place]) {
                 self.spawn(place)?;
             }
@@ -214,7 +215,7 @@ impl<'a> Supervisor<'a> {
                     self.phase = Phase::Draining;
                     self.give_up("the pipeline stops");
                     // One that is not ready has not counted the frames yet, and is told when it is.
-                    let gateway = self.places.last().and_then(|place| place.child.as_ref());
+                    let gateway = self.places[self.gateway()].child.as_ref();
                     gateway.filter(|child| child.is_ready).into_iter().for_each(|child| child.command(Command::Drain));
                 }
                 Phase::Draining => {
@@ -338,12 +339,11 @@ impl<'a> Supervisor<'a> {
         entry.occupy(owner, place.stage, place.instance);
         let (binary, handed) = match STAGES.get(place.stage) {
             Some(row) => (row.binary, self.handed.of_stage(row)),
+            None if place.stage == KEEPER => (KEEPER_BINARY, self.handed.of_keeper()),
             None => (GATEWAY_BINARY, self.handed.of_gateway()),
         };
         let (config, generations) = match &self.serving[place.parity] {
-            Some(generation) if place.stage != GATEWAY => {
-                (generation.applied_to(self.config), vec![generation.clone()])
-            }
+            Some(generation) if place.is_worker() => (generation.applied_to(self.config), vec![generation.clone()]),
             _ => (self.made_for.clone(), self.generations.lock().living.clone()),
         };
         let encodes = generations.last().map(|generation| generation.number);
@@ -370,15 +370,17 @@ impl<'a> Supervisor<'a> {
 
     /// Goes on to the next phase when its time has come; the end, when all have ended.
     fn advance(&mut self) -> anyhow::Result<Option<End>> {
-        let is_wanting =
-            |place: &Place| self.is_wanted(place) && !place.child.as_ref().is_some_and(|child| child.is_ready);
-        let gateway = self.places.len() - 1;
+        let is_ready = |place: &Place| place.child.as_ref().is_some_and(|child| child.is_ready);
+        // A keeper that died holds nothing up: frames pass without it.
+        let is_dead_keeper = |place: &Place| place.stage == KEEPER && place.child.is_none();
+        let is_wanting = |place: &Place| self.is_wanted(place) && !is_ready(place) && !is_dead_keeper(place);
+        let gateway = self.gateway();
         match self.phase {
             // The gateway comes last: a client that finds it served finds a warm pipeline.
             Phase::Starting => {
                 if self.places[gateway].child.is_none()
                     && self.places[gateway].restart_at.is_none()
-                    && !self.places[..gateway].iter().any(is_wanting)
+                    && !self.places.iter().filter(|place| place.stage != GATEWAY).any(is_wanting)
                 {
                     self.spawn(gateway)?;
                 } else if !self.places.iter().any(is_wanting) {
@@ -415,12 +417,22 @@ impl<'a> Supervisor<'a> {
 
     /// True where a process shall fill a place.
     pub(crate) fn is_wanted(&self, place: &Place) -> bool {
-        place.stage == GATEWAY || self.serving[place.parity].is_some()
+        !place.is_worker() || self.serving[place.parity].is_some()
+    }
+
+    /// Where the gateway's place is.
+    pub(crate) fn gateway(&self) -> usize {
+        self.places.len() - 2
+    }
+
+    /// Where the keeper's place is.
+    fn keeper(&self) -> usize {
+        self.places.len() - 1
     }
 
     /// Where the places of a parity's workers are.
     pub(crate) fn stage_indices(&self, parity: usize) -> std::ops::Range<usize> {
-        let count = (self.places.len() - 1) / 2;
+        let count = self.gateway() / 2;
         parity * count..(parity + 1) * count
     }
 

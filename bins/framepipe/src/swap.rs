@@ -18,7 +18,7 @@ use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender};
 use framepipe_frame::Request;
 use framepipe_model::{Manifest, ModelRef};
-use framepipe_pipeline::{Command, Config, GATEWAY, Generation, Generations, Plan, queue_before, queues_of};
+use framepipe_pipeline::{Command, Config, Generation, Generations, Plan, queue_before, queues_of};
 use framepipe_shm::Gate;
 
 use crate::{
@@ -182,7 +182,7 @@ impl Supervisor<'_> {
         });
         self.serving[parity] = Some(order.next.clone());
         self.encodes = None;
-        if let Some(gateway) = self.places.last().and_then(|place| place.child.as_ref()).filter(|it| it.is_ready) {
+        if let Some(gateway) = self.places[self.gateway()].child.as_ref().filter(|it| it.is_ready) {
             gateway.command(Command::Encode(Box::new(order.next.clone())));
         } // else the next one is told as it starts
         self.swap = Swap::Warming(order);
@@ -234,7 +234,7 @@ impl Supervisor<'_> {
     /// True where a place is one of a generation that gets warm.
     pub(crate) fn is_warming(&self, place: usize) -> bool {
         let place = &self.places[place];
-        matches!(&self.swap, Swap::Warming(order) if place.stage != GATEWAY && place.parity == order.next.parity())
+        matches!(&self.swap, Swap::Warming(order) if place.is_worker() && place.parity == order.next.parity())
     }
 
     fn forget(&mut self, number: u64) -> anyhow::Result<()> {

@@ -45,7 +45,7 @@ pub fn up(config: Config, discard: bool, starter: Option<Pid>) -> anyhow::Result
     let answers = status::Answers::new(
         &config,
         house.gpu.as_ref().map(Gpu::note),
-        house.segment,
+        (house.segment, house.area),
         repairs.clone(),
         generations.clone(),
     );

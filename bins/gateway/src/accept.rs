@@ -1,128 +1,151 @@
 //! PushData: from a checked call to accepted frames. What can be refused for want of room is refused before a file is
-//! touched; what may wait for a file system (opening the sources, making a stream) leaves the threads that serve others.
+//! touched; what may wait for a file system (opening the sources, copying images, making a stream) leaves the threads that
+//! serve others. `insist.rs` tries again where a call waits.
 
 use std::{
-    sync::{Arc, OnceLock},
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use bytemuck::Zeroable;
-use framepipe_frame::{Descriptor, Request, Text};
+use framepipe_frame::{Descriptor, Kept, Request, Text};
 use framepipe_journal::StreamId;
 use framepipe_proto::v1::{PushDataRequest, PushDataResponse};
 use framepipe_shm::{KeyNote, monotonic_ns};
-use prost::Message as _;
-use tokio::sync::SemaphorePermit;
 use tonic::{Code, Status, metadata::MetadataValue};
 
 use crate::{
     admission::{Load, NoRoom, Ticket},
     calls::Reading,
-    checks::{self, Checked},
+    checks::{self, Checked, Origin},
+    copy::{Intake, copy},
     hub::{Hub, State, status},
     idempotency::record,
+    insist::Insistence,
     source::Source,
+    store::StoreError,
 };
 
 /// The trailer that tells when to try again: gRPC's own name for it, in milliseconds.
 const RETRY_TRAILER: &str = "grpc-retry-pushback-ms";
-/// Where room comes with a reader's acknowledgements: nobody knows when.
-const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
-
-/// A call that waits counts as so many bytes, at least, of those that all such calls may keep in memory.
-const WAITING_BYTES_LEAST: usize = 64 << 10;
+/// Where room comes with a reader's acknowledgements, or in the store: nobody knows when.
+pub const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
 
 /// Accepts a batch, whole or not at all.
 pub async fn push(
     hub: Arc<Hub>,
     request: PushDataRequest,
-    mut reading: Option<Reading>,
+    reading: Option<Reading>,
 ) -> Result<PushDataResponse, Status> {
     let checked = checks::check(&request, hub.frames_max)?;
-    let stream = named_stream(&request.stream)?;
-    let wait = Duration::from_millis(request.wait_ms);
-    let until = tokio::time::Instant::now() + wait;
-    let call = Call {
-        hub,
-        stream,
-        own: OnceLock::new(),
-        request,
-        checked,
-        waits: !wait.is_zero(),
-        files: OnceLock::new(),
-        ticket: OnceLock::new(),
-    };
-    let call = Arc::new(call);
+    let call = Arc::new(Call::new(hub, request, checked)?);
     if let Some(answer) = call.look()? {
         return Ok(answer);
     }
-    let mut permit = None;
-    loop {
-        let trying = call.clone();
-        let task = tokio::task::spawn_blocking(move || trying.accept());
-        let refusal = match task.await.map_err(|error| Status::internal(format!("the call failed: {error}")))? {
-            Err(refusal) if refusal.code() == Code::ResourceExhausted && call.waits => refusal,
-            ended => return ended,
-        };
-        if permit.is_none() {
-            permit = Some(call.may_wait()?);
-            drop(reading.take()); // others may be read now: it counts among those that wait
-        }
-        let Some(ticket) = call.ticket.get() else { return Err(refusal) };
-        if tokio::time::timeout_at(until, ticket.news.notified()).await.is_err() {
-            return Err(refusal);
-        }
+    let mut insistence = Insistence::new(call.clone(), reading);
+    if call.checked.origin == Origin::Copied {
+        insistence.let_others_be_read()?; // a disk may be slow
     }
-}
-
-fn named_stream(stream: &str) -> Result<Option<StreamId>, Status> {
-    if stream.is_empty() {
-        return Ok(None);
-    }
-    StreamId::new(stream).map(Some).map_err(|error| Status::invalid_argument(error.to_string()))
+    insistence.on(Call::accept).await
 }
 
 /// A call on its way.
-struct Call {
-    hub: Arc<Hub>,
+pub struct Call {
+    /// What all calls share.
+    pub hub: Arc<Hub>,
     stream: Option<StreamId>,
     /// The name of the stream that it gets for its own, where it names none; chosen once.
     own: OnceLock<StreamId>,
-    request: PushDataRequest,
-    checked: Checked,
-    /// Whether it waits for room.
-    waits: bool,
+    /// What the client said.
+    pub request: PushDataRequest,
+    /// The same, checked.
+    pub checked: Checked,
     /// Set once its files were looked at.
     files: OnceLock<Files>,
+    /// Its images, where framepipe keeps them: of a copy while it is accepted, of an upload as far as they came.
+    images: Mutex<Intake>,
+    /// True when the store refused it last.
+    lacks_store: AtomicBool,
     /// Its place in the line, once it stands there.
     ticket: OnceLock<Ticket>,
 }
 
 impl Drop for Call {
-    /// By whatever end, its place in the line is left.
+    /// By whatever end, its place in the line is left, and its images are gone, but for those that frames have.
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.get() {
             self.hub.lock().admission.leave(ticket, Instant::now());
         }
+        let images = mem::take(self.images.get_mut().expect("no step under it panics"));
+        if !images.is_empty()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn_blocking(move || drop(images)); // a disk may be slow
+        }
     }
 }
 
-/// What a call's files are.
-struct Files {
-    sources: Vec<Source>,
-    load: Load,
+/// What a call's files are; of an upload, none.
+pub struct Files {
+    /// In the order of the call's files.
+    pub sources: Vec<Source>,
+    /// What all frames take of the budget.
+    pub load: Load,
 }
 
 impl Call {
+    /// A call whose words make sense.
+    pub fn new(hub: Arc<Hub>, request: PushDataRequest, checked: Checked) -> Result<Self, Status> {
+        Ok(Self {
+            hub,
+            stream: named_stream(&request.stream)?,
+            own: OnceLock::new(),
+            request,
+            checked,
+            files: OnceLock::new(),
+            images: Mutex::default(),
+            lacks_store: AtomicBool::new(false),
+            ticket: OnceLock::new(),
+        })
+    }
+
+    /// For how long it waits for room.
+    pub fn wait(&self) -> Duration {
+        Duration::from_millis(self.request.wait_ms)
+    }
+
+    /// Its place in the line, once it stands there.
+    pub fn ticket(&self) -> Option<&Ticket> {
+        self.ticket.get()
+    }
+
+    /// True when the store refused it last.
+    pub fn lacks_store(&self) -> bool {
+        self.lacks_store.load(Ordering::Relaxed)
+    }
+
+    /// Its images.
+    pub fn images(&self) -> MutexGuard<'_, Intake> {
+        self.images.lock().expect("no step under it panics")
+    }
+
+    fn waits(&self) -> bool {
+        self.request.wait_ms > 0
+    }
+
     /// What can be said at once, without a file: the first answer to its key, or that there is no room.
-    fn look(&self) -> Result<Option<PushDataResponse>, Status> {
+    pub fn look(&self) -> Result<Option<PushDataResponse>, Status> {
         let mut state = self.hub.lock();
         if let Some(answer) = self.known_answer(&mut state)? {
             return Ok(Some(answer));
         }
         // A stream that is not active yet becomes so by a good call alone, so its files are looked at first.
         let now = Instant::now();
-        if !self.waits && self.stream.as_ref().is_none_or(|stream| state.admission.is_active(stream, now)) {
+        if !self.waits() && self.stream.as_ref().is_none_or(|stream| state.admission.is_active(stream, now)) {
             let known = |sum: u64, size: &u64| sum.saturating_add(*size);
             let load = Load {
                 frames: self.checked.frames.len() as u64,
@@ -131,13 +154,6 @@ impl Call {
             state.admission.ask(self.stream.as_ref(), load, None, now).map_err(no_room)?;
         }
         Ok(None)
-    }
-
-    /// Takes its part of the memory of the calls that wait.
-    fn may_wait(&self) -> Result<SemaphorePermit<'_>, Status> {
-        let bytes = self.request.encoded_len().max(WAITING_BYTES_LEAST);
-        let permit = self.hub.waiting.try_acquire_many(u32::try_from(bytes).unwrap_or(u32::MAX));
-        permit.map_err(|_| too_many_wait())
     }
 
     fn known_answer(&self, state: &mut State) -> Result<Option<PushDataResponse>, Status> {
@@ -158,37 +174,102 @@ impl Call {
         let look = |path: &String| self.hub.roots.look(path);
         let sources = self.checked.files.iter().map(look).collect::<Result<Vec<_>, _>>()?;
         check_sizes(&self.checked, &sources)?;
+        let files = Files { load: Load::default(), sources };
         let mut load = Load::default();
-        for frame in &self.checked.frames {
-            load += Load { frames: 1, bytes: frame.bytes.unwrap_or(sources[frame.file].bytes) };
-        }
+        self.sizes(&files).for_each(|bytes| load += Load { frames: 1, bytes });
         if load.bytes > self.hub.bytes_max {
             return Err(Status::invalid_argument(format!(
                 "a batch of {} bytes can never fit: {} may be in flight; split it, or raise server.bytes_max",
                 load.bytes, self.hub.bytes_max
             )));
         }
-        Ok(self.files.get_or_init(|| Files { sources, load }))
+        if self.checked.origin != Origin::Referenced && !self.hub.store.can_fit(self.sizes(&files)) {
+            return Err(Status::invalid_argument(format!(
+                "{} images of {} bytes can never be kept at once: split the batch, or raise cache.memory_bytes_max or \
+                 cache.disk_bytes_max",
+                load.frames, load.bytes
+            )));
+        }
+        Ok(self.files.get_or_init(|| Files { load, ..files }))
     }
 
-    /// Accepts the batch, if there is room. If there is none, and it waits, it has a place in the line from then on; where
-    /// it is not the budget that refuses it, it stands aside there.
-    fn accept(&self) -> Result<PushDataResponse, Status> {
+    /// The bytes of each image.
+    fn sizes<'f>(&'f self, files: &'f Files) -> impl Iterator<Item = u64> + 'f {
+        let of_file = |frame: &checks::CheckedFrame| files.sources[frame.file].bytes;
+        self.checked.frames.iter().map(move |frame| frame.bytes.unwrap_or_else(|| of_file(frame)))
+    }
+
+    /// Whether there is room for the frames, and in the store for their bytes, before one of these is taken. The first answer
+    /// to its key ends it.
+    pub fn ask_ahead(&self) -> Result<Option<PushDataResponse>, Status> {
         let files = self.files()?;
-        let mut state = self.hub.lock();
-        if let Some(answer) = self.known_answer(&mut state)? {
-            return Ok(answer);
+        if let Some(answer) = self.ask(&mut self.hub.lock(), files)? {
+            return Ok(Some(answer));
+        }
+        self.hub.store.check_room(self.sizes(files)).or_else(|error| self.lacks_room_to_keep(error))?;
+        Ok(None)
+    }
+
+    /// The store's refusal: a call that waits stands aside, until frames end whose images were kept.
+    fn lacks_room_to_keep<T>(&self, error: StoreError) -> Result<T, Status> {
+        if matches!(error, StoreError::Full { .. }) {
+            self.lacks_store.store(true, Ordering::Relaxed);
+            let mut state = self.hub.lock();
+            self.stand(&mut state, self.files()?.load, true)?;
+            state.admission.wake(|_| false, Instant::now());
+        }
+        Err(error.into())
+    }
+
+    /// Stands in nobody's way while its bytes come, if it stands in the line.
+    pub fn let_others_pass(&self) {
+        if let Some(ticket) = self.ticket.get() {
+            let mut state = self.hub.lock();
+            state.admission.stand(ticket, true);
+            state.admission.wake(|_| false, Instant::now());
+        }
+    }
+
+    /// Looks whether the budget has room. If it has none, and the call waits, it has a place in the line from then on. The
+    /// first answer to its key ends it.
+    fn ask(&self, state: &mut State, files: &Files) -> Result<Option<PushDataResponse>, Status> {
+        self.lacks_store.store(false, Ordering::Relaxed);
+        if let Some(answer) = self.known_answer(state)? {
+            return Ok(Some(answer));
         }
         let (stream, now) = (self.stream.as_ref(), Instant::now());
-        if let Err(refusal) = state.admission.ask(stream, files.load, self.ticket.get(), now) {
-            stream.into_iter().for_each(|stream| state.admission.wants(stream, now));
-            self.stand(&mut state, files.load, false)?;
-            return Err(no_room(refusal));
+        let Err(refusal) = state.admission.ask(stream, files.load, self.ticket.get(), now) else { return Ok(None) };
+        stream.into_iter().for_each(|stream| state.admission.wants(stream, now));
+        self.stand(state, files.load, false)?;
+        Err(no_room(refusal))
+    }
+
+    /// Accepts the batch, if there is room. Where it is not the budget that refuses it, a call that waits stands aside.
+    pub fn accept(&self) -> Result<PushDataResponse, Status> {
+        let files = self.files()?;
+        let mut images = self.images();
+        if self.checked.origin == Origin::Copied {
+            if let Some(answer) = self.ask_ahead()? {
+                return Ok(answer);
+            }
+            *images = copy(self, files)?.or_else(|error| self.lacks_room_to_keep(error))?;
         }
-        let accepted = self.reserve_and_accept(&mut state, files);
+        let answer = self.ask_and_accept(files, &mut images);
+        if self.checked.origin == Origin::Copied {
+            *images = Intake::default(); // refused, it is copied again at the next try
+        }
+        answer
+    }
+
+    fn ask_and_accept(&self, files: &Files, images: &mut Intake) -> Result<PushDataResponse, Status> {
+        let mut state = self.hub.lock();
+        if let Some(answer) = self.ask(&mut state, files)? {
+            return Ok(answer);
+        }
+        let accepted = self.reserve_and_accept(&mut state, files, images);
         if accepted.as_ref().is_err_and(|refusal| refusal.code() == Code::ResourceExhausted) {
             self.stand(&mut state, files.load, true)?;
-            state.admission.wake(|_| false, now);
+            state.admission.wake(|_| false, Instant::now());
         }
         accepted
     }
@@ -197,7 +278,7 @@ impl Call {
     fn stand(&self, state: &mut State, load: Load, is_aside: bool) -> Result<(), Status> {
         if let Some(ticket) = self.ticket.get() {
             state.admission.stand(ticket, is_aside);
-        } else if self.waits {
+        } else if self.waits() {
             let ticket = state.admission.line_up(self.stream.as_ref(), load, is_aside).ok_or_else(too_many_wait)?;
             self.ticket.get_or_init(|| ticket);
         }
@@ -205,7 +286,12 @@ impl Call {
     }
 
     /// Accepts the batch, for which the budget has room, if the journal has room as well.
-    fn reserve_and_accept(&self, state: &mut State, files: &Files) -> Result<PushDataResponse, Status> {
+    fn reserve_and_accept(
+        &self,
+        state: &mut State,
+        files: &Files,
+        images: &mut Intake,
+    ) -> Result<PushDataResponse, Status> {
         let stream = self.stream.as_ref().unwrap_or_else(|| self.own.get_or_init(|| state.new_stream(self.hub.run)));
         let frames = self.checked.frames.len() as u32;
         if u64::from(frames) > self.hub.stream_frames_max {
@@ -221,7 +307,7 @@ impl Call {
         }
         state.enter_stream(stream).map_err(journal_refusal)?;
         state.journals.reserve(stream, frames).map_err(journal_refusal)?;
-        match self.draft_and_accept(state, stream, files) {
+        match self.draft_and_accept(state, stream, files, images) {
             Ok(answer) => Ok(answer),
             Err(refusal) => {
                 state.journals.release(stream, frames).map_err(status)?;
@@ -235,6 +321,7 @@ impl Call {
         state: &mut State,
         stream: &StreamId,
         files: &Files,
+        images: &mut Intake,
     ) -> Result<PushDataResponse, Status> {
         let count = self.checked.frames.len();
         // The budget has as many frames as there are jobs: it said that they are free.
@@ -248,7 +335,19 @@ impl Call {
         let generation =
             generation.ok_or_else(|| Status::internal("new frames are led to a queue of no generation"))?;
         for place in 0..count {
-            let request = Request { generation, ..self.frame_request(place, first_frame, stream, files, now_ns) };
+            let request = self.frame_request(place, files);
+            let request = Request {
+                frame: first_frame + place as u64,
+                accepted_ns: now_ns,
+                deadline_ns: match self.request.deadline_ms {
+                    0 => 0,
+                    deadline_ms => now_ns.saturating_add(deadline_ms.saturating_mul(1_000_000)),
+                },
+                generation,
+                kept: images.kept(place),
+                stream: Text::truncated(stream.as_str()),
+                ..request
+            };
             draft.write(place, bytemuck::bytes_of(&request), bytemuck::bytes_of(&Descriptor::zeroed()));
         }
         let answer = PushDataResponse { stream: stream.to_string(), first_frame, accepted: count as u32 };
@@ -260,6 +359,8 @@ impl Call {
             expires_ns: slot.expires_ns,
             record: bytemuck::bytes_of(&record),
         };
+        // From here on, whoever sweeps finds the images named.
+        images.hold();
         state.admission.accepted(stream, files.load, Instant::now());
         self.hub.gate.accept(draft, slot.map(note)).map_err(|lost| Status::internal(lost.to_string()))?;
         if let Some(slot) = slot {
@@ -268,34 +369,44 @@ impl Call {
         Ok(answer)
     }
 
-    fn frame_request(&self, place: usize, first: u64, stream: &StreamId, files: &Files, now_ns: u64) -> Request {
+    /// What is known of a frame without being accepted: what it is called, and where its bytes come from.
+    pub fn frame_request(&self, place: usize, files: &Files) -> Request {
         let frame = &self.checked.frames[place];
-        let source = &files.sources[frame.file];
-        Request {
-            frame: first + place as u64,
-            accepted_ns: now_ns,
-            deadline_ns: match self.request.deadline_ms {
-                0 => 0,
-                deadline_ms => now_ns.saturating_add(deadline_ms.saturating_mul(1_000_000)),
-            },
+        let request = Request {
             offset: frame.offset,
+            batch_index: place as u32,
+            raw: self.checked.raw,
+            name: Text::truncated(&frame.name),
+            kept: Kept::default(),
+            ..Request::zeroed()
+        };
+        let Some(source) = files.sources.get(frame.file) else {
+            return Request { offset: 0, bytes: frame.bytes.expect("an upload has sizes"), ..request };
+        };
+        Request {
             bytes: frame.bytes.unwrap_or(source.bytes),
             source_device: source.id.0,
             source_inode: source.id.1,
             source_bytes: source.bytes,
             source_mtime_ns: source.mtime_ns,
-            generation: 0,
-            batch_index: place as u32,
             root: source.root,
-            raw: self.checked.raw,
             path: Text::truncated(&source.path),
-            name: Text::truncated(&frame.name),
-            stream: Text::truncated(stream.as_str()),
+            ..request
         }
     }
 }
 
+fn named_stream(stream: &str) -> Result<Option<StreamId>, Status> {
+    if stream.is_empty() {
+        return Ok(None);
+    }
+    StreamId::new(stream).map(Some).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
 fn check_sizes(checked: &Checked, sources: &[Source]) -> Result<(), Status> {
+    if sources.is_empty() {
+        return Ok(()); // an upload: its words say all
+    }
     for (place, frame) in checked.frames.iter().enumerate() {
         let (file, path) = (&sources[frame.file], &checked.files[frame.file]);
         let bytes = frame.bytes.unwrap_or(file.bytes);
@@ -313,7 +424,18 @@ fn check_sizes(checked: &Checked, sources: &[Source]) -> Result<(), Status> {
     Ok(())
 }
 
-fn too_many_wait() -> Status {
+/// What a client is told of the store's error.
+impl From<StoreError> for Status {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full { .. } => with_retry(Self::resource_exhausted(error.to_string()), RETRY_UNKNOWN),
+            StoreError::Disk { .. } => Self::internal(error.to_string()),
+        }
+    }
+}
+
+/// Too many calls wait, here or in the line.
+pub fn too_many_wait() -> Status {
     let words = "too many calls wait for room already: try again later, or wait for results first";
     with_retry(Status::resource_exhausted(words), RETRY_UNKNOWN)
 }
@@ -327,7 +449,8 @@ fn journal_refusal(error: framepipe_journal::JournalError) -> Status {
     if status.code() == Code::ResourceExhausted { with_retry(status, RETRY_UNKNOWN) } else { status }
 }
 
-fn with_retry(mut status: Status, retry: Duration) -> Status {
+/// A refusal that says when to try again.
+pub fn with_retry(mut status: Status, retry: Duration) -> Status {
     let retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
     status.metadata_mut().insert(RETRY_TRAILER, MetadataValue::from(retry_ms));
     status

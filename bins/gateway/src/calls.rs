@@ -26,12 +26,19 @@ pub struct ReadWhole<S> {
     bytes_max: usize,
     /// For a call to arrive whole.
     wait: Duration,
+    /// The call of this path is not read: this service reads it by itself, and bounds it.
+    streaming: Option<(&'static str, S)>,
 }
 
 impl<S> ReadWhole<S> {
     /// Reads `calls_max` calls at once, each of `bytes_max` bytes at most, which must arrive within `wait`.
     pub fn new(service: S, calls_max: usize, bytes_max: usize, wait: Duration) -> Self {
-        Self { service, permits: Arc::new(Semaphore::new(calls_max)), bytes_max, wait }
+        Self { service, permits: Arc::new(Semaphore::new(calls_max)), bytes_max, wait, streaming: None }
+    }
+
+    /// Leaves the calls of this path to a service that reads them message by message.
+    pub fn but_for(self, path: &'static str, service: S) -> Self {
+        Self { streaming: Some((path, service)), ..self }
     }
 }
 
@@ -53,7 +60,10 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let Self { mut service, permits, bytes_max, wait } = self.clone();
+        if let Some((_, service)) = self.streaming.as_mut().filter(|(path, _)| *path == request.uri().path()) {
+            return Box::pin(service.clone().call(request));
+        }
+        let Self { mut service, permits, bytes_max, wait, .. } = self.clone();
         Box::pin(async move {
             let permit = permits.acquire_owned().await.expect("nobody closes it");
             let (mut parts, body) = request.into_parts();
@@ -130,6 +140,42 @@ mod tests {
         assert_eq!(answer.into_body().collect().await.expect("it is whole").to_bytes().len(), BYTES_MAX);
         let refused = service.call(whole(BYTES_MAX + 1)).await.expect("infallible");
         assert_eq!(code(&refused), Some("11"), "OUT_OF_RANGE");
+    }
+
+    #[tokio::test]
+    async fn calls_of_one_path_are_left_to_another_service() {
+        /// Answers without looking at the call.
+        #[derive(Clone)]
+        enum Either {
+            Whole,
+            Streaming,
+        }
+        impl Service<http::Request<Body>> for Either {
+            type Response = http::Response<Body>;
+            type Error = Infallible;
+            type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+            fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+                Poll::Ready(Ok(()))
+            }
+
+            fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+                let is_read = request.extensions().get::<Reading>().is_some();
+                assert_eq!(is_read, matches!(self, Self::Whole));
+                Box::pin(async { Ok(http::Response::new(request.into_body())) })
+            }
+        }
+        let service = ReadWhole::new(Either::Whole, 1, BYTES_MAX, Duration::from_millis(50));
+        let mut service = service.but_for("/upload", Either::Streaming);
+        let endless = |path: &str| {
+            let mut call = endless();
+            *call.uri_mut() = path.parse().expect("a path");
+            call
+        };
+        let answer = service.call(endless("/upload")).await.expect("infallible");
+        assert_eq!(code(&answer), None, "it did not wait for the call to arrive");
+        let refused = service.call(endless("/upload/more")).await.expect("infallible");
+        assert_eq!(code(&refused), Some("4"), "DEADLINE_EXCEEDED");
     }
 
     #[tokio::test]

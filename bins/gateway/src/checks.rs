@@ -1,7 +1,7 @@
-//! What can be known of a PushData call from its words alone: no file is touched here.
+//! What can be known of a PushData call, or an upload, from its words alone: no file is touched here.
 
 use framepipe_frame::{KEY_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, RawFormat, RawFrame};
-use framepipe_proto::v1::{PixelFormat, PushDataRequest, RawFrameFormat};
+use framepipe_proto::v1::{Hold, PixelFormat, PushDataRequest, RawFrameFormat};
 use tonic::Status;
 
 /// Longest time that a call may wait for room.
@@ -12,10 +12,23 @@ const WAIT_MS_MAX: u64 = 60_000;
 pub struct Checked {
     /// The frames, in order.
     pub frames: Vec<CheckedFrame>,
-    /// The files that they lie in.
+    /// The files that they lie in; of an upload, none.
     pub files: Vec<String>,
+    /// Where the bytes come from.
+    pub origin: Origin,
     /// Geometry of raw frames; zeroed: encoded images.
     pub raw: RawFrame,
+}
+
+/// Where a call's bytes come from, and who keeps them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Files, which are the client's to keep.
+    Referenced,
+    /// Files, which are copied before the call returns.
+    Copied,
+    /// The call itself.
+    Uploaded,
 }
 
 /// One frame of the call.
@@ -37,12 +50,29 @@ fn invalid(message: impl Into<String>) -> Status {
 
 /// Checks a call of at most `frames_max` frames.
 pub fn check(request: &PushDataRequest, frames_max: usize) -> Result<Checked, Status> {
+    let origin = match Hold::try_from(request.hold) {
+        Ok(Hold::Unspecified | Hold::Reference) => Origin::Referenced,
+        Ok(Hold::Copy) => Origin::Copied,
+        Err(_) => return Err(invalid(format!("hold = {}: give HOLD_REFERENCE or HOLD_COPY", request.hold))),
+    };
+    check_words(request, frames_max, origin)
+}
+
+/// Checks the first message of an upload.
+pub fn check_upload(request: &PushDataRequest, frames_max: usize) -> Result<Checked, Status> {
+    if !request.location.is_empty() || !request.files.is_empty() {
+        return Err(invalid("an upload brings its images along: give `sizes`, and neither `location` nor `files`"));
+    }
+    check_words(request, frames_max, Origin::Uploaded)
+}
+
+fn check_words(request: &PushDataRequest, frames_max: usize, origin: Origin) -> Result<Checked, Status> {
     let count = request.sizes.len().max(request.files.len());
     if !request.sizes.is_empty() && !request.files.is_empty() {
         return Err(invalid("both `sizes` and `files` are given: give `location` and `sizes`, or `files`"));
     }
     if count == 0 {
-        return Err(invalid("the batch is empty: give `location` and `sizes`, or `files`"));
+        return Err(invalid("the batch is empty: give `location` and `sizes`, or `files`; in an upload, `sizes`"));
     }
     if count > frames_max {
         return Err(invalid(format!(
@@ -61,10 +91,14 @@ pub fn check(request: &PushDataRequest, frames_max: usize) -> Result<Checked, St
         return Err(invalid(format!("wait_ms = {wait_ms}: a call waits {WAIT_MS_MAX} ms at most")));
     }
     let raw = raw_frame(request.raw.as_ref())?;
-    let files = if request.files.is_empty() { vec![request.location.clone()] } else { request.files.clone() };
+    let files = match origin {
+        Origin::Uploaded => Vec::new(),
+        _ if request.files.is_empty() => vec![request.location.clone()],
+        _ => request.files.clone(),
+    };
     files.iter().try_for_each(|path| check_path(path))?;
     let mut frames = if request.files.is_empty() { blob_frames(request)? } else { file_frames(&request.files) };
-    name_frames(&mut frames, request)?;
+    name_frames(&mut frames, request, origin)?;
     if let Some(frame_bytes) = raw.as_ref().and_then(RawFrame::bytes) {
         let short = frames.iter().position(|frame| frame.bytes.is_some_and(|bytes| bytes < frame_bytes));
         if let Some(place) = short {
@@ -72,7 +106,7 @@ pub fn check(request: &PushDataRequest, frames_max: usize) -> Result<Checked, St
             return Err(invalid(format!("sizes[{place}] = {bytes}: the raw geometry needs {frame_bytes} bytes")));
         }
     }
-    Ok(Checked { frames, files, raw: raw.unwrap_or_default() })
+    Ok(Checked { frames, files, origin, raw: raw.unwrap_or_default() })
 }
 
 fn blob_frames(request: &PushDataRequest) -> Result<Vec<CheckedFrame>, Status> {
@@ -105,7 +139,7 @@ fn check_path(path: &str) -> Result<(), Status> {
     Ok(())
 }
 
-fn name_frames(frames: &mut [CheckedFrame], request: &PushDataRequest) -> Result<(), Status> {
+fn name_frames(frames: &mut [CheckedFrame], request: &PushDataRequest, origin: Origin) -> Result<(), Status> {
     if !request.names.is_empty() && request.names.len() != frames.len() {
         let (names, images) = (request.names.len(), frames.len());
         return Err(invalid(format!("{names} names for {images} images: give one each, or none")));
@@ -114,6 +148,7 @@ fn name_frames(frames: &mut [CheckedFrame], request: &PushDataRequest) -> Result
     for (place, frame) in frames.iter_mut().enumerate() {
         frame.name = match request.names.get(place) {
             Some(name) => name.clone(),
+            None if origin == Origin::Uploaded => format!("upload#{place}"),
             None => default_name(request, frame.file, place, single),
         };
         if frame.name.is_empty() || frame.name.len() > NAME_BYTES_MAX || frame.name.contains('\0') {
@@ -204,6 +239,29 @@ mod tests {
         assert!(refusal(&PushDataRequest { idempotency_key: "k".repeat(129), ..blob(&[1]) }).contains("129 bytes"));
         assert!(refusal(&PushDataRequest { idempotency_key: "a\0b".into(), ..blob(&[1]) }).contains("NUL"));
         assert!(refusal(&PushDataRequest { wait_ms: 60_001, ..blob(&[1]) }).contains("60000 ms at most"));
+    }
+
+    #[test]
+    fn who_keeps_the_bytes_is_said_or_they_are_the_clients() {
+        let origin = |hold| check(&PushDataRequest { hold, ..blob(&[1]) }, 100).expect("it is good").origin;
+        assert_eq!(origin(0), Origin::Referenced);
+        assert_eq!(origin(Hold::Reference.into()), Origin::Referenced);
+        assert_eq!(origin(Hold::Copy.into()), Origin::Copied);
+        assert!(refusal(&PushDataRequest { hold: 3, ..blob(&[1]) }).contains("hold = 3"));
+    }
+
+    #[test]
+    fn an_upload_has_sizes_and_no_files() {
+        let upload = |request: &PushDataRequest| check_upload(request, 100);
+        let sizes = PushDataRequest { sizes: vec![1, 0], ..PushDataRequest::default() };
+        let checked = upload(&sizes).expect("it is good");
+        assert_eq!((checked.files.len(), checked.origin), (0, Origin::Uploaded));
+        let named: Vec<_> = checked.frames.iter().map(|frame| (&frame.name[..], frame.bytes)).collect();
+        assert_eq!(named, [("upload#0", Some(1)), ("upload#1", Some(0))]);
+        assert!(upload(&PushDataRequest::default()).expect_err("refused").message().contains("empty"));
+        for wrong in [blob(&[1]), PushDataRequest { files: vec!["/x".into()], ..PushDataRequest::default() }] {
+            assert!(upload(&wrong).expect_err("refused").message().contains("neither `location` nor `files`"));
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Delivery: finished jobs become records of the journal, **then** their jobs are freed, **then** the records are shown.
+//! Delivery: finished jobs become records of the journal, **then** their jobs are freed, **then** the records are shown. What
+//! framepipe kept of their images is freed after the jobs: killed between, the keeper finds images that no job names.
 //!
 //! Killed between the first two steps, the next gateway finds the job finished and its record in the journal, and frees
 //! it; killed between the last two, it shows the record. So a result is in the journal exactly once, and nobody can have
@@ -12,7 +13,7 @@ use std::{
 };
 
 use bytemuck::Zeroable as _;
-use framepipe_frame::{Descriptor, ErrorCode, FrameError, Request};
+use framepipe_frame::{Descriptor, ErrorCode, FrameError, Kept, Request};
 use framepipe_journal::{JournalError, StreamId};
 use framepipe_pipeline::{GATEWAY, Process, discarded, faults};
 use framepipe_shm::{Counter, Lost, Work, Worker, monotonic_ns};
@@ -82,6 +83,7 @@ impl Deliverer {
             let request: Request = bytemuck::pod_read_unaligned(work.request());
             if state.journals.contains(self.hub.run, request.frame) {
                 self.hub.gate.free(work)?;
+                self.hub.store.release(&request.kept);
                 let stream = StreamId::new(&request.stream.as_str())?;
                 state.admission.done(&stream, request.bytes, Instant::now());
             } else {
@@ -152,6 +154,7 @@ impl Deliverer {
         let mut state = self.hub.lock();
         let mut touched = BTreeSet::new();
         let (mut delivered, mut failed) = (0, 0);
+        let mut kept = Vec::new();
         for one in finished {
             if let Err(error) = append(&mut state.journals, self.hub.run, &one) {
                 // The disk is full, say: the job keeps the result until there is room.
@@ -165,6 +168,7 @@ impl Deliverer {
             words.into_iter().for_each(|words| framepipe_pipeline::say!("gateway: {words}"));
             faults::strike("gateway", iter::once((&one.request, &mut Descriptor::zeroed())));
             self.hub.gate.free(one.work)?;
+            kept.extend(Some(one.request.kept).filter(Kept::is_kept));
             state.admission.done(&one.stream, one.request.bytes, start);
             touched.insert(one.stream);
             delivered += 1;
@@ -177,6 +181,10 @@ impl Deliverer {
         self.hub.report_drained(&mut state);
         state.admission.wake(|_| false, Instant::now());
         drop(state);
+        if !kept.is_empty() {
+            kept.iter().for_each(|kept| self.hub.store.release(kept));
+            self.hub.lock().admission.wake(|_| true, Instant::now()); // who stands aside for want of room there
+        }
         if failed > 0 {
             std::thread::park_timeout(IDLE_WAIT); // something could not be written: try again, but not at once
         }
@@ -217,7 +225,7 @@ impl Deliverer {
             let payload = error_result(&request, &error).encode_to_vec();
             return Finished { work, request, stream, payload };
         }
-        let mut payload = self.hub.encoders.encode(&work, &request, claimed_ns).encode_to_vec();
+        let mut payload = self.hub.encoders.encode(self.process, &work, &request, claimed_ns).encode_to_vec();
         if payload.len() > self.hub.result_bytes_max {
             let (bytes, most) = (payload.len(), self.hub.result_bytes_max);
             let message =

@@ -11,9 +11,11 @@ use framepipe_frame::{
     detections, masks,
 };
 use framepipe_model::{AttributeHead, Detector, Manifest, OutputSpec};
-use framepipe_pipeline::{Config, GATEWAY, Generation, Plan, Pool, STAGES, queue_before};
+use framepipe_pipeline::{Config, GATEWAY, Generation, Plan, Pool, Process, STAGES, queue_before};
 use framepipe_proto::v1::{self, attribute::Value, frame_result::Outcome};
 use framepipe_shm::{Gate, Work, monotonic_ns};
+
+use crate::kept_results;
 
 /// The encoders of the generations that may have frames in flight, by their numbers.
 #[derive(Default)]
@@ -41,13 +43,14 @@ impl Encoders {
         numbers.into_iter().filter(|number| queue_before(0, Generation::parity_of(*number)) == queue).max()
     }
 
-    /// The result of a claimed job that `claimed_ns` reached the gateway.
-    pub fn encode(&self, work: &Work<'_>, request: &Request, claimed_ns: u64) -> v1::FrameResult {
+    /// The result of a claimed job that `claimed_ns` reached the gateway. One that another image of the same content may get is
+    /// offered to the cache's keeper.
+    pub fn encode(&self, process: &Process, work: &Work<'_>, request: &Request, claimed_ns: u64) -> v1::FrameResult {
         let encoder = self.lock().iter().find(|(number, _)| *number == request.generation).map(|(_, it)| it.clone());
         let unknown =
             || FrameError::new(ErrorCode::Internal, format!("no models of generation {}", request.generation));
         match encoder {
-            Some(encoder) => encoder.encode(work, request, claimed_ns),
+            Some(encoder) => encoder.encode(process, work, request, claimed_ns),
             None => error_result(request, &unknown()),
         }
     }
@@ -85,21 +88,30 @@ impl Encoder {
         })
     }
 
-    fn encode(&self, work: &Work<'_>, request: &Request, claimed_ns: u64) -> v1::FrameResult {
+    fn encode(&self, process: &Process, work: &Work<'_>, request: &Request, claimed_ns: u64) -> v1::FrameResult {
         let mut descriptor: Descriptor = bytemuck::Zeroable::zeroed();
         work.read_descriptor(bytemuck::bytes_of_mut(&mut descriptor));
-        let outcome = match descriptor.check().map(|()| descriptor.error()) {
-            Ok(Some(error)) => failure(&error),
-            Ok(None) => {
-                self.detections(work, &descriptor).map_or_else(|error| broken(request, &error), Outcome::Detections)
+        let kept = kept_results::of(work);
+        let outcome = match (descriptor.check().map(|()| descriptor.error()), kept) {
+            (Ok(Some(error)), _) => failure(&error),
+            (Ok(None), Some(kept)) => {
+                kept_results::read(process, kept).map_or_else(|error| failure(&error), Outcome::Detections)
             }
-            Err(error) => broken(request, &error.into()),
+            (Ok(None), None) => match self.detections(work, &descriptor) {
+                Ok(detections) => {
+                    kept_results::keep(process, &descriptor, &detections);
+                    Outcome::Detections(detections)
+                }
+                Err(error) => broken(request, &error),
+            },
+            (Err(error), _) => broken(request, &error.into()),
         };
         v1::FrameResult {
             name: request.name.as_str().into_owned(),
             sequence: 0,
             frame: request.frame,
             batch_index: request.batch_index,
+            cached: kept.is_some() && matches!(outcome, Outcome::Detections(_)),
             outcome: Some(outcome),
             times: times(request, &descriptor, claimed_ns),
         }
@@ -203,6 +215,7 @@ pub fn error_result(request: &Request, error: &FrameError) -> v1::FrameResult {
         name: request.name.as_str().into_owned(),
         frame: request.frame,
         batch_index: request.batch_index,
+        cached: false,
         outcome: Some(failure(error)),
         ..v1::FrameResult::default()
     }

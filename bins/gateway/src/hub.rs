@@ -2,9 +2,12 @@
 //! short: words copied, journals' files written and read by way of the page cache.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt as _,
+    path::Path,
     sync::{
-        Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -23,6 +26,8 @@ use crate::{
     encode::Encoders,
     idempotency::Answers,
     source::Roots,
+    store::{Bounds, Store},
+    upload::Uploads,
 };
 
 /// Bytes of one segment of a journal, at least: small enough that acknowledged results soon give their space back.
@@ -33,6 +38,9 @@ const RECORD_HEAD_BYTES: u64 = 64;
 
 /// Of all calls that wait for room, together.
 const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// Calls whose images are copied at once.
+const COPYING_MAX: usize = 8;
 
 /// What all calls share.
 pub struct Hub {
@@ -54,7 +62,13 @@ pub struct Hub {
     /// Most bytes of images in flight.
     pub bytes_max: u64,
     /// Bytes that calls which wait for room may keep in memory.
-    pub waiting: Semaphore,
+    pub waiting: Arc<Semaphore>,
+    /// The images that framepipe keeps.
+    pub store: Arc<Store>,
+    /// For calls whose images are copied.
+    pub copying: Arc<Semaphore>,
+    /// For calls that bring their images.
+    pub uploads: Uploads,
     draining: AtomicBool,
     stopping: watch::Sender<bool>,
     process: &'static Process,
@@ -137,6 +151,9 @@ impl Hub {
         let gate = Gate::new(segment, process.order.owner);
         let encoders = Encoders::default();
         process.order.generations.iter().try_for_each(|generation| encoders.add(config, generation, &gate))?;
+        let spill = config.spill();
+        let store = open_store(process, &gate, &spill)
+            .with_context(|| format!("images cannot be kept in {} (paths.state)", spill.display()))?;
         let budget = Load { frames: config.frames_max.into(), bytes: config.server.bytes_max };
         let state = State {
             streams: journals.stream_ids().map(|id| (id.clone(), Stream::new())).collect(),
@@ -148,7 +165,7 @@ impl Hub {
         };
         Ok(Self {
             state: Mutex::new(state),
-            roots: Roots::open(&config.server.inbox, &[segment.folder().to_owned(), memory, folder])?,
+            roots: Roots::open(&config.server.inbox, &[segment.folder().to_owned(), memory, folder, spill])?,
             gate,
             encoders,
             frames_max: config.frames_max as usize,
@@ -156,7 +173,10 @@ impl Hub {
             result_bytes_max: result_bytes_max as usize,
             run: segment.run(),
             bytes_max: config.server.bytes_max,
-            waiting: Semaphore::new(WAITING_BYTES_MAX),
+            waiting: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
+            store,
+            copying: Arc::new(Semaphore::new(COPYING_MAX)),
+            uploads: Uploads::new(config.cache.uploads_max as usize),
             draining: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             process,
@@ -315,6 +335,20 @@ pub fn status(error: JournalError) -> Status {
         JournalError::NotPublished { .. } => Status::out_of_range(error.to_string()),
         _ => Status::internal(error.to_string()),
     }
+}
+
+fn open_store(process: &'static Process, gate: &Gate<'static>, spill: &Path) -> std::io::Result<Arc<Store>> {
+    DirBuilder::new().recursive(true).mode(0o700).create(spill)?;
+    let mut in_flight = HashSet::new();
+    gate.for_each_accepted(|request| {
+        in_flight.insert(bytemuck::pod_read_unaligned::<Request>(request).kept.id);
+    });
+    let cache = &process.order.config.cache;
+    let bounds = Bounds {
+        hard_bytes: (cache.memory_bytes_max as f64 * cache.hard) as u64,
+        disk_bytes_max: cache.disk_bytes_max,
+    };
+    Store::open(process.area(), process.order.owner, spill.to_owned(), bounds, &in_flight)
 }
 
 fn log(report: &OpenReport) {

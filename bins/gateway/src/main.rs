@@ -9,7 +9,11 @@
 //! | `admission.rs` | the budget in frames and bytes, shared fairly between streams; the line of those that wait |
 //! | `idempotency.rs` | which keys were answered, and how |
 //! | `accept.rs` | PushData: checks, asks for room, reserves, drafts, accepts |
+//! | `insist.rs` | its steps on other threads, again and again where the call waits |
+//! | `store.rs`, `copy.rs` | the images that framepipe keeps: in memory or on disk; read from files, or as they come |
+//! | `upload.rs` | Upload: PushData whose images come with the call |
 //! | `deliver.rs`, `encode.rs` | finished jobs become records of the journal, then are freed, then are shown |
+//! | `kept_results.rs` | results that are given again to images of the same content |
 //! | `pull.rs` | PullResult: one reader a stream |
 //! | `service.rs` | the gRPC service and its listeners |
 //! | `connections.rs`, `calls.rs` | how many connections there are, and how many calls are read at once |
@@ -19,13 +23,18 @@ mod admission;
 mod calls;
 mod checks;
 mod connections;
+mod copy;
 mod deliver;
 mod encode;
 mod hub;
 mod idempotency;
+mod insist;
+mod kept_results;
 mod pull;
 mod service;
 mod source;
+mod store;
+mod upload;
 
 use std::{process::ExitCode, sync::Arc, thread};
 

@@ -7,7 +7,7 @@ use framepipe_pipeline::Process;
 use framepipe_proto::{
     DESCRIPTORS,
     v1::{
-        AckResultsRequest, AckResultsResponse, PullResultRequest, PushDataRequest, PushDataResponse,
+        AckResultsRequest, AckResultsResponse, PullResultRequest, PushDataRequest, PushDataResponse, UploadRequest,
         framepipe_server::{Framepipe, FramepipeServer},
     },
 };
@@ -16,22 +16,30 @@ use tokio_stream::{
     StreamExt as _,
     wrappers::{TcpListenerStream, UnixListenerStream},
 };
-use tonic::{Request, Response, Status, service::Routes, transport::Server};
+use tonic::{Request, Response, Status, Streaming, service::Routes, transport::Server};
 
-use crate::{accept, calls::ReadWhole, connections, hub::Hub, pull};
+use crate::{accept, calls::ReadWhole, connections, hub::Hub, pull, upload};
 
-/// Threads that serve calls: they check and copy words, never images.
+/// Threads that serve calls: they check and copy words, never images (an upload's messages they hand on).
 const SERVICE_THREADS: usize = 2;
 /// Largest call: 10^6 sizes still get a clear answer.
 const CALL_BYTES_MAX: usize = 16 << 20;
+
+/// The call that is read message by message.
+const UPLOAD: &str = "/framepipe.v1.Framepipe/Upload";
+/// Largest message of an upload: its first one, with the names of as many images as may be in flight, by the defaults.
+const UPLOAD_MESSAGE_BYTES_MAX: usize = 4 << 20;
 
 /// Before a message in a gRPC call: its flag and its length.
 const MESSAGE_HEAD_BYTES: usize = 5;
 
 /// Calls at once on one connection.
 const CONNECTION_CALLS_MAX: u32 = 64;
-/// Bytes that a connection may send unread: of calls for which no permit is free yet.
-const CONNECTION_UNREAD_BYTES_MAX: u32 = 256 << 10;
+/// Bytes that a connection may send unread: of calls for which no permit is free yet. Uploads that wait (`upload.rs` says how
+/// many do) take half of it at most, so that those on the same connection which are read go on.
+const CONNECTION_UNREAD_BYTES_MAX: u32 = 512 << 10;
+/// The same of one call.
+const CALL_UNREAD_BYTES_MAX: u32 = 64 << 10;
 /// Calls of all connections that are read and answered at once, but for those that wait for room, which have a bound of
 /// their own.
 const CALLS_MAX: usize = 16;
@@ -51,6 +59,10 @@ impl Framepipe for Service {
     async fn push_data(&self, request: Request<PushDataRequest>) -> Result<Response<PushDataResponse>, Status> {
         let (_, mut extensions, request) = request.into_parts();
         accept::push(self.hub.clone(), request, extensions.remove()).await.map(Response::new)
+    }
+
+    async fn upload(&self, request: Request<Streaming<UploadRequest>>) -> Result<Response<PushDataResponse>, Status> {
+        upload::upload(self.hub.clone(), request.into_inner()).await.map(Response::new)
     }
 
     type PullResultStream = pull::Results;
@@ -75,8 +87,11 @@ pub fn serve(process: &'static Process, hub: Arc<Hub>) -> anyhow::Result<()> {
 }
 
 async fn serve_listeners(process: &'static Process, hub: Arc<Hub>) -> anyhow::Result<()> {
-    let service = FramepipeServer::new(Service { hub: hub.clone() }).max_decoding_message_size(CALL_BYTES_MAX);
-    let service = ReadWhole::new(service, CALLS_MAX, CALL_BYTES_MAX + MESSAGE_HEAD_BYTES, ARRIVAL_WAIT);
+    let service = || FramepipeServer::new(Service { hub: hub.clone() });
+    let uploads = service().max_decoding_message_size(UPLOAD_MESSAGE_BYTES_MAX);
+    let service = service().max_decoding_message_size(CALL_BYTES_MAX);
+    let service =
+        ReadWhole::new(service, CALLS_MAX, CALL_BYTES_MAX + MESSAGE_HEAD_BYTES, ARRIVAL_WAIT).but_for(UPLOAD, uploads);
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -94,7 +109,7 @@ async fn serve_listeners(process: &'static Process, hub: Arc<Hub>) -> anyhow::Re
         let server = Server::builder()
             .max_concurrent_streams(CONNECTION_CALLS_MAX)
             .initial_connection_window_size(CONNECTION_UNREAD_BYTES_MAX)
-            .initial_stream_window_size(CONNECTION_UNREAD_BYTES_MAX)
+            .initial_stream_window_size(CALL_UNREAD_BYTES_MAX)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .add_routes(routes.clone());

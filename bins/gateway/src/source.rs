@@ -1,8 +1,8 @@
-//! The files that a call names: opened beneath the allowed roots and looked at, never read or mapped here.
+//! The files that a call names: opened beneath the allowed roots and looked at, never read or mapped here (`copy.rs` reads them).
 
 use std::{
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -45,6 +45,14 @@ impl Roots {
         };
         let own = own.iter().filter_map(|folder| folder.canonicalize().ok()).collect();
         Ok(Self { roots: roots.iter().map(open_root).collect::<anyhow::Result<_>>()?, own })
+    }
+
+    /// The root of this number.
+    ///
+    /// # Panics
+    /// When there is none: `Source::root` is one.
+    pub fn root(&self, number: u32) -> BorrowedFd<'_> {
+        self.roots[number as usize].1.as_fd()
     }
 
     /// Opens and looks at a file.

@@ -1,5 +1,11 @@
-//! The framepipe-ingest process: opens, checks and copies clients' bytes. Its step in the stage loop is `stage.rs`.
+//! The framepipe-ingest process: opens, checks and copies clients' bytes.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `lookup.rs` | what is known of an image before anything is made of it |
+//! | `stage.rs` | its step in the stage loop |
 
+mod lookup;
 mod stage;
 
 use std::process::ExitCode;

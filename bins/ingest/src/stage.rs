@@ -1,59 +1,149 @@
-//! One copy of a client's bytes into a slot of the server's, after which nothing that the client does can change them.
+//! One copy of a client's bytes into a slot of the server's, after which nothing that the client does can change them. An image
+//! that framepipe keeps already is left where it lies, while memory lasts; else it is copied, and its memory given back.
 //! What is no image that can be decoded is told at once.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+};
 
+use framepipe_cache::{ArenaKind, BlockRef, Count, Digest, Level};
 use framepipe_frame::{ErrorCode, FrameError, RawFrame, Request};
 use framepipe_pipeline::{
-    Frame, Item, Needs, Pool, Process, Stage,
-    source::{RootError, Source, open_root},
+    Frame, Item, KeptAt, Needs, Pool, Process, Stage,
+    source::{Source, open_root},
 };
 use framepipe_vision::{Limits, probe};
 
-/// The stage: the inbox folders, and what images may be.
+use crate::lookup::{Content, Lookup};
+
+/// The stage: the inbox folders, what images may be, and what is looked up before they are worked on.
 pub struct Ingest {
     roots: Vec<OwnedFd>,
     limits: Limits,
+    lookup: Option<Lookup>,
+    spill: PathBuf,
+}
+
+/// How the image comes.
+#[derive(Clone, Copy)]
+pub enum Way {
+    /// From the client's file.
+    Read,
+    /// It is kept in memory, and read there.
+    InPlace(BlockRef),
+    /// It is kept, and copied out.
+    Copy,
 }
 
 impl Ingest {
     /// Opens the inbox folders.
-    pub fn open(process: &Process) -> Result<Self, RootError> {
+    pub fn open(process: &Process) -> anyhow::Result<Self> {
         let config = &process.order.config;
         let roots = config.server.inbox.iter().map(|root| open_root(root)).collect::<Result<_, _>>()?;
-        Ok(Self { roots, limits: config.limits })
+        Ok(Self { roots, limits: config.limits, lookup: Lookup::of(config)?, spill: config.spill() })
     }
 
-    fn ingest(&self, frame: &mut Frame<'_>) -> Result<(), FrameError> {
+    fn ingest(&self, frame: &mut Frame<'_>, way: Way) -> Result<(), FrameError> {
         let request = frame.request();
+        match way {
+            Way::Read => self.read(frame, &request),
+            Way::InPlace(_) | Way::Copy => self.take_kept(frame, &request, way),
+        }
+    }
+
+    /// Reads the client's file, unless its result is there already.
+    fn read(&self, frame: &mut Frame<'_>, request: &Request) -> Result<(), FrameError> {
         let no_root = || FrameError::new(ErrorCode::Internal, format!("there is no root {}", request.root));
         let root = self.roots.get(request.root as usize).ok_or_else(no_root)?;
-        let bytes = request.bytes as usize;
-        frame.write_output(Pool::Encoded, |slot| {
-            let image = &mut slot[..bytes];
-            Source::open(root.as_fd(), &request)?.read(image)?;
-            if !request.raw.is_raw() {
-                probe(image, &self.limits)?;
+        let source = Source::open(root.as_fd(), request)?;
+        let lookup = self.lookup.as_ref().filter(|lookup| lookup.wants(request));
+        let content = lookup.map(|lookup| lookup.content(frame, request, &source)).transpose()?;
+        if let (Some(lookup), Some(Content::Known(content))) = (lookup, content) {
+            set_content(frame, content);
+            if lookup.take_result(frame, request, content)? {
+                return Ok(());
             }
-            Ok((bytes, ()))
+        }
+        let bytes = request.bytes as usize;
+        let hasher = frame.area().hasher();
+        let (hash, header) = frame.write_output(Pool::Encoded, |slot| {
+            let image = &mut slot[..bytes];
+            source.read(image)?;
+            let header = if request.raw.is_raw() { None } else { Some(probe(image, &self.limits)?) };
+            let hash = matches!(content, Some(Content::OfBytes(_))).then(|| hasher.of(image));
+            Ok((bytes, (hash, header)))
         })?;
         frame.bytes_copied += request.bytes;
+        if let (Some(lookup), Some(Content::OfBytes(file)), Some(content)) = (lookup, content, hash) {
+            lookup.note(frame, file, content, header.as_ref());
+            set_content(frame, content);
+            lookup.take_result(frame, request, content)?;
+        }
+        Ok(())
+    }
+
+    /// Takes an image that framepipe keeps. Its checksum is its content's key.
+    fn take_kept(&self, frame: &mut Frame<'_>, request: &Request, way: Way) -> Result<(), FrameError> {
+        if let Some(lookup) = self.lookup.as_ref().filter(|lookup| lookup.wants(request)) {
+            set_content(frame, request.kept.digest());
+            if lookup.take_result(frame, request, request.kept.digest())? {
+                return Ok(());
+            }
+        }
+        let is_raw = request.raw.is_raw();
+        if let Way::InPlace(first) = way {
+            // Preprocess compares the checksum. Here it tells damage of ours from an image that never was one.
+            frame.lease(Pool::Held, first.pack())?;
+            let arena = frame.area().arena(ArenaKind::Images);
+            let view = arena.view(first, request.bytes as usize);
+            let checked = view.as_ref().map_or(Ok(()), |view| if is_raw { Ok(()) } else { self.check(view) });
+            let is_whole = || view.as_ref().is_some_and(|view| frame.area().hasher().of(view) == request.kept.digest());
+            if view.is_none() || checked.is_err() && !is_whole() {
+                frame.area().count(Count::ImageDamage, 1);
+                let words = "the image that was kept in memory is damaged: push it again";
+                return Err(FrameError::new(ErrorCode::StoreDamaged, words));
+            }
+            return checked;
+        }
+        frame.copy_kept(&self.spill)?;
+        frame.bytes_copied += request.bytes;
+        if is_raw { Ok(()) } else { self.check(frame.written(Pool::Encoded)?) }
+    }
+
+    fn check(&self, image: &[u8]) -> Result<(), FrameError> {
+        probe(image, &self.limits)?;
         Ok(())
     }
 }
 
-impl Stage for Ingest {
-    type Plan = ();
+fn set_content(frame: &mut Frame<'_>, content: Digest) {
+    frame.descriptor.content = [content as u64, (content >> 64) as u64];
+}
 
-    fn plan(&mut self, frame: &mut Frame<'_>) -> Result<(Needs, ()), FrameError> {
+impl Stage for Ingest {
+    type Plan = Way;
+
+    fn plan(&mut self, frame: &mut Frame<'_>) -> Result<(Needs, Way), FrameError> {
         let request = frame.request();
         check_request(&request, &self.limits)?;
-        Ok((Needs::NONE.and(Pool::Encoded, request.bytes as usize), ()))
+        // A lease is a word; it may be one on a result as well.
+        let lease = Needs::NONE.and(Pool::Held, size_of::<u64>());
+        let copy = lease.and(Pool::Encoded, request.bytes as usize);
+        if !request.kept.is_kept() {
+            let needs =
+                if self.lookup.is_some() { copy } else { Needs::NONE.and(Pool::Encoded, request.bytes as usize) };
+            return Ok((needs, Way::Read));
+        }
+        match frame.kept_at() {
+            KeptAt::Memory(first) if frame.area().level() == Level::InPlace => Ok((lease, Way::InPlace(first))),
+            KeptAt::Memory(_) | KeptAt::Disk => Ok((copy, Way::Copy)),
+        }
     }
 
-    fn process(&mut self, batch: &mut [Item<'_, ()>]) {
+    fn process(&mut self, batch: &mut [Item<'_, Way>]) {
         for item in batch {
-            item.frame.error = self.ingest(&mut item.frame).err();
+            item.frame.error = self.ingest(&mut item.frame, item.plan).err();
         }
     }
 }

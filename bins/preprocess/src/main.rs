@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `on_gpu.rs` | the tensor made on a GPU |
 //! | `stage.rs` | its step in the stage loop |
+//! | `tensors.rs` | tensors that were made before |
 
 mod on_gpu;
 mod stage;
+mod tensors;
 
 use std::process::ExitCode;
 

@@ -1,15 +1,19 @@
 //! An image's bytes become the detector's tensor, and where crops will be taken, a decoded frame that is kept for
 //! them. A raw frame of packed pixels is sampled where it lies: its encoded slot serves the crops too. One of planes is
 //! converted first, as an image is decoded. Where the pipeline has a GPU, the pixels go there, and all after that is done there
-//! (`on_gpu.rs`).
+//! (`on_gpu.rs`). A tensor that was made before of the same image, and kept, is not made again (`tensors.rs`).
 
 use anyhow::Result;
-use framepipe_frame::{FrameError, RawFrame, TensorMap};
+use framepipe_cache::Found;
+use framepipe_frame::{ErrorCode, FrameError, RawFrame, TensorMap};
 use framepipe_gpu::StageDevice;
 use framepipe_pipeline::{Frame, Item, Needs, Plan, Pool, Process, Stage};
 use framepipe_vision::{DecodeScale, Decoder, FrameView, Header, Limits, Preprocessor, RawView, probe};
 
-use crate::on_gpu::OnGpu;
+use crate::{
+    on_gpu::OnGpu,
+    tensors::{Key, Tensors},
+};
 
 /// The stage: the decoder, and the detector's input.
 pub struct Preprocess {
@@ -20,8 +24,18 @@ pub struct Preprocess {
     kept_bytes_max: usize,
     /// Makes the tensors, where the pipeline has a GPU.
     on_gpu: Option<OnGpu>,
+    /// Finds tensors that were made before, where they are kept.
+    tensors: Option<Tensors>,
     /// Pixels of a frame that is not kept: grows to the largest, at most 3 times `limits.pixels_max`.
     scratch: Vec<u8>,
+}
+
+/// What a frame's tensor is made of.
+pub enum Work {
+    /// It was made before.
+    Found(Key, Found),
+    /// It is made, and kept where there is a key.
+    Make(Pixels, Option<Key>),
 }
 
 /// Where a frame's pixels come from.
@@ -76,8 +90,10 @@ impl Preprocess {
             Some(device) => Some(OnGpu::open(device, plan.detector.input.plan.clone(), &config.limits)?),
             None => None,
         };
+        let tensors = Tensors::of(process, &plan.detector)?.filter(|_| on_gpu.is_none());
         Ok(Self {
             on_gpu,
+            tensors,
             limits: config.limits,
             decoder: Decoder::new(config.limits)?,
             kept_bytes_max: plan.kept_bytes_max(),
@@ -86,8 +102,33 @@ impl Preprocess {
         })
     }
 
+    fn work(&mut self, frame: &mut Frame<'_>, work: &Work) -> Result<(), FrameError> {
+        match (work, &self.tensors) {
+            (Work::Found(key, found), Some(tensors)) => {
+                if tensors.take(frame, *key, found)? {
+                    return Ok(());
+                }
+                // It has gone since the frame was planned, without a slot for a decoded frame.
+                let pixels = self.pixels(frame, 0)?;
+                self.preprocess(frame, &pixels)
+            }
+            (Work::Make(pixels, key), tensors) => {
+                let (key, tensors) = (*key, tensors.is_some());
+                self.preprocess(frame, pixels)?;
+                if let (Some(key), true) = (key, tensors) {
+                    Tensors::keep(frame, key)?;
+                }
+                Ok(())
+            }
+            (Work::Found(..), None) => {
+                Err(FrameError::new(ErrorCode::Internal, "a tensor was found, and none is kept"))
+            }
+        }
+    }
+
     fn preprocess(&mut self, frame: &mut Frame<'_>, pixels: &Pixels) -> Result<(), FrameError> {
-        let encoded = frame.input(Pool::Encoded)?;
+        let shared = frame.encoded()?;
+        let encoded = &*shared;
         let Self { decoder, preprocessor, scratch, .. } = self;
         if let Some(on_gpu) = &mut self.on_gpu {
             let tensor_map = on_gpu.preprocess(frame, encoded, pixels, decoder)?;
@@ -127,41 +168,66 @@ impl Preprocess {
     }
 }
 
-impl Stage for Preprocess {
-    type Plan = Pixels;
-
-    fn plan(&mut self, frame: &mut Frame<'_>) -> Result<(Needs, Pixels), FrameError> {
+impl Preprocess {
+    /// Where a frame's pixels come from. One whose pixels take more than `kept_bytes_max` is not kept.
+    fn pixels(&self, frame: &Frame<'_>, kept_bytes_max: usize) -> Result<Pixels, FrameError> {
         let plan = self.preprocessor.plan();
-        let needs = Needs::NONE.and(Pool::Tensor, plan.tensor_bytes());
-        let (encoded, raw) = (frame.input(Pool::Encoded)?, frame.request().raw);
+        let (shared, raw) = (frame.encoded()?, frame.request().raw);
+        let encoded = &*shared;
         let original = if raw.is_raw() {
             match RawView::of(encoded, &raw)? {
-                RawView::Packed(_) => {
-                    // The GPU's crops are taken there; the CPU's from where the client's bytes lie.
-                    let kept_bytes = if self.on_gpu.is_some() { raw.bytes().unwrap_or(0) as usize } else { 0 };
-                    let is_kept = (1..=self.kept_bytes_max).contains(&kept_bytes);
-                    return Ok((if is_kept { needs.and(Pool::Image, kept_bytes) } else { needs }, Pixels::Raw(raw)));
-                }
+                RawView::Packed(_) => return Ok(Pixels::Raw(raw)),
                 RawView::Planar(_) => Original::Planar(raw),
             }
         } else {
             Original::Encoded(plan.header(probe(encoded, &self.limits)?))
         };
         // `probe` held it to `limits.pixels_max`, as ingest did raw frames.
-        let image_bytes = original.rgb_bytes(DecodeScale::Full);
-        if image_bytes <= self.kept_bytes_max {
-            return Ok((needs.and(Pool::Image, image_bytes), Pixels::Kept(original)));
+        if original.rgb_bytes(DecodeScale::Full) <= kept_bytes_max {
+            return Ok(Pixels::Kept(original));
         }
         let scale = match &original {
             Original::Encoded(header) => plan.decode_scale(header),
             Original::Planar(_) => DecodeScale::Full,
         };
-        Ok((needs, Pixels::Forgotten(original, scale)))
+        Ok(Pixels::Forgotten(original, scale))
     }
 
-    fn process(&mut self, batch: &mut [Item<'_, Pixels>]) {
+    /// Bytes of the image slot that they take; 0: none.
+    fn image_bytes(&self, pixels: &Pixels) -> usize {
+        match pixels {
+            // The GPU's crops are taken there; the CPU's from where the client's bytes lie.
+            Pixels::Raw(raw) if self.on_gpu.is_some() => {
+                let bytes = raw.bytes().unwrap_or(0) as usize;
+                if bytes <= self.kept_bytes_max { bytes } else { 0 }
+            }
+            Pixels::Kept(original) => original.rgb_bytes(DecodeScale::Full),
+            Pixels::Raw(_) | Pixels::Forgotten(..) => 0,
+        }
+    }
+}
+
+impl Stage for Preprocess {
+    type Plan = Work;
+
+    fn plan(&mut self, frame: &mut Frame<'_>) -> Result<(Needs, Work), FrameError> {
+        let needs = Needs::NONE.and(Pool::Tensor, self.preprocessor.plan().tensor_bytes());
+        let key = self.tensors.as_ref().and_then(|tensors| tensors.key(frame));
+        if let Some((key, found)) = key.and_then(|key| Some((key, Tensors::find(frame, key)?))) {
+            // The slot is for the case that it has gone by then; the frame takes the lease alone.
+            return Ok((needs.and(Pool::Cached, size_of::<u64>()), Work::Found(key, found)));
+        }
+        let pixels = self.pixels(frame, self.kept_bytes_max)?;
+        let needs = match self.image_bytes(&pixels) {
+            0 => needs,
+            bytes => needs.and(Pool::Image, bytes),
+        };
+        Ok((needs, Work::Make(pixels, key)))
+    }
+
+    fn process(&mut self, batch: &mut [Item<'_, Work>]) {
         for item in batch {
-            item.frame.error = self.preprocess(&mut item.frame, &item.plan).err();
+            item.frame.error = self.work(&mut item.frame, &item.plan).err();
         }
     }
 }

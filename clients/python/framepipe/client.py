@@ -22,14 +22,17 @@ from .backoff import Backoff
 from .batches import Batch, Batches
 from .errors import InvalidRequest, Overloaded, Unavailable, from_rpc, is_broken_connection
 from .health import Health
-from .images import Image, check_count, read
+from .images import Image, check_count, hold_of, read
 from .inbox import Blob, Inbox
 from .order import AsCompleted, ByFrame
 from .reader import Results
+from .upload import Upload
 
 log = logging.getLogger("framepipe")
 
 CALL_TIMEOUT_S = 30.0
+# Below it the server gives an upload up.
+UPLOAD_BYTES_PER_S_LEAST = 64 << 10
 # Longest wait for room in one call: well within its timeout.
 ROOM_WAIT_S = 20.0
 MESSAGE_BYTES_MAX = 64 << 20
@@ -96,6 +99,7 @@ class Client:
         deadline_ms: int = 0,
         idempotency_key: str | None = None,
         wait: float = 0.0,
+        hold: str = "reference",
     ) -> Batch:
         """Pushes images as one batch, which the server accepts whole or not at all.
 
@@ -118,7 +122,10 @@ class Client:
 
         `wait`: seconds to wait for room while the server is at its limit, before `Overloaded` is raised. The
         server keeps the call's turn meanwhile.
+
+        `hold`: "copy" lets the server copy the images before the call returns, so that the file is deleted then.
         """
+        held = hold_of(hold)
         batch = read(images, names, pixel_format)
         key = idempotency_key or uuid.uuid4().hex
         blob = self._batches.take_unconfirmed(key) or self._inbox.write(batch.sources, self.stream)
@@ -130,14 +137,51 @@ class Client:
                 deadline_ms=deadline_ms,
                 idempotency_key=key,
                 raw=batch.raw,
+                hold=held,
             )
-            return self._push(request, blob, wait)
+            pushed = self._push(request, None if hold == "copy" else blob, wait)
         except BaseException as error:
             if idempotency_key and not _is_refusal(error):
                 self._batches.keep_unconfirmed(key, blob)
             else:
                 blob.delete()
             raise
+        if hold == "copy":
+            blob.delete()
+        return pushed
+
+    def upload(
+        self,
+        images: Iterable[Image],
+        *,
+        names: Sequence[str] | None = None,
+        pixel_format: str | None = None,
+        deadline_ms: int = 0,
+        idempotency_key: str | None = None,
+        wait: float = 0.0,
+    ) -> Batch:
+        """Sends images with the call, for a server on another host, which keeps them itself: no file is made.
+
+        The arguments are those of `push`, and so is what is accepted: the batch, whole or not at all. Paths are read
+        here. A broken connection is no reason to send a batch twice: each has a key.
+
+            client.upload(["a.jpg", ("door", jpeg_bytes)])
+        """
+        batch = read(images, names, pixel_format)
+        with Upload(batch.sources) as upload:
+            request = pb.PushDataRequest(
+                sizes=upload.sizes,
+                names=batch.names,
+                deadline_ms=deadline_ms,
+                idempotency_key=idempotency_key or uuid.uuid4().hex,
+                raw=batch.raw,
+            )
+
+            def call(message: pb.PushDataRequest, timeout: float) -> pb.PushDataResponse:
+                patience = timeout + sum(upload.sizes) / UPLOAD_BYTES_PER_S_LEAST
+                return upload.send(self._stub.Upload, message, patience)
+
+            return self._push(request, None, wait, call)
 
     def push_files(
         self,
@@ -150,11 +194,13 @@ class Client:
         deadline_ms: int = 0,
         idempotency_key: str | None = None,
         wait: float = 0.0,
+        hold: str = "reference",
     ) -> Batch:
-        """Pushes files that the server can read where they are: nothing is copied, and nothing deleted.
+        """Pushes files that the server can read where they are: this client copies and deletes nothing.
 
         Give `files`, one file an image, or `location` and `sizes`: one file that holds the images one after
-        another. All are absolute paths below the server's roots, and must stay unchanged until the results come.
+        another. All are absolute paths below the server's roots, and must stay unchanged until the results come;
+        with `hold="copy"`, which lets the server copy them, until the call returns.
         `raw` tells the geometry of raw frames: `framepipe.images.raw_format("rgb24", 640, 480)`.
 
             client.push_files(["/dev/shm/framepipe-inbox/a.jpg"])
@@ -172,6 +218,7 @@ class Client:
             deadline_ms=deadline_ms,
             idempotency_key=idempotency_key or uuid.uuid4().hex,
             raw=raw,
+            hold=hold_of(hold),
         )
         return self._push(request, None, wait)
 
@@ -249,7 +296,13 @@ class Client:
     ) -> None:
         self.close()
 
-    def _push(self, request: pb.PushDataRequest, blob: Blob | None, wait: float) -> Batch:
+    def _push(
+        self,
+        request: pb.PushDataRequest,
+        blob: Blob | None,
+        wait: float,
+        method: Callable[..., Any] | None = None,
+    ) -> Batch:
         until = time.monotonic() + wait
         # Two first pushes at once must not make two streams.
         with self._naming if self.stream is None else nullcontext():
@@ -259,7 +312,7 @@ class Client:
                 request.wait_ms = int(1000 * min(max(left, 0), ROOM_WAIT_S))
                 try:
                     with self._batches.pushing():
-                        answer = self._call(self._stub.PushData, request)
+                        answer = self._call(method or self._stub.PushData, request)
                         self._batches.accepted(answer.first_frame, answer.accepted, blob)
                     break
                 except Overloaded as overloaded:

@@ -21,6 +21,7 @@ _FORMATS = {
     "nv12": pb.PIXEL_FORMAT_NV12,
     "i420": pb.PIXEL_FORMAT_I420,
 }
+_HOLDS = {"reference": pb.HOLD_REFERENCE, "copy": pb.HOLD_COPY}
 _PLANAR = ("nv12", "i420")
 
 
@@ -72,6 +73,13 @@ def check_count(what: str, given: Sequence[object], images: int) -> None:
     """There must be one of `given` an image."""
     if len(given) != images:
         raise InvalidRequest(f"{len(given)} {what} for {images} images")
+
+
+def hold_of(name: str) -> pb.Hold:
+    """Who keeps the images until their results come: the client ("reference"), or the server ("copy")."""
+    if name not in _HOLDS:
+        raise InvalidRequest(f"hold is {name!r}: it is one of {', '.join(_HOLDS)}")
+    return _HOLDS[name]
 
 
 def raw_format(pixel_format: str, width: int, height: int, stride: int = 0) -> pb.RawFrameFormat:

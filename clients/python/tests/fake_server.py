@@ -1,4 +1,4 @@
-"""A framepipe server in the test's own process: the contract of the three calls, and faults on demand.
+"""A framepipe server in the test's own process: the contract of the calls, and faults on demand.
 
 It keeps a journal as the real one does. Nothing in it sleeps: who waits, waits for a condition with a deadline.
 """
@@ -37,6 +37,8 @@ class FakeServer(FramepipeServicer):
         self.frames: dict[int, pb.FrameResult] = {}
         self.answers: dict[str, pb.PushDataResponse] = {}
         self.pushes: list[pb.PushDataRequest] = []
+        # The images of each upload, which is a push as well, and the bytes of its largest message.
+        self.uploads: list[tuple[list[bytes], int]] = []
         self.pulls: list[pb.PullResultRequest] = []
         self.acks: list[int] = []
         self.acknowledged = 0
@@ -100,6 +102,19 @@ class FakeServer(FramepipeServicer):
                 self.lose_push_answers -= 1
                 context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
             return self.answers[request.idempotency_key]
+
+    def Upload(self, messages, context):
+        push = next(messages).push
+        if not self.push_faults:
+            pieces = [message.data for message in messages]
+            rest = memoryview(b"".join(pieces))
+            assert len(rest) == sum(push.sizes)
+            images = []
+            for size in push.sizes:
+                images.append(bytes(rest[:size]))
+                rest = rest[size:]
+            self.uploads.append((images, max(map(len, pieces), default=0)))
+        return self.PushData(push, context)
 
     def PullResult(self, request, context):
         context.add_callback(self._notify)

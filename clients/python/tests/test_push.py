@@ -178,6 +178,59 @@ def test_files_and_locations_pass_through_uncopied(client, server, inbox):
     assert not os.listdir(inbox)
 
 
+def test_what_the_server_copies_the_client_need_not_keep(server, address, inbox):
+    with framepipe.Client(address, stream="cam-1", inbox=inbox, reconnect_s=0) as client:
+        assert client.push([b"x"], hold="copy").blob is None and not os.listdir(inbox)
+        client.push_files(["/srv/a.jpg"], hold="copy")
+        client.push_files(["/srv/a.jpg"])
+        assert [push.hold for push in server.pushes] == [2, 2, 1]
+        server.lose_push_answers = 1
+        with pytest.raises(framepipe.Unavailable):
+            client.push([b"y"], hold="copy", idempotency_key="mine")
+        assert len(os.listdir(inbox)) == 1, "it may have to be pushed again"
+        client.push([b"y"], hold="copy", idempotency_key="mine")
+        with pytest.raises(framepipe.InvalidRequest, match="'keep': it is one of reference, copy"):
+            client.push([b"x"], hold="keep")
+        assert not os.listdir(inbox)
+
+
+def test_an_upload_sends_the_images_in_pieces_and_makes_no_file(client, server, inbox, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"first" * 600_000)
+    planes = memoryview(bytes(range(16)))
+    batch = client.upload([tmp_path / "a.jpg", b"", ("door", planes)], deadline_ms=5)
+    assert (batch.stream, batch.first_frame, batch.accepted, batch.blob) == ("cam-1", 100, 3, None)
+    sent, largest = server.uploads[0]
+    assert sent == [b"first" * 600_000, b"", bytes(planes)] and largest <= 1 << 20
+    push = server.pushes[0]
+    assert (list(push.names), push.deadline_ms, push.location) == (["a.jpg", "image-1", "door"], 5, "")
+    client.upload([memoryview(bytes(12)).cast("B", (2, 2, 3))], pixel_format="bgr24", names=["raw"])
+    assert server.pushes[1].raw == images.raw_format("bgr24", width=2, height=2)
+    assert not os.listdir(inbox)
+
+
+def test_an_upload_is_refused_waits_and_is_repeated_as_a_push_is(client, server):
+    large = bytes(3_000_000)
+    server.push_faults.append(grpc.StatusCode.INVALID_ARGUMENT)
+    with pytest.raises(framepipe.InvalidRequest, match="the frame table is full"):
+        client.upload([large])
+    server.push_faults.append(grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert client.upload([large], wait=20).first_frame == 100
+    server.lose_push_answers = 1
+    client.upload([large])
+    assert len(server.uploads) == 3 and len(server.answers) == 2, "the answer that was lost was asked for again"
+    assert len({push.idempotency_key for push in server.pushes[3:]}) == 1
+
+
+def test_a_file_that_cannot_be_uploaded_says_so(client, server, tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError):
+        client.upload([b"x", tmp_path / "none"])
+    (tmp_path / "a.jpg").write_bytes(bytes(3_000_000))
+    monkeypatch.setattr(os, "pread", lambda *given: b"")
+    with pytest.raises(OSError, match=r"a\.jpg became shorter"):
+        client.upload([tmp_path / "a.jpg"])
+    assert not server.pushes
+
+
 def test_without_a_stream_the_server_names_one_and_first_pushes_at_once_share_it(server, address, inbox):
     with framepipe.Client(address, inbox=inbox) as client:
         with pytest.raises(framepipe.InvalidRequest, match="no stream yet"):

@@ -2,7 +2,9 @@
 
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
-use framepipe_proto::v1::{AckResultsRequest, PushDataRequest, PushDataResponse, framepipe_client::FramepipeClient};
+use framepipe_proto::v1::{
+    AckResultsRequest, Hold, PushDataRequest, PushDataResponse, framepipe_client::FramepipeClient,
+};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{
     Response, Status,
@@ -16,11 +18,14 @@ use crate::{
     batches::Batches,
     error::is_broken_connection,
     inbox::{Blob, default_path},
+    upload::send,
 };
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes a second below which the server gives an upload up.
+const UPLOAD_BYTES_PER_S_LEAST: u64 = 64 << 10;
 /// Longest wait for room in one call: well within its timeout.
 const ROOM_WAIT: Duration = Duration::from_secs(20);
 const RECONNECT: Duration = Duration::from_secs(60);
@@ -104,49 +109,72 @@ impl Client {
     /// dies, for the server has yet to read it. A push that fails deletes its file at once, with one exception: after
     /// [`Error::Unavailable`] the server may have accepted the batch all the same, so with an idempotency key of the
     /// caller's own the file is kept for a push with the same key, which then sends the same batch again. A push
-    /// whose future is dropped leaves its file.
+    /// whose future is dropped leaves its file. With [`Hold::Copy`] the file is deleted when the push has been accepted.
     pub async fn push(&self, request: PushRequest<'_>) -> Result<Batch, Error> {
         let PushRequest { mut message, images, wait } = request;
-        let own_key = !message.idempotency_key.is_empty();
-        if !own_key {
-            message.idempotency_key = format!("{:016x}{:016x}", random(), random());
-        }
+        let own_key = with_key(&mut message);
         let mut blob = None;
         if let Some(images) = images {
             let kept = self.batches.take_unconfirmed(&message.idempotency_key);
             let written = kept.map_or_else(|| Blob::write(&self.inbox, &message.stream, &images), Ok)?;
             message.location = written.path.to_string_lossy().into_owned();
             message.sizes.clone_from(&written.sizes);
-            if message.names.is_empty() {
-                message.names = (0..images.len()).map(|index| format!("image-{index}")).collect();
-            }
+            name(&mut message, images.len());
             blob = Some(written);
         }
-        let key = message.idempotency_key.clone();
-        let batch = self.enqueue(message, blob.as_ref(), wait).await;
-        if let (Err(error), Some(blob)) = (&batch, blob) {
-            if own_key && !error.is_refusal() {
-                self.batches.keep_unconfirmed(key, blob);
-            } else {
-                // The push's error says more than the failure to delete would.
-                let _ = blob.delete();
-            }
+        let (key, is_copied) = (message.idempotency_key.clone(), message.hold() == Hold::Copy);
+        let push = |message: PushDataRequest| {
+            self.call(CALL_TIMEOUT, move |mut grpc| {
+                let message = message.clone();
+                async move { grpc.push_data(message).await }
+            })
+        };
+        let batch = self.enqueue(message, blob.as_ref().filter(|_| !is_copied), wait, push).await;
+        let Some(blob) = blob else { return batch };
+        match &batch {
+            Ok(_) if !is_copied => {}
+            Err(error) if own_key && !error.is_refusal() => self.batches.keep_unconfirmed(key, blob),
+            // The push's own outcome says more than the failure to delete would.
+            Ok(_) | Err(_) => drop(blob.delete()),
         }
         batch
     }
 
-    async fn enqueue(&self, mut message: PushDataRequest, blob: Option<&Blob>, wait: Duration) -> Result<Batch, Error> {
+    /// Sends the images of a [`PushRequest::images`] with the call, for a server on another host, which keeps them itself: no
+    /// file is made. The batch is accepted whole or not at all, and a broken connection is no reason to send it twice.
+    pub async fn upload(&self, request: PushRequest<'_>) -> Result<Batch, Error> {
+        let PushRequest { mut message, images, wait } = request;
+        let Some(images) = images else {
+            return Err(Error::InvalidRequest("an upload sends images: give PushRequest::images".into()));
+        };
+        with_key(&mut message);
+        message.sizes = images.iter().map(|image| image.len() as u64).collect();
+        name(&mut message, images.len());
+        let bytes: u64 = message.sizes.iter().sum();
+        let limit = CALL_TIMEOUT + Duration::from_secs(bytes / UPLOAD_BYTES_PER_S_LEAST);
+        let images = images.as_slice();
+        let upload = |message: PushDataRequest| self.call(limit, move |grpc| send(grpc, message.clone(), images));
+        self.enqueue(message, None, wait, upload).await
+    }
+
+    /// Makes calls until one is accepted, or there is no room for `wait`.
+    async fn enqueue<F>(
+        &self,
+        mut message: PushDataRequest,
+        blob: Option<&Blob>,
+        wait: Duration,
+        push: impl Fn(PushDataRequest) -> F,
+    ) -> Result<Batch, Error>
+    where
+        F: Future<Output = Result<PushDataResponse, Error>>,
+    {
         let until = Instant::now() + wait;
         let mut overload = Backoff::until(until);
         loop {
             let left = until.saturating_duration_since(Instant::now()).min(ROOM_WAIT);
             message.wait_ms = left.as_millis() as u64;
             let pushing = self.batches.pushing();
-            let answer = self.call(|mut grpc| {
-                let message = message.clone();
-                async move { grpc.push_data(message).await }
-            });
-            let error = match answer.await {
+            let error = match push(message.clone()).await {
                 Ok(PushDataResponse { stream, first_frame, accepted }) => {
                     let batch = Batch { stream, first_frame, accepted, blob: blob.map(|blob| blob.path.clone()) };
                     if let Some(blob) = blob {
@@ -175,7 +203,7 @@ impl Client {
     /// Acknowledges all results up to `sequence`; returns how many the server still keeps. [`Results`] does so by
     /// itself; call this for the result in hand before leaving the loop.
     pub async fn ack(&self, stream: &str, sequence: u64) -> Result<u64, Error> {
-        let answer = self.call(|mut grpc| {
+        let answer = self.call(CALL_TIMEOUT, |mut grpc| {
             let request = AckResultsRequest { stream: stream.to_owned(), sequence };
             async move { grpc.ack_results(request).await }
         });
@@ -188,13 +216,13 @@ impl Client {
     }
 
     /// Makes a call, again while the server is away: every request can be repeated without harm.
-    async fn call<T, F>(&self, make: impl Fn(FramepipeClient<Channel>) -> F) -> Result<T, Error>
+    async fn call<T, F>(&self, limit: Duration, make: impl Fn(FramepipeClient<Channel>) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let mut backoff = Backoff::new(self.reconnect);
         loop {
-            let answer = timeout(CALL_TIMEOUT, make(self.grpc.clone())).await;
+            let answer = timeout(limit, make(self.grpc.clone())).await;
             let status = match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer"))) {
                 Ok(answer) => return Ok(answer.into_inner()),
                 Err(status) => status,
@@ -207,6 +235,21 @@ impl Client {
             };
             sleep(pause).await;
         }
+    }
+}
+
+/// Gives a push a key of its own, unless its caller gave one; whether the caller did.
+fn with_key(message: &mut PushDataRequest) -> bool {
+    let own_key = !message.idempotency_key.is_empty();
+    if !own_key {
+        message.idempotency_key = format!("{:016x}{:016x}", random(), random());
+    }
+    own_key
+}
+
+fn name(message: &mut PushDataRequest, images: usize) {
+    if message.names.is_empty() {
+        message.names = (0..images).map(|index| format!("image-{index}")).collect();
     }
 }
 

@@ -14,7 +14,7 @@
 //! # }
 //! ```
 //!
-//! A map of the crate: `client` (the calls), `push` and `inbox` (what is pushed, and the file it travels in),
+//! A map of the crate: `client` (the calls), `push` and `inbox` (what is pushed, and the file it travels in), `upload`,
 //! `batches` (which frames are out, and when their file goes), `results` and `acknowledge` (the results, across
 //! broken connections, and what the server may forget), `error`, `backoff`.
 
@@ -26,13 +26,14 @@ mod error;
 mod inbox;
 mod push;
 mod results;
+mod upload;
 
 pub use batches::Batch;
 pub use client::Client;
 pub use error::Error;
 pub use framepipe_proto::v1::{
     Attribute, Box as BoundingBox, Classification, Classifications, Detection, Detections, Embedding, ErrorCode,
-    FrameError, FrameResult, Gap, Keypoint, Keypoints, Mask, PixelFormat, RawFrameFormat, StageTime, Text,
+    FrameError, FrameResult, Gap, Hold, Keypoint, Keypoints, Mask, PixelFormat, RawFrameFormat, StageTime, Text,
     attribute::Value, frame_result::Outcome,
 };
 pub use push::PushRequest;

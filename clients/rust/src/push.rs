@@ -1,17 +1,17 @@
-//! What to push: images to be written into the inbox, or files that the server reads where they are.
+//! What to push: images to be written into the inbox or uploaded, or files that the server reads where they are.
 
 use std::time::Duration;
 
-use framepipe_proto::v1::{PushDataRequest, RawFrameFormat};
+use framepipe_proto::v1::{Hold, PushDataRequest, RawFrameFormat};
 
 /// A batch, which the server accepts whole or not at all.
 ///
 /// ```
-/// # use framepipe_client::PushRequest;
+/// # use framepipe_client::{Hold, PushRequest};
 /// # use std::time::Duration;
 /// let (a, b) = (vec![0xff, 0xd8], vec![0xff, 0xd8]);
 /// PushRequest::images([&a, &b]).names(["a.jpg", "b.jpg"]).stream("cam-1").deadline(Duration::from_millis(500));
-/// PushRequest::files(["/dev/shm/framepipe-inbox/a.jpg"]);
+/// PushRequest::files(["/dev/shm/framepipe-inbox/a.jpg"]).hold(Hold::Copy);
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct PushRequest<'a> {
@@ -22,7 +22,7 @@ pub struct PushRequest<'a> {
 
 impl<'a> PushRequest<'a> {
     /// Encoded images, or raw frames together with [`raw`](Self::raw). `push` writes them as one file into the
-    /// inbox and takes care of its end. They are named "image-INDEX" unless [`names`](Self::names) says otherwise.
+    /// inbox and takes care of its end; `upload` sends them. They are named "image-INDEX" unless [`names`](Self::names) says otherwise.
     pub fn images<T: AsRef<[u8]> + ?Sized + 'a>(images: impl IntoIterator<Item = &'a T>) -> Self {
         Self { images: Some(images.into_iter().map(AsRef::as_ref).collect()), ..Self::default() }
     }
@@ -39,6 +39,14 @@ impl<'a> PushRequest<'a> {
     pub fn files<T: Into<String>>(files: impl IntoIterator<Item = T>) -> Self {
         let files = files.into_iter().map(Into::into).collect();
         Self { message: PushDataRequest { files, ..Default::default() }, ..Self::default() }
+    }
+
+    /// Who keeps the images until their results come: the client ([`Hold::Reference`], the default), or framepipe, which
+    /// copies them before the call returns ([`Hold::Copy`]): then the files may be removed at once. Of
+    /// [`images`](Self::images), `push` itself removes their file then. An upload is kept by framepipe in any case.
+    pub fn hold(mut self, hold: Hold) -> Self {
+        self.message.hold = hold.into();
+        self
     }
 
     /// Names that the results bear, one an image.

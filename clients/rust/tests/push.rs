@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use framepipe_client::{Client, Error, PixelFormat, PushRequest, RawFrameFormat};
+use framepipe_client::{Client, Error, Hold, PixelFormat, PushRequest, RawFrameFormat};
 use tonic::Code;
 
 mod support;
@@ -123,6 +123,58 @@ async fn files_and_locations_pass_through_uncopied() {
     assert_eq!(pushes[0].files, ["/srv/a.jpg", "/srv/b.jpg"]);
     assert_eq!((pushes[1].location.as_str(), pushes[1].sizes.as_slice()), ("/srv/blob", [3, 4].as_slice()));
     assert!(batch.blob.is_none() && bench.files().is_empty());
+}
+
+#[tokio::test]
+async fn what_the_server_copies_the_client_need_not_keep() {
+    let bench = Bench::new();
+    let batch = bench.client.push(PushRequest::images([b"x"]).hold(Hold::Copy)).await.unwrap();
+    assert!(batch.blob.is_none() && bench.files().is_empty(), "the server has it");
+    bench.client.push(PushRequest::files(["/srv/a.jpg"]).hold(Hold::Copy)).await.unwrap();
+    bench.client.push(PushRequest::files(["/srv/a.jpg"])).await.unwrap();
+    let holds: Vec<Hold> = bench.fake.state().pushes.iter().map(|push| push.hold()).collect();
+    assert_eq!(holds, [Hold::Copy, Hold::Copy, Hold::Unspecified]);
+    let client = bench.client.clone().with_reconnect(Duration::ZERO);
+    bench.fake.change(|state| state.lose_push_answers = 1);
+    let request = PushRequest::images([b"y"]).hold(Hold::Copy).idempotency_key("mine");
+    client.push(request.clone()).await.unwrap_err();
+    assert_eq!(bench.files().len(), 1, "it may have to be pushed again");
+    client.push(request).await.unwrap();
+    assert!(bench.files().is_empty());
+}
+
+#[tokio::test]
+async fn an_upload_sends_the_images_in_pieces_and_makes_no_file() {
+    let bench = Bench::new();
+    let client = bench.client.clone().with_inbox("/nowhere");
+    let large: Vec<u8> = (0..3_000_000u32).map(|at| (at >> 7) as u8).collect();
+    let request = PushRequest::images([large.as_slice(), b"", b"third"]).stream("cam-1");
+    let batch = client.upload(request.deadline(Duration::from_millis(5))).await.unwrap();
+    assert_eq!((batch.first_frame, batch.accepted, batch.blob), (100, 3, None));
+    let state = bench.fake.state();
+    let (push, (images, largest)) = (&state.pushes[0], &state.uploads[0]);
+    assert_eq!(*images, [large, Vec::new(), b"third".to_vec()]);
+    assert_eq!((push.names.join(" "), push.deadline_ms), ("image-0 image-1 image-2".to_owned(), 5));
+    assert!(push.location.is_empty() && *largest <= 1 << 20, "{largest}");
+}
+
+#[tokio::test]
+async fn an_upload_is_refused_waits_and_is_repeated_as_a_push_is() {
+    let bench = Bench::new();
+    let large = vec![7; 3_000_000];
+    let upload = || PushRequest::images([&large]);
+    for (code, wait) in [(Code::InvalidArgument, Duration::ZERO), (Code::ResourceExhausted, PATIENCE)] {
+        bench.fake.change(|state| state.push_faults.push_back(code));
+        let answer = bench.client.upload(upload().wait(wait)).await;
+        assert_eq!(answer.is_ok(), code == Code::ResourceExhausted, "{answer:?}");
+    }
+    bench.fake.change(|state| state.lose_push_answers = 1);
+    bench.client.upload(upload()).await.unwrap();
+    let state = bench.fake.state();
+    assert_eq!((state.uploads.len(), state.answers.len()), (3, 2), "the answer that was lost was asked for again");
+    let files = bench.client.upload(PushRequest::files(["/srv/a.jpg"]));
+    drop(state);
+    assert!(matches!(files.await, Err(Error::InvalidRequest(_))));
 }
 
 #[tokio::test]

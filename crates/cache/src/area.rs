@@ -41,6 +41,8 @@ pub(crate) struct Header {
     disk_bytes_max: AtomicU64,
     /// Where the next offer looks for a cell first.
     pub next_offer: AtomicU64,
+    /// The image that the keeper moves to the disk; 0: none.
+    moving: AtomicU64,
     /// How often each kind was to be dropped, by [`crate::Kind`], and how often it was.
     drops_wanted: [AtomicU64; 3],
     drops_done: [AtomicU64; 3],
@@ -151,7 +153,11 @@ impl Area {
         geometry.check().map_err(foreign)?;
         if folder.exists() {
             let found = Self::open(folder, Use::NONE)?.geometry;
-            return if found == geometry { Ok(()) } else { Err(foreign("it was made with another configuration".into())) };
+            return if found == geometry {
+                Ok(())
+            } else {
+                Err(foreign("it was made with another configuration".into()))
+            };
         }
         let mut new = folder.as_os_str().to_owned();
         new.push(".new");
@@ -273,6 +279,16 @@ impl Area {
         header.disk_bytes.store(disk_bytes, Ordering::Relaxed);
         header.disk_bytes_max.store(disk_bytes_max, Ordering::Relaxed);
         header.level.store(level as u32, Ordering::Relaxed);
+    }
+
+    /// The keeper: the id of the image that it moves to the disk from here on; 0: none.
+    pub fn begin_moving(&self, id: u64) {
+        self.header().moving.store(id, Ordering::Release);
+    }
+
+    /// The keeper, when it begins: the image that a predecessor was moving when it died; 0: none.
+    pub fn moving(&self) -> u64 {
+        self.header().moving.load(Ordering::Acquire)
     }
 
     /// Asks the keeper to drop all entries of a kind; [`Self::is_dropped`] says of the number returned when it has.

@@ -8,6 +8,7 @@
 use std::{
     io,
     ops::Deref,
+    os::unix::fs::FileExt as _,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -20,6 +21,9 @@ use crate::{
     row::Row,
     word::{BlockWord, State},
 };
+
+/// Bytes that are copied at once.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// What is known of a chain, beside its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -252,7 +256,7 @@ impl<'a> Arena<'a> {
 
     /// True while the chain may be read: frames hold it, or the index has it, in this life.
     pub fn lives(&self, first: BlockRef) -> bool {
-        self.in_life(first).is_some_and(|word| matches!(word.state(), State::Held | State::Cached))
+        self.in_life(first).is_some_and(|word| word.state().lives())
     }
 
     /// What is known of a chain that lives, whose first block this is; `None` where it does not.
@@ -265,9 +269,10 @@ impl<'a> Arena<'a> {
         self.lives(first).then_some(record)
     }
 
-    /// The bytes of a chain that the caller's job names, in its request or a lease; `None` where it does not live.
+    /// The bytes of a chain that the caller's job names, in its request or a lease; `None` where it does not live. One that is
+    /// being moved stays, where the caller found it here after it had claimed the job: the keeper sees that, and leaves it.
     pub fn view(&self, first: BlockRef, bytes: usize) -> Option<View<'a>> {
-        let chain = self.chain(first, bytes)?;
+        let chain = self.chain(first, bytes, State::is_readable)?;
         let runs: Vec<Run> = runs(chain.into_iter()).collect();
         if let [run] = runs.as_slice() {
             let start = self.memory(*run)?;
@@ -278,9 +283,38 @@ impl<'a> Arena<'a> {
         Row::map(file, self.block_bytes(), &runs, bytes).ok().map(View::Row)
     }
 
-    /// The blocks of a chain that lives, as many as `bytes` take.
-    pub(crate) fn chain(&self, first: BlockRef, bytes: usize) -> Option<Vec<usize>> {
-        if !self.lives(first) {
+    /// Copies the bytes of a chain, of which the caller need not know that it stays, and gives them to `take` piece by piece:
+    /// what was freed meanwhile is read as whatever lies there, and takes no memory. True where the chain lived to the end.
+    ///
+    /// # Errors
+    /// What the file, or `take`, says.
+    pub fn copy(
+        &self,
+        first: BlockRef,
+        bytes: usize,
+        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        let (Some(chain), Some(arena)) = (self.chain(first, bytes, State::lives), self.area.file(self.kind)) else {
+            return Ok(false);
+        };
+        let (mut left, mut piece) = (bytes, vec![0; bytes.min(PIECE_BYTES)]);
+        for (first, count) in runs(chain.into_iter()) {
+            let (mut at, end) = (first * self.block_bytes(), (first + count) * self.block_bytes());
+            while at < end && left > 0 {
+                let length = left.min(end - at).min(PIECE_BYTES);
+                arena.file.read_exact_at(&mut piece[..length], at as u64)?;
+                take(&piece[..length])?;
+                (at, left) = (at + length, left - length);
+            }
+        }
+        std::sync::atomic::fence(Ordering::Acquire);
+        Ok(self.lives(first))
+    }
+
+    /// The blocks of a chain, as many as `bytes` take, while its first one is in a state that `is_good`.
+    pub(crate) fn chain(&self, first: BlockRef, bytes: usize, is_good: impl Fn(State) -> bool) -> Option<Vec<usize>> {
+        let is_good = || self.in_life(first).is_some_and(|word| is_good(word.state()));
+        if !is_good() {
             return None;
         }
         let count = bytes.div_ceil(self.block_bytes()).max(1);
@@ -295,7 +329,7 @@ impl<'a> Arena<'a> {
             }
             chain.push(next);
         }
-        self.lives(first).then_some(chain)
+        is_good().then_some(chain)
     }
 
     /// Frees a chain that frames held, if it still is in this life; who comes second does nothing. The caller's job does not

@@ -87,7 +87,8 @@ mod tests {
         assert_eq!(running.end(), digest);
         assert_eq!(whole(halves(digest)), digest);
         assert_ne!(Hasher::new([2; 32]).of(&bytes), digest);
-        let keys = [("a", b"bc".as_slice()), ("ab", b"c"), ("a", b"bd")].map(|(what, by)| hasher.derive(what, digest, by));
+        let keys =
+            [("a", b"bc".as_slice()), ("ab", b"c"), ("a", b"bd")].map(|(what, by)| hasher.derive(what, digest, by));
         assert!(keys[0] != keys[1] && keys[0] != keys[2]);
     }
 }

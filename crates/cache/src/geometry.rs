@@ -117,7 +117,12 @@ impl Geometry {
                 && arena.block_bytes % PAGE_BYTES == 0
                 && (PAGE_BYTES..=BLOCK_BYTES_MAX).contains(&arena.block_bytes);
             if !is_good {
-                return Err(format!("its arena of {} has {} blocks of {}", kind.name(), arena.blocks, arena.block_bytes));
+                return Err(format!(
+                    "its arena of {} has {} blocks of {}",
+                    kind.name(),
+                    arena.blocks,
+                    arena.block_bytes
+                ));
             }
         }
         let is_good = self.entries == 0 || self.entries.is_power_of_two() && (8..=ENTRIES_MAX).contains(&self.entries);

@@ -122,6 +122,12 @@ impl Area {
         found.is_some()
     }
 
+    /// The entries in some of the places, of which there are [`crate::Geometry::entries`].
+    pub fn in_places(&self, places: std::ops::Range<usize>) -> impl Iterator<Item = (Digest, Value)> + '_ {
+        let entries = self.entries().get(places).unwrap_or_default();
+        entries.iter().filter_map(|entry| entry.read().map(|(key, value, _)| (key, value)))
+    }
+
     /// Every entry that can be read.
     pub fn all(&self) -> impl Iterator<Item = (Digest, Value)> + '_ {
         self.entries().iter().filter_map(|entry| entry.read().map(|(key, value, _)| (key, value)))

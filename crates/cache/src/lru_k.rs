@@ -143,6 +143,26 @@ impl LruK {
         self.take_out(key).is_some()
     }
 
+    /// The entry that would go first; `None` where none is resident.
+    pub fn first_to_go(&mut self, now: u64) -> Option<Key> {
+        self.advance(now);
+        self.ripe.first().map(|(_, _, key)| *key).or_else(|| self.fresh.first().map(|(_, key)| *key))
+    }
+
+    /// Makes an entry not resident, and remembers it like one that went for another. True where it was.
+    pub fn let_go(&mut self, key: Key) -> bool {
+        let is_resident = self.holds(key);
+        if is_resident {
+            self.evict(key);
+        }
+        is_resident
+    }
+
+    /// The times of the K-th last reference and of the last one of a resident entry: that of the least pair is worth least.
+    pub fn worth(&self, key: Key) -> Option<(u64, u64)> {
+        self.resident.get(&key).map(|one| (one.history.kth(self.policy.k), one.history.last))
+    }
+
     fn advance(&mut self, now: u64) -> u64 {
         self.now = self.now.max(now).max(1);
         while let Some((last, key)) = self.fresh.first().copied() {

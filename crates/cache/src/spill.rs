@@ -19,7 +19,8 @@ use crate::{Digest, Hasher};
 
 /// Bytes that are read or written at once.
 const PIECE_BYTES: usize = 1 << 20;
-const HEAD_BYTES: usize = 4096;
+/// Bytes of a file before its image's.
+pub const HEAD_BYTES: usize = 4096;
 const MAGIC: &[u8; 8] = b"fp-spill";
 const NEW: &str = ".new";
 
@@ -123,40 +124,87 @@ fn forget(file: impl AsFd, offset: u64, bytes: u64) {
 /// # Errors
 /// [`SpillError`]; `into` holds no image then.
 pub fn read(folder: &Path, id: u64, sum: Digest, hasher: &Hasher, into: &mut [u8]) -> Result<(), SpillError> {
-    let path = path(folder, id);
-    let name = || path.display().to_string();
-    let io = |error: io::Error| SpillError::Io { path: name(), error };
-    let damaged = |what: String| SpillError::Damaged { path: name(), what };
-    let file = match File::open(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(SpillError::Gone(name())),
-        other => other.map_err(io)?,
-    };
-    let mut head = [0; HEAD_BYTES];
-    match file.read_exact_at(&mut head, 0) {
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(damaged("it has no head".into())),
-        other => other.map_err(io)?,
+    let image = Image::open(folder, id)?;
+    if image.bytes != into.len() as u64 {
+        return Err(image.damaged("its head is none of this image"));
     }
-    let said = u64::from_le_bytes(head[16..24].try_into().expect("eight bytes"));
-    if &head[..8] != MAGIC || head[8..16] != id.to_le_bytes() || said != into.len() as u64 {
-        return Err(damaged("its head is none of this image".into()));
-    }
-    let mut running = hasher.begin();
-    let mut at = HEAD_BYTES as u64;
+    let (mut running, mut at) = (hasher.begin(), 0);
     for piece in into.chunks_mut(PIECE_BYTES) {
-        match file.read_exact_at(piece, at) {
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                return Err(damaged("it was cut short".into()));
-            }
-            other => other.map_err(io)?,
-        }
+        image.read(at, piece)?;
         running.add(piece);
-        forget(&file, at, piece.len() as u64);
         at += piece.len() as u64;
     }
     if running.end() != sum {
-        return Err(damaged("its checksum differs".into()));
+        return Err(image.damaged("its checksum differs"));
     }
     Ok(())
+}
+
+/// Compares an image's checksum with what its file says that it is. Returns its bytes.
+///
+/// # Errors
+/// [`SpillError`].
+pub fn verify(folder: &Path, id: u64, hasher: &Hasher) -> Result<u64, SpillError> {
+    let image = Image::open(folder, id)?;
+    let (mut running, mut piece, mut at) = (hasher.begin(), vec![0; PIECE_BYTES], 0);
+    while at < image.bytes {
+        let piece = &mut piece[..(image.bytes - at).min(PIECE_BYTES as u64) as usize];
+        image.read(at, piece)?;
+        running.add(piece);
+        at += piece.len() as u64;
+    }
+    if running.end() != image.sum {
+        return Err(image.damaged("its checksum differs"));
+    }
+    Ok(image.bytes)
+}
+
+/// An image's file with a head that is one.
+struct Image {
+    path: PathBuf,
+    file: File,
+    /// Of the image, as the head says.
+    bytes: u64,
+    sum: Digest,
+}
+
+impl Image {
+    fn open(folder: &Path, id: u64) -> Result<Self, SpillError> {
+        let path = path(folder, id);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(SpillError::Gone(path.display().to_string()));
+            }
+            other => other.map_err(|error| SpillError::Io { path: path.display().to_string(), error })?,
+        };
+        let (mut image, mut head) = (Self { path, file, bytes: 0, sum: 0 }, [0; HEAD_BYTES]);
+        image.fill(0, &mut head)?;
+        if &head[..8] != MAGIC || head[8..16] != id.to_le_bytes() {
+            return Err(image.damaged("its head is none of this image"));
+        }
+        image.bytes = u64::from_le_bytes(head[16..24].try_into().expect("eight bytes"));
+        image.sum = Digest::from_le_bytes(head[24..40].try_into().expect("sixteen bytes"));
+        Ok(image)
+    }
+
+    /// Reads the image's bytes from `at` on, and lets the page cache forget them.
+    fn read(&self, at: u64, piece: &mut [u8]) -> Result<(), SpillError> {
+        let at = at.saturating_add(HEAD_BYTES as u64);
+        self.fill(at, piece)?;
+        forget(&self.file, at, piece.len() as u64);
+        Ok(())
+    }
+
+    fn fill(&self, at: u64, piece: &mut [u8]) -> Result<(), SpillError> {
+        self.file.read_exact_at(piece, at).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => self.damaged("it was cut short"),
+            _ => SpillError::Io { path: self.path.display().to_string(), error },
+        })
+    }
+
+    fn damaged(&self, what: &str) -> SpillError {
+        SpillError::Damaged { path: self.path.display().to_string(), what: what.to_owned() }
+    }
 }
 
 /// Removes an image's file, if there is one. Returns its bytes.
@@ -225,6 +273,7 @@ mod tests {
         let mut back = vec![0; bytes.len()];
         read(folder, 5, sum, &hasher, &mut back).expect("whole");
         assert_eq!(back, bytes);
+        assert!(matches!(verify(folder, 5, &hasher), Ok(3_000_000)));
         assert!(matches!(read(folder, 6, sum, &hasher, &mut back), Err(SpillError::Gone(_))));
         let mut shorter = vec![0; bytes.len() - 1];
         assert!(matches!(read(folder, 5, sum, &hasher, &mut shorter), Err(SpillError::Damaged { .. })));
@@ -234,10 +283,15 @@ mod tests {
             damaged[at] ^= 4;
             fs::write(path(folder, 5), damaged).expect("written");
             assert!(matches!(read(folder, 5, sum, &hasher, &mut back), Err(SpillError::Damaged { .. })), "byte {at}");
+            assert!(matches!(verify(folder, 5, &hasher), Err(SpillError::Damaged { .. })), "byte {at}");
         }
         for length in [0, 100, HEAD_BYTES, HEAD_BYTES + 1_500_000] {
             fs::write(path(folder, 5), &whole[..length]).expect("written");
-            assert!(matches!(read(folder, 5, sum, &hasher, &mut back), Err(SpillError::Damaged { .. })), "{length} bytes");
+            assert!(
+                matches!(read(folder, 5, sum, &hasher, &mut back), Err(SpillError::Damaged { .. })),
+                "{length} bytes"
+            );
+            assert!(matches!(verify(folder, 5, &hasher), Err(SpillError::Damaged { .. })), "{length} bytes");
         }
     }
 

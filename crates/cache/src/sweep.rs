@@ -19,6 +19,13 @@ use crate::{
 /// The blocks that were not free, as they were.
 pub struct Candidates(Vec<(usize, BlockWord)>);
 
+impl Candidates {
+    /// True where there are none: nothing is to be swept.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// What a sweep gave back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Swept {

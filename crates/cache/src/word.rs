@@ -22,6 +22,18 @@ pub(crate) enum State {
     Moving = 5,
 }
 
+impl State {
+    /// True of the first block of a chain that frames hold or the index has.
+    pub fn lives(self) -> bool {
+        matches!(self, Self::Held | Self::Cached)
+    }
+
+    /// True where its bytes are there, whether or not they are about to go.
+    pub fn is_readable(self) -> bool {
+        self.lives() || self == Self::Moving
+    }
+}
+
 /// `generation:24 | owner:16 | next:20 | state:4`. The generation grows whenever the block is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BlockWord(pub u64);
@@ -94,7 +106,11 @@ impl BlockRef {
         let arena = (word >> 28 & 15) as usize;
         let index = ((word & 0xfff_ffff) as usize).checked_sub(1)?;
         let generation = (word >> 32) as u32;
-        (arena < ARENA_COUNT && generation <= 0xff_ffff).then(|| Self { arena: ArenaKind::ALL[arena], index, generation })
+        (arena < ARENA_COUNT && generation <= 0xff_ffff).then(|| Self {
+            arena: ArenaKind::ALL[arena],
+            index,
+            generation,
+        })
     }
 
     /// Which arena it lies in.
@@ -110,7 +126,10 @@ mod tests {
     #[test]
     fn a_block_word_keeps_its_fields_apart() {
         let word = BlockWord(0).taken(0xabcd).followed_by(Some(0xf_fffe));
-        assert_eq!((word.state(), word.owner(), word.next(), word.generation()), (State::Taken, 0xabcd, Some(0xf_fffe), 1));
+        assert_eq!(
+            (word.state(), word.owner(), word.next(), word.generation()),
+            (State::Taken, 0xabcd, Some(0xf_fffe), 1)
+        );
         let held = word.as_state(State::Held);
         assert_eq!((held.state(), held.owner(), held.next(), held.generation()), (State::Held, 0, Some(0xf_fffe), 1));
         let again = held.taken(7);

@@ -49,6 +49,8 @@ pub struct Descriptor {
     pub times: [StageTimes; STAGE_COUNT_MAX],
     /// Key of the image's content; 0: it was not hashed.
     pub content: [u64; 2],
+    /// Key of its result; 0: it is not to be kept.
+    pub result: [u64; 2],
     /// An [`ErrorCode`], or 0.
     pub error_code: u32,
     /// The error's words.

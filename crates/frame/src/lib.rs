@@ -22,6 +22,6 @@ mod text;
 pub use descriptor::{Descriptor, STAGE_COUNT_MAX, StageTimes, TensorMap};
 pub use error::{ErrorCode, FrameError, RecordError};
 pub use request::{
-    KEY_BYTES_MAX, KeyRecord, Kept, NAME_BYTES_MAX, PATH_BYTES_MAX, RawFormat, RawFrame, Request, STREAM_BYTES_MAX,
+    KEY_BYTES_MAX, Kept, KeyRecord, NAME_BYTES_MAX, PATH_BYTES_MAX, RawFormat, RawFrame, Request, STREAM_BYTES_MAX,
 };
 pub use text::Text;

@@ -58,7 +58,7 @@ pub struct StartOrder {
     pub owner: u16,
     /// Its place in the process table.
     pub entry: usize,
-    /// Its stage; [`crate::GATEWAY`] for the gateway.
+    /// Its stage; [`crate::GATEWAY`] for the gateway, [`crate::KEEPER`] for the cache's keeper.
     pub stage: usize,
     /// File descriptors that it inherits: listeners, for the gateway.
     pub listeners: Vec<i32>,

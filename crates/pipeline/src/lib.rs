@@ -15,6 +15,7 @@
 //! | `discarded.rs` | frames that an operator discarded, from the launcher to the gateway |
 //! | `source.rs` | a client's file: opened without trust, read once, compared with what was accepted |
 //! | `quarantine.rs` | frames that killed their stage, kept on disk |
+//! | `kept.rs` | frames' bytes that lie in the cache, and what is found there |
 //! | `faults.rs` | faults on demand, for tests; in no release build |
 //! | `process.rs` | a process's start: its order from the launcher, its segment, its end |
 //! | `say.rs` | words for the operator |
@@ -26,6 +27,7 @@ mod device;
 pub mod discarded;
 pub mod faults;
 mod generation;
+mod kept;
 mod plan;
 mod process;
 mod profile;
@@ -45,12 +47,14 @@ pub use control::{Command, Report, StartOrder};
 pub use device::{Device, DeviceError, Mps};
 pub use framepipe_shm::Place;
 pub use generation::{Generation, Generations};
+pub use kept::{Bytes, KeptAt, offer_made};
 pub use plan::{Plan, PlanError};
 pub use process::{Exit, Process, run_stage};
 pub use profile::{Layout, Profile};
 pub use slab::{InheritedSlab, Slab};
 pub use stage_loop::{Frame, Item, Needs, Stage};
 pub use stages::{
-    GATEWAY, GATEWAY_BINARY, KEEPER, KEEPER_BINARY, NO_TELEMETRY, Pool, QUEUES, STAGES, StageRow, cache_folder,
-    gateway_access, gateway_cache_use, keeper_access, queue_before, queues_of, stage_index, start_again,
+    GATEWAY, GATEWAY_BINARY, KEEPER, KEEPER_BINARY, KEEPER_NICE, NO_TELEMETRY, Pool, QUEUES, STAGES, StageRow,
+    cache_folder, gateway_access, gateway_cache_use, keeper_access, process_name, queue_before, queues_of, stage_index,
+    start_again,
 };

@@ -155,6 +155,17 @@ impl Plan {
         Ok(())
     }
 
+    /// Names all that a result depends on beside its image: the models, their files, and what is asked of them.
+    pub fn identity(&self, config: &Config) -> String {
+        let models = self.models().flat_map(|model| {
+            let name = [model.name.clone(), model.version.to_string()];
+            name.into_iter().chain(model.sums().map(str::to_owned))
+        });
+        let Config { score_threshold, crops_max, limits, device, .. } = config;
+        let asked = format!("{} {score_threshold:?} {crops_max} {limits:?} {device}", env!("CARGO_PKG_VERSION"));
+        models.chain([asked]).collect::<Vec<_>>().join("\0")
+    }
+
     /// Manifests of all models.
     pub fn models(&self) -> impl Iterator<Item = &Manifest> {
         std::iter::once(&self.detector).chain(&self.attributes)

@@ -17,8 +17,9 @@ use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 use nix::sys::signal::{SigHandler, Signal};
 
 use crate::{
-    Command, Generation, InheritedSlab, KEEPER, Pool, Report, STAGES, Slab, StartOrder, cache_folder, gateway_access,
-    gateway_cache_use, keeper_access,
+    Command, Generation, InheritedSlab, KEEPER, KEEPER_NICE, Pool, Report, STAGES, Slab, StartOrder, cache_folder,
+    gateway_access, gateway_cache_use, keeper_access,
+    kept::Cache,
     slab::inherited,
     stage_loop::{self, LoopContext, Stage},
     stages::queue_before,
@@ -100,9 +101,10 @@ impl Process {
         else {
             return Err("the launcher's first word was no order".into());
         };
-        if let Some(stage) = order.config.stages.get(order.stage) {
+        let of_stage = order.config.stages.get(order.stage).map(|stage| stage.nice);
+        if let Some(nice) = of_stage.or((order.stage == KEEPER).then_some(KEEPER_NICE)) {
             // Before any thread is started: threads inherit it.
-            rustix::process::setpriority_process(None, stage.nice)?;
+            rustix::process::setpriority_process(None, nice)?;
         }
         let (access, used) = match (STAGES.get(order.stage), order.stage) {
             (Some(row), _) => (row.access(), row.cache_use()),
@@ -248,6 +250,7 @@ pub fn run_stage<S: Stage, E: std::fmt::Display>(about: &str, open: impl FnOnce(
     let parity = process.order.generations.first().map_or(0, Generation::parity);
     let context = LoopContext {
         worker: process.worker(queue_before(process.order.stage, parity)),
+        cache: Cache { area: process.area, owner: process.order.owner },
         entry: process.entry(),
         stage: process.order.stage,
         parity,

@@ -72,11 +72,21 @@ impl<'r> Source<'r> {
     /// # Errors
     /// `SourceChanged`, also where the file changed while it was read.
     pub fn read(&self, into: &mut [u8]) -> Result<(), FrameError> {
+        self.read_piece(0, into)?;
+        self.check()
+    }
+
+    /// Copies the request's bytes from byte `at` of the image on. What was read is good once [`Self::check`] says so.
+    ///
+    /// # Errors
+    /// `SourceChanged`, where the file ends before.
+    pub fn read_piece(&self, at: u64, into: &mut [u8]) -> Result<(), FrameError> {
         let mut done = 0;
         while done < into.len() {
-            match pread(&self.file, &mut into[done..], self.request.offset.saturating_add(done as u64)) {
+            let place = at.saturating_add(done as u64);
+            match pread(&self.file, &mut into[done..], self.request.offset.saturating_add(place)) {
                 Ok(0) => {
-                    let what = format!("it ended {done} bytes into the image's {}", into.len());
+                    let what = format!("it ended {place} bytes into the image's {}", self.request.bytes);
                     return Err(changed(&self.path(), what));
                 }
                 Ok(count) => done += count,
@@ -84,14 +94,28 @@ impl<'r> Source<'r> {
                 Err(errno) => return Err(changed(&self.path(), format!("it cannot be read: {errno}"))),
             }
         }
-        self.check()
+        Ok(())
+    }
+
+    /// When the file last changed in any way, nanoseconds since 1970, by the kernel's clock: who may write the file can set its
+    /// modification time, and not this.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn changed_ns(&self) -> Result<i64, FrameError> {
+        let stat = fstat(&self.file).map_err(|errno| refused(&self.path(), errno))?;
+        Ok(stat.st_ctime.saturating_mul(1_000_000_000).saturating_add(stat.st_ctime_nsec as i64))
     }
 
     fn path(&self) -> Cow<'_, str> {
         self.request.path.as_str()
     }
 
-    fn check(&self) -> Result<(), FrameError> {
+    /// Compares the file with what was accepted: bytes that were read before were its bytes then.
+    ///
+    /// # Errors
+    /// `SourceChanged`, with what changed.
+    pub fn check(&self) -> Result<(), FrameError> {
         let stat = fstat(&self.file).map_err(|errno| refused(&self.path(), errno))?;
         let file_type = FileType::from_raw_mode(stat.st_mode);
         if !file_type.is_file() {

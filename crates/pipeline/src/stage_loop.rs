@@ -5,17 +5,23 @@
 mod tests;
 
 use std::{
+    cell::Cell,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use bytemuck::Zeroable;
+use framepipe_cache::BlockRef;
 use framepipe_frame::{Descriptor, ErrorCode, FrameError, Request, StageTimes};
 use framepipe_shm::{
     Counter, Lost, Outcome, Output, POOL_COUNT_MAX, Place, ProcessEntry, Shortage, Work, Worker, monotonic_ns,
 };
 
-use crate::{GATEWAY, Pool, QuarantineConfig, STAGES, StageConfig, stages::queue_before};
+use crate::{
+    GATEWAY, Pool, QuarantineConfig, STAGES, StageConfig,
+    kept::{Cache, InPlace},
+    stages::queue_before,
+};
 
 /// Longest time that a stage sleeps before it beats again.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
@@ -57,13 +63,19 @@ pub trait Stage {
 
 /// A claimed frame.
 pub struct Frame<'s> {
-    work: Work<'s>,
+    pub(crate) work: Work<'s>,
     /// Its facts so far.
     pub descriptor: Descriptor,
     /// Its error, if it has one by now.
     pub error: Option<FrameError>,
     /// Bytes of it that the stage copied.
     pub bytes_copied: u64,
+    /// True where the stage has found its result: it goes on to the gateway.
+    pub is_done: bool,
+    pub(crate) cache: Cache<'s>,
+    pub(crate) in_place: Cell<Option<InPlace>>,
+    /// What is given back once it has gone on.
+    pub(crate) release: Option<BlockRef>,
 }
 
 /// A frame of a batch, with its plan.
@@ -75,10 +87,11 @@ pub struct Item<'s, P> {
 }
 
 impl<'s> Frame<'s> {
-    fn new(work: Work<'s>) -> Self {
+    fn new(work: Work<'s>, cache: Cache<'s>) -> Self {
         let mut descriptor = Descriptor::zeroed();
         work.read_descriptor(bytemuck::bytes_of_mut(&mut descriptor));
-        Self { work, descriptor, error: None, bytes_copied: 0 }
+        let in_place = Cell::new(None);
+        Self { work, descriptor, error: None, bytes_copied: 0, is_done: false, cache, in_place, release: None }
     }
 
     /// What the client asked for.
@@ -130,7 +143,7 @@ impl<'s> Frame<'s> {
         Ok(())
     }
 
-    fn output(&mut self, pool: Pool) -> Result<&mut Output<'s>, FrameError> {
+    pub(crate) fn output(&mut self, pool: Pool) -> Result<&mut Output<'s>, FrameError> {
         self.work.output(pool as usize).ok_or_else(|| not_planned(pool))
     }
 
@@ -152,6 +165,16 @@ impl<'s> Frame<'s> {
         let (used, result) = write(mapped(output, pool)?)?;
         output.used = used;
         Ok(result)
+    }
+
+    /// What was written to the output slot of a pool so far.
+    ///
+    /// # Errors
+    /// As [`Frame::write_output`].
+    pub fn written(&mut self, pool: Pool) -> Result<&[u8], FrameError> {
+        let output = self.output(pool)?;
+        let used = output.used;
+        Ok(&mapped(output, pool)?[..used])
     }
 
     /// Lets `write` fill the output slots of two pools at once; it returns the bytes used of each.
@@ -192,6 +215,7 @@ fn not_mapped(pool: Pool) -> FrameError {
 /// What the loop of one process works with.
 pub(crate) struct LoopContext<'s> {
     pub worker: Worker<'s>,
+    pub cache: Cache<'s>,
     pub entry: &'s ProcessEntry,
     pub stage: usize,
     /// Of its generation.
@@ -321,7 +345,7 @@ fn prepare<'s, S: Stage>(
     work: Work<'s>,
 ) -> Result<Prepared<'s, S::Plan>, Lost> {
     let claimed_ns = monotonic_ns();
-    let mut frame = Frame::new(work);
+    let mut frame = Frame::new(work, context.cache);
     frame.descriptor.times[context.stage].claimed_ns = claimed_ns;
     let planned = refuse(context, &frame, claimed_ns).and_then(|()| stage.plan(&mut frame));
     let (needs, plan) = match planned {
@@ -392,6 +416,10 @@ fn publish_one(context: &LoopContext<'_>, mut frame: Frame<'_>) -> Result<usize,
     let row = &STAGES[context.stage];
     let mut queue = context.next_queue();
     let mut carry = row.carries();
+    frame.check_in_place();
+    if frame.is_done {
+        queue = GATEWAY;
+    }
     if let Some(error) = frame.error.take() {
         if error.code == ErrorCode::Internal {
             // No client's fault: a bug of ours, or memory that another process scribbled over.
@@ -403,13 +431,14 @@ fn publish_one(context: &LoopContext<'_>, mut frame: Frame<'_>) -> Result<usize,
         frame.descriptor.set_error(&error);
         frame.work.release_outputs();
         queue = GATEWAY;
-        carry = 1 << Pool::Encoded as usize;
+        carry = 1 << Pool::Encoded as usize | 1 << Pool::Held as usize;
         context.entry.count(Counter::Errors, 1);
     }
     frame.descriptor.times[context.stage].published_ns = monotonic_ns();
     frame.descriptor.times[context.stage + 1..].fill(StageTimes::default()); // of a frame that started again
     let outcome = Outcome { queue, carry, descriptor: bytemuck::bytes_of(&frame.descriptor) };
     context.worker.publish_quietly(frame.work, outcome)?;
+    Frame::released(context.cache, frame.release);
     context.entry.count(Counter::Frames, 1);
     context.entry.count(Counter::BytesCopied, frame.bytes_copied);
     Ok(queue)

@@ -165,6 +165,18 @@ pub const GATEWAY_BINARY: &str = "framepipe-gateway";
 /// The keeper's executable.
 pub const KEEPER_BINARY: &str = "framepipe-cache";
 
+/// The keeper's nice value: whatever it does can wait for frames.
+pub const KEEPER_NICE: i32 = 10;
+
+/// The name of a process that bears a stage's number, or what stands in its place: in `status` and in the log.
+pub fn process_name(stage: usize) -> &'static str {
+    match STAGES.get(stage) {
+        Some(row) => row.name,
+        None if stage == KEEPER => "keeper",
+        None => "gateway",
+    }
+}
+
 /// Where the cache lies that belongs to a segment.
 pub fn cache_folder(segment: &Path) -> PathBuf {
     segment.join("cache")
@@ -273,7 +285,7 @@ mod tests {
         let [preprocess, attribute] = ["preprocess", "attribute"].map(|name| stage_index(name).expect("a stage"));
         for parity in 0..2 {
             let queue = queue_before(preprocess, parity);
-            let restart = Restart { queue, keep: bits(&[Pool::Encoded]) };
+            let restart = Restart { queue, keep: bits(&[Pool::Encoded, Pool::Held]) };
             for (stage, row) in STAGES.iter().enumerate() {
                 let expected = (stage > preprocess).then_some(restart);
                 assert_eq!(start_again(queue_before(stage, parity), lost), expected, "before {}", row.name);

@@ -39,7 +39,7 @@ const DEATHS_WITH_CLAIM: f64 = 300.0;
 const RESULTS_SHARE: f64 = 0.9;
 /// In a run of so many seconds each role is struck.
 const ALL_ROLES_SECONDS: usize = 60;
-const ROLES: [&str; 7] = ["gateway", LAUNCHER, "ingest", "preprocess", "detect", "postprocess", "attribute"];
+const ROLES: [&str; 8] = ["gateway", LAUNCHER, "ingest", "preprocess", "detect", "postprocess", "attribute", "keeper"];
 
 struct Options {
     seconds: usize,
@@ -370,10 +370,10 @@ mod tests {
 
     #[test]
     fn a_run_that_strikes_too_little_fails() {
-        assert_eq!(missed(600, &strikes(100, 20, 216), 300), [""; 0]);
-        assert_eq!(missed(600, &strikes(99, 19, 216), 299).len(), 4, "gateway, launcher, all, deaths");
-        assert_eq!(missed(600, &strikes(680, 700, 0), 300).len(), 5, "five roles");
-        assert_eq!(missed(1200, &strikes(100, 20, 216), 300).len(), 4, "twice the time, twice the strikes");
+        assert_eq!(missed(600, &strikes(100, 20, 180), 300), [""; 0]);
+        assert_eq!(missed(600, &strikes(99, 19, 180), 299).len(), 4, "gateway, launcher, all, deaths");
+        assert_eq!(missed(600, &strikes(680, 700, 0), 300).len(), 6, "six roles");
+        assert_eq!(missed(1200, &strikes(100, 20, 180), 300).len(), 4, "twice the time, twice the strikes");
         assert_eq!(missed(60, &strikes(5, 1, 12), 15), [""; 0]);
         assert_eq!(missed(60, &strikes(4, 0, 12), 14).len(), 3);
         assert_eq!(missed(1, &Strikes::default(), 0).len(), 1, "no strike at all");

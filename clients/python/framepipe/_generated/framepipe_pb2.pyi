@@ -7,6 +7,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Hold(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    HOLD_UNSPECIFIED: _ClassVar[Hold]
+    HOLD_REFERENCE: _ClassVar[Hold]
+    HOLD_COPY: _ClassVar[Hold]
+
 class PixelFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PIXEL_FORMAT_UNSPECIFIED: _ClassVar[PixelFormat]
@@ -30,6 +36,10 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_CODE_RESULT_TOO_LARGE: _ClassVar[ErrorCode]
     ERROR_CODE_INTERNAL: _ClassVar[ErrorCode]
     ERROR_CODE_DISCARDED: _ClassVar[ErrorCode]
+    ERROR_CODE_STORE_DAMAGED: _ClassVar[ErrorCode]
+HOLD_UNSPECIFIED: Hold
+HOLD_REFERENCE: Hold
+HOLD_COPY: Hold
 PIXEL_FORMAT_UNSPECIFIED: PixelFormat
 PIXEL_FORMAT_RGB24: PixelFormat
 PIXEL_FORMAT_BGR24: PixelFormat
@@ -48,9 +58,10 @@ ERROR_CODE_INFERENCE: ErrorCode
 ERROR_CODE_RESULT_TOO_LARGE: ErrorCode
 ERROR_CODE_INTERNAL: ErrorCode
 ERROR_CODE_DISCARDED: ErrorCode
+ERROR_CODE_STORE_DAMAGED: ErrorCode
 
 class PushDataRequest(_message.Message):
-    __slots__ = ("location", "sizes", "files", "names", "stream", "deadline_ms", "idempotency_key", "raw", "wait_ms")
+    __slots__ = ("location", "sizes", "files", "names", "stream", "deadline_ms", "idempotency_key", "raw", "wait_ms", "hold")
     LOCATION_FIELD_NUMBER: _ClassVar[int]
     SIZES_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +71,7 @@ class PushDataRequest(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     RAW_FIELD_NUMBER: _ClassVar[int]
     WAIT_MS_FIELD_NUMBER: _ClassVar[int]
+    HOLD_FIELD_NUMBER: _ClassVar[int]
     location: str
     sizes: _containers.RepeatedScalarFieldContainer[int]
     files: _containers.RepeatedScalarFieldContainer[str]
@@ -69,7 +81,16 @@ class PushDataRequest(_message.Message):
     idempotency_key: str
     raw: RawFrameFormat
     wait_ms: int
-    def __init__(self, location: _Optional[str] = ..., sizes: _Optional[_Iterable[int]] = ..., files: _Optional[_Iterable[str]] = ..., names: _Optional[_Iterable[str]] = ..., stream: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., raw: _Optional[_Union[RawFrameFormat, _Mapping]] = ..., wait_ms: _Optional[int] = ...) -> None: ...
+    hold: Hold
+    def __init__(self, location: _Optional[str] = ..., sizes: _Optional[_Iterable[int]] = ..., files: _Optional[_Iterable[str]] = ..., names: _Optional[_Iterable[str]] = ..., stream: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., raw: _Optional[_Union[RawFrameFormat, _Mapping]] = ..., wait_ms: _Optional[int] = ..., hold: _Optional[_Union[Hold, str]] = ...) -> None: ...
+
+class UploadRequest(_message.Message):
+    __slots__ = ("push", "data")
+    PUSH_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    push: PushDataRequest
+    data: bytes
+    def __init__(self, push: _Optional[_Union[PushDataRequest, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class RawFrameFormat(_message.Message):
     __slots__ = ("format", "width", "height", "stride")
@@ -104,7 +125,7 @@ class PullResultRequest(_message.Message):
     def __init__(self, stream: _Optional[str] = ..., after_sequence: _Optional[int] = ..., until_drained: bool = ...) -> None: ...
 
 class FrameResult(_message.Message):
-    __slots__ = ("name", "sequence", "frame", "batch_index", "detections", "error", "gap", "times")
+    __slots__ = ("name", "sequence", "frame", "batch_index", "detections", "error", "gap", "times", "cached")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
@@ -113,6 +134,7 @@ class FrameResult(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     GAP_FIELD_NUMBER: _ClassVar[int]
     TIMES_FIELD_NUMBER: _ClassVar[int]
+    CACHED_FIELD_NUMBER: _ClassVar[int]
     name: str
     sequence: int
     frame: int
@@ -121,7 +143,8 @@ class FrameResult(_message.Message):
     error: FrameError
     gap: Gap
     times: _containers.RepeatedCompositeFieldContainer[StageTime]
-    def __init__(self, name: _Optional[str] = ..., sequence: _Optional[int] = ..., frame: _Optional[int] = ..., batch_index: _Optional[int] = ..., detections: _Optional[_Union[Detections, _Mapping]] = ..., error: _Optional[_Union[FrameError, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ..., times: _Optional[_Iterable[_Union[StageTime, _Mapping]]] = ...) -> None: ...
+    cached: bool
+    def __init__(self, name: _Optional[str] = ..., sequence: _Optional[int] = ..., frame: _Optional[int] = ..., batch_index: _Optional[int] = ..., detections: _Optional[_Union[Detections, _Mapping]] = ..., error: _Optional[_Union[FrameError, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ..., times: _Optional[_Iterable[_Union[StageTime, _Mapping]]] = ..., cached: bool = ...) -> None: ...
 
 class Gap(_message.Message):
     __slots__ = ("first_sequence", "last_sequence")

@@ -39,6 +39,11 @@ class FramepipeStub(object):
                 request_serializer=framepipe_dot_v1_dot_framepipe__pb2.PushDataRequest.SerializeToString,
                 response_deserializer=framepipe_dot_v1_dot_framepipe__pb2.PushDataResponse.FromString,
                 _registered_method=True)
+        self.Upload = channel.stream_unary(
+                '/framepipe.v1.Framepipe/Upload',
+                request_serializer=framepipe_dot_v1_dot_framepipe__pb2.UploadRequest.SerializeToString,
+                response_deserializer=framepipe_dot_v1_dot_framepipe__pb2.PushDataResponse.FromString,
+                _registered_method=True)
         self.PullResult = channel.unary_stream(
                 '/framepipe.v1.Framepipe/PullResult',
                 request_serializer=framepipe_dot_v1_dot_framepipe__pb2.PullResultRequest.SerializeToString,
@@ -56,16 +61,36 @@ class FramepipeServicer(object):
 
     def PushData(self, request, context):
         """Accepts a batch of images, whole or not at all. When the call returns, every frame of it is accepted: it
-        will have exactly one result in the stream. The files stay the client's, and unchanged, until then.
+        will have exactly one result in the stream. With HOLD_REFERENCE the files stay the client's, and unchanged, until then;
+        with HOLD_COPY framepipe has its own copy by then, and the client may remove them at once.
 
         Fails, accepting nothing, with
         INVALID_ARGUMENT    what the message says cannot be so (sizes, names, stream id, raw geometry);
         PERMISSION_DENIED   the location lies outside the allowed roots, or is a symlink or framepipe's own memory;
         NOT_FOUND           there is no such file;
+        FAILED_PRECONDITION a file changed while it was copied (HOLD_COPY);
         RESOURCE_EXHAUSTED  a budget is used up: frames or bytes in flight, the stream's fair share of them, the stream's
-        journal, the disk, or the number of streams. The trailer grpc-retry-pushback-ms says when to
-        try again; wait_ms lets the call wait instead;
+        journal, the disk, the number of streams, or room to keep the images (HOLD_COPY). The trailer
+        grpc-retry-pushback-ms says when to try again; wait_ms lets the call wait instead;
         UNAVAILABLE         the server is draining.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Upload(self, request_iterator, context):
+        """PushData for clients on another host: the images come with the call. The first message says all that PushData would, with
+        `sizes` and without `location` and `files` (`hold` is HOLD_COPY in any case); the others bring the images' bytes, one
+        image after another, cut anywhere. The answer comes when all are there, and accepted, whole or not at all.
+
+        Whether there is room is asked before the first image is taken, where wait_ms lets the call wait, and again at the end. A
+        client may send all messages at once: what the server has no room for stays unsent behind HTTP/2's windows. An
+        idempotency key that was answered is answered at once.
+
+        Fails, accepting nothing and keeping nothing, as PushData does; and with
+        INVALID_ARGUMENT    fewer or more bytes than `sizes` says; a message of more than 1 MiB of data;
+        RESOURCE_EXHAUSTED  too many uploads at once (cache.uploads_max);
+        DEADLINE_EXCEEDED   no message came for 10 s, or fewer than 64 KiB a second on average.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,6 +120,11 @@ def add_FramepipeServicer_to_server(servicer, server):
             'PushData': grpc.unary_unary_rpc_method_handler(
                     servicer.PushData,
                     request_deserializer=framepipe_dot_v1_dot_framepipe__pb2.PushDataRequest.FromString,
+                    response_serializer=framepipe_dot_v1_dot_framepipe__pb2.PushDataResponse.SerializeToString,
+            ),
+            'Upload': grpc.stream_unary_rpc_method_handler(
+                    servicer.Upload,
+                    request_deserializer=framepipe_dot_v1_dot_framepipe__pb2.UploadRequest.FromString,
                     response_serializer=framepipe_dot_v1_dot_framepipe__pb2.PushDataResponse.SerializeToString,
             ),
             'PullResult': grpc.unary_stream_rpc_method_handler(
@@ -134,6 +164,33 @@ class Framepipe(object):
             target,
             '/framepipe.v1.Framepipe/PushData',
             framepipe_dot_v1_dot_framepipe__pb2.PushDataRequest.SerializeToString,
+            framepipe_dot_v1_dot_framepipe__pb2.PushDataResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Upload(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/framepipe.v1.Framepipe/Upload',
+            framepipe_dot_v1_dot_framepipe__pb2.UploadRequest.SerializeToString,
             framepipe_dot_v1_dot_framepipe__pb2.PushDataResponse.FromString,
             options,
             channel_credentials,

@@ -1,4 +1,4 @@
-//! A framepipe server for the tests: the contract of the three calls, and faults on demand.
+//! A framepipe server for the tests: the contract of the calls, and faults on demand.
 //!
 //! It keeps a journal as the real one does, and runs in a runtime of its own, so that ending that runtime cuts all
 //! connections as a crash would. Nothing in it sleeps: who waits, waits for a condition with a deadline.
@@ -15,8 +15,9 @@ use std::{
 
 use framepipe_client::{Client, Detections, FrameResult, Outcome, PushRequest};
 use framepipe_proto::v1::{
-    AckResultsRequest, AckResultsResponse, PullResultRequest, PushDataRequest, PushDataResponse,
+    AckResultsRequest, AckResultsResponse, PullResultRequest, PushDataRequest, PushDataResponse, UploadRequest,
     framepipe_server::{Framepipe, FramepipeServer},
+    upload_request::Part,
 };
 use tokio::{
     net::UnixListener,
@@ -28,7 +29,7 @@ use tokio_stream::{
     Stream,
     wrappers::{ReceiverStream, UnixListenerStream},
 };
-use tonic::{Code, Request, Response, Status, metadata::MetadataValue, transport::Server};
+use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataValue, transport::Server};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The advice that refusals of the fake bear: longer than the first two pauses of a client that heeds none, together.
@@ -44,6 +45,8 @@ pub struct State {
     pub frames: BTreeMap<u64, FrameResult>,
     pub answers: HashMap<String, PushDataResponse>,
     pub pushes: Vec<PushDataRequest>,
+    /// The images of each upload, which is a push as well, and the bytes of its largest message.
+    pub uploads: Vec<(Vec<Vec<u8>>, usize)>,
     pub pulls: Vec<PullResultRequest>,
     pub acks: Vec<u64>,
     pub acknowledged: u64,
@@ -162,23 +165,27 @@ impl Framepipe for Fake {
     type PullResultStream = Pin<Box<dyn Stream<Item = Result<FrameResult, Status>> + Send>>;
 
     async fn push_data(&self, request: Request<PushDataRequest>) -> Result<Response<PushDataResponse>, Status> {
-        let request = request.into_inner();
-        self.change(|state| {
-            state.pushes.push(request.clone());
-            if let Some(code) = state.push_faults.pop_front() {
-                let mut refusal = Status::new(code, "the frame table is full (4096 frames)");
-                refusal.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from(RETRY.as_millis() as u64));
-                return Err(refusal);
-            }
-            let known = state.answers.get(&request.idempotency_key).cloned();
-            let answer = known.unwrap_or_else(|| state.accept(&request));
-            state.answers.insert(request.idempotency_key, answer.clone());
-            if state.lose_push_answers > 0 {
-                state.lose_push_answers -= 1;
-                return Err(Status::unavailable("connection reset"));
-            }
-            Ok(Response::new(answer))
-        })
+        self.push(request.into_inner())
+    }
+
+    async fn upload(&self, request: Request<Streaming<UploadRequest>>) -> Result<Response<PushDataResponse>, Status> {
+        let mut messages = request.into_inner();
+        let Some(UploadRequest { part: Some(Part::Push(push)) }) = messages.message().await? else {
+            return Err(Status::invalid_argument("the first message is no push"));
+        };
+        let fault = self.state().push_faults.front().copied();
+        let (mut bytes, mut largest) = (Vec::new(), 0);
+        while fault.is_none()
+            && let Some(message) = messages.message().await?
+        {
+            let Some(Part::Data(data)) = message.part else { return Err(Status::invalid_argument("no data")) };
+            largest = largest.max(data.len());
+            bytes.extend(data);
+        }
+        if fault.is_none() {
+            self.change(|state| state.uploads.push((cut(&bytes, &push.sizes), largest)));
+        }
+        self.push(push)
     }
 
     async fn pull_result(
@@ -198,6 +205,27 @@ impl Framepipe for Fake {
             state.journal.len() as u64 - state.acknowledged
         });
         Ok(Response::new(AckResultsResponse { kept }))
+    }
+}
+
+impl Fake {
+    fn push(&self, request: PushDataRequest) -> Result<Response<PushDataResponse>, Status> {
+        self.change(|state| {
+            state.pushes.push(request.clone());
+            if let Some(code) = state.push_faults.pop_front() {
+                let mut refusal = Status::new(code, "the frame table is full (4096 frames)");
+                refusal.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from(RETRY.as_millis() as u64));
+                return Err(refusal);
+            }
+            let known = state.answers.get(&request.idempotency_key).cloned();
+            let answer = known.unwrap_or_else(|| state.accept(&request));
+            state.answers.insert(request.idempotency_key, answer.clone());
+            if state.lose_push_answers > 0 {
+                state.lose_push_answers -= 1;
+                return Err(Status::unavailable("connection reset"));
+            }
+            Ok(Response::new(answer))
+        })
     }
 }
 
@@ -271,12 +299,16 @@ impl Drop for Bench {
 /// The images in a pushed blob, which its sizes cover.
 pub fn images_of(push: &PushDataRequest) -> Vec<Vec<u8>> {
     let bytes = std::fs::read(Path::new(&push.location)).expect("the blob is there");
-    assert_eq!(push.sizes.iter().sum::<u64>(), bytes.len() as u64);
-    let mut rest = bytes.as_slice();
-    let cut = |size: &u64| {
-        let (image, behind) = rest.split_at(*size as usize);
-        rest = behind;
+    cut(&bytes, &push.sizes)
+}
+
+/// Bytes of these sizes, which they have together.
+fn cut(mut bytes: &[u8], sizes: &[u64]) -> Vec<Vec<u8>> {
+    assert_eq!(sizes.iter().sum::<u64>(), bytes.len() as u64);
+    let mut next = |size: &u64| {
+        let (image, rest) = bytes.split_at(*size as usize);
+        bytes = rest;
         image.to_vec()
     };
-    push.sizes.iter().map(cut).collect()
+    sizes.iter().map(&mut next).collect()
 }

@@ -8,7 +8,9 @@ use framepipe_model::ModelRef;
 use framepipe_vision::Limits;
 use serde::Deserialize;
 
-use super::{CacheConfig, Config, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig, bytes};
+use super::{
+    CacheConfig, Config, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig, bytes,
+};
 use crate::{Device, Layout, Mps, Pool, Profile, STAGES, profile, stage_index};
 
 #[derive(Deserialize)]
@@ -336,16 +338,8 @@ impl RawStages {
 
 impl RawPools {
     fn complete(self, detectors: u32) -> Vec<PoolConfig> {
-        let raw = [
-            self.encoded,
-            self.image,
-            self.tensor,
-            self.raw,
-            self.detections,
-            self.attributes,
-            self.held,
-            self.cached,
-        ];
+        let raw =
+            [self.encoded, self.image, self.tensor, self.raw, self.detections, self.attributes, self.held, self.cached];
         let complete = |(raw, pool): (Option<Vec<RawClass>>, Pool)| {
             let typed = raw.map(|classes| classes.iter().map(|class| (bytes(class.bytes), class.slots)).collect());
             PoolConfig { classes: typed.unwrap_or_else(|| defaults::pool(pool, detectors.into())) }

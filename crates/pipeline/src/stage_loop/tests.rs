@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::atomic::AtomicU32};
 
+use framepipe_cache::{Area, Use};
 use framepipe_shm::{Blame, Gate, Geometry, PoolGeometry, Segment};
 
 use super::*;
@@ -25,7 +26,7 @@ impl Stage for Idle {
     fn process(&mut self, _: &mut [Item<'_, ()>]) {}
 }
 
-struct Bench(Segment);
+struct Bench(Segment, Area);
 
 impl Bench {
     fn new() -> Self {
@@ -48,7 +49,14 @@ impl Bench {
         };
         let segment = Segment::create(&folder, geometry, 1, 0).expect("a small segment fits");
         segment.processes()[0].occupy(LIVING, 0, 0);
-        Self(segment)
+        let area = folder.join("cache");
+        Area::make(&area, framepipe_cache::Geometry::default()).expect("a small area fits");
+        let area = Area::open(&area, Use::NONE).expect("it was made");
+        Self(segment, area)
+    }
+
+    fn cache(&self) -> Cache<'_> {
+        Cache { area: &self.1, owner: LIVING }
     }
 
     /// Accepts frames of these names.
@@ -89,6 +97,7 @@ fn a_suspect_is_taken_alone_when_its_turn_comes_however_many_follow() {
     let stop = AtomicBool::new(false);
     let context = LoopContext {
         worker,
+        cache: bench.cache(),
         entry: &bench.0.processes()[0],
         stage: 0,
         parity: 0,
@@ -124,7 +133,7 @@ fn a_slot_that_is_not_mapped_is_written_and_read_by_its_place() {
     bench.accept(&[1, 2]);
     let worker = Worker::new(&bench.0, LIVING, 0);
     for offset in [0, 4096] {
-        let mut frame = Frame::new(worker.claim().expect("two frames wait"));
+        let mut frame = Frame::new(worker.claim().expect("two frames wait"), bench.cache());
         assert!(frame.output_place(Pool::Tensor).is_err(), "no slot was planned");
         worker.acquire(&mut frame.work, Pool::Tensor as usize, 5).expect("slots are free");
         let place = Place { pool: Pool::Tensor as usize, offset, slot_bytes: 4096, used: 0 };
@@ -137,7 +146,7 @@ fn a_slot_that_is_not_mapped_is_written_and_read_by_its_place() {
         let outcome = Outcome { queue: 1, carry: 0, descriptor: bytemuck::bytes_of(&frame.descriptor) };
         worker.publish(frame.work, outcome).expect("it lives");
 
-        let next = Frame::new(Worker::new(&bench.0, LIVING, 1).claim().expect("it was published"));
+        let next = Frame::new(Worker::new(&bench.0, LIVING, 1).claim().expect("it was published"), bench.cache());
         assert_eq!(next.input_place(Pool::Tensor), Ok(Place { used: 5, ..place }));
         assert!(next.has_input(Pool::Tensor) && !next.has_input(Pool::Encoded));
         let error = next.input(Pool::Tensor).expect_err("it is not mapped");

@@ -1,0 +1,242 @@
+//! Clients' files in tmpfs, removed for their age: what nobody collects is memory that nobody has. Files of frames in flight
+//! stay, however old they are. A client that pushes a file at the moment of its removal has kept it too long: the frame's
+//! error says that the file is gone.
+
+use std::{
+    collections::HashSet,
+    ffi::CString,
+    fs,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use framepipe_cache::{Area, Count};
+use framepipe_pipeline::{Config, say};
+use framepipe_shm::Segment;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstatfs, openat, statat, unlinkat};
+
+use crate::jobs;
+
+/// Of one pass: entries that are looked at, and how deep folders may lie below an inbox.
+const ENTRIES_MAX: usize = 100_000;
+const DEPTH_MAX: usize = 8;
+/// Passes in a file's life, and the least time between two.
+const PASSES: u64 = 10;
+const PASS_LEAST: Duration = Duration::from_secs(1);
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+
+/// The inboxes whose files are removed.
+pub struct Inbox {
+    folders: Vec<PathBuf>,
+    ttl: Duration,
+    next: Instant,
+}
+
+/// A file that is old enough.
+struct Old {
+    folder: std::rc::Rc<OwnedFd>,
+    name: CString,
+    identity: (u64, u64),
+}
+
+impl Inbox {
+    /// Of a configuration; says which inboxes are never touched.
+    pub fn new(config: &Config, segment: &Path) -> Self {
+        let ttl = Duration::from_secs(config.cache.inbox_ttl_s);
+        let of_memory = |folder: &&PathBuf| {
+            let why = match why_not(folder, segment) {
+                None => return true,
+                Some(why) => why,
+            };
+            say!("keeper: files in {} stay, whatever cache.inbox_ttl_s says: {why}", folder.display());
+            false
+        };
+        let inboxes = config.server.inbox.iter().filter(|_| !ttl.is_zero());
+        Self { folders: inboxes.filter(of_memory).cloned().collect(), ttl, next: Instant::now() }
+    }
+
+    /// Removes what is old, where it is time to.
+    pub fn pass_when_due(&mut self, area: &Area, segment: &Segment) {
+        let now = Instant::now();
+        if self.folders.is_empty() || now < self.next {
+            return;
+        }
+        self.next = now + PASS_LEAST.max(self.ttl / PASSES as u32);
+        let removed = self.pass(segment);
+        area.count(Count::InboxExpired, removed);
+        if removed > 0 {
+            say!("keeper: {removed} files that lay in the inbox for {} s and longer were removed", self.ttl.as_secs());
+        }
+    }
+
+    fn pass(&self, segment: &Segment) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let Some(before) = now.checked_sub(self.ttl) else { return 0 };
+        let mut walk = Walk { before, left: ENTRIES_MAX, old: Vec::new() };
+        for folder in &self.folders {
+            if let Ok(folder) = open_folder(CWD, folder.as_path()) {
+                walk.folder(folder, 0);
+            }
+        }
+        if walk.old.is_empty() {
+            return 0;
+        }
+        // First the files, then who names them.
+        let requests = jobs::all(segment).map(|job| jobs::request(&job.view));
+        let named: HashSet<(u64, u64)> =
+            requests.map(|request| (request.source_device, request.source_inode)).collect();
+        let old = walk.old.into_iter().filter(|old| !named.contains(&old.identity) && old.remove(before));
+        old.count() as u64
+    }
+}
+
+impl Old {
+    /// Removes it, if it still is what it was.
+    fn remove(&self, before: Duration) -> bool {
+        let now = statat(&*self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW);
+        let is_it = now.is_ok_and(|stat| is_old(&stat, before) && identity(&stat) == self.identity);
+        is_it && unlinkat(&*self.folder, &self.name, AtFlags::empty()).is_ok()
+    }
+}
+
+struct Walk {
+    before: Duration,
+    left: usize,
+    old: Vec<Old>,
+}
+
+impl Walk {
+    /// What cannot be read, stays.
+    fn folder(&mut self, folder: OwnedFd, depth: usize) {
+        let folder = std::rc::Rc::new(folder);
+        let Ok(entries) = Dir::read_from(&*folder) else { return };
+        let mut below = Vec::new();
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let Some(left) = self.left.checked_sub(1) else { return };
+            self.left = left;
+            let Ok(stat) = statat(&*folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory if depth < DEPTH_MAX => below.push(name.to_owned()),
+                FileType::RegularFile if is_old(&stat, self.before) => {
+                    self.old.push(Old { folder: folder.clone(), name: name.to_owned(), identity: identity(&stat) });
+                }
+                _ => {}
+            }
+        }
+        for name in below {
+            if let Ok(below) = open_folder(folder.as_fd(), &name) {
+                self.folder(below, depth + 1);
+            }
+        }
+    }
+}
+
+fn open_folder(below: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
+    openat(below, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
+/// True where neither content nor name, rights or owner have changed since.
+fn is_old(stat: &Stat, before: Duration) -> bool {
+    let before = (before.as_secs() as i64, i64::from(before.subsec_nanos()));
+    let times = [(stat.st_mtime, stat.st_mtime_nsec as i64), (stat.st_ctime, stat.st_ctime_nsec as i64)];
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && times.iter().all(|time| *time < before)
+}
+
+/// Why no file of an inbox is removed.
+fn why_not(folder: &Path, segment: &Path) -> Option<String> {
+    let found = open_folder(CWD, folder).and_then(|folder| fstatfs(&folder));
+    match found {
+        Err(error) => return Some(format!("it cannot be opened: {error}")),
+        Ok(found) if found.f_type != TMPFS_MAGIC => return Some("it lies in no tmpfs".into()),
+        Ok(_) => {}
+    }
+    let whole = |path: &Path| fs::canonicalize(path);
+    let holds_segment = match (whole(folder), whole(segment)) {
+        (Ok(folder), Ok(segment)) => segment.starts_with(folder),
+        _ => true,
+    };
+    holds_segment.then(|| "the pipeline's own memory lies below it".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+
+    use bytemuck::Zeroable as _;
+    use framepipe_frame::Request;
+
+    use super::*;
+    use crate::bench::Bench;
+
+    fn inbox(folder: &Path, ttl: Duration) -> Inbox {
+        Inbox { folders: vec![folder.to_owned()], ttl, next: Instant::now() }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("read").map(|entry| entry.expect("an entry").file_name());
+        let mut names: Vec<String> = entries.map(|name| name.into_string().expect("UTF-8")).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn old_files_go_and_new_ones_named_ones_folders_and_links_stay() {
+        let bench = Bench::new(8);
+        let memory = tempfile::tempdir_in("/dev/shm").expect("a folder");
+        let (folder, outside) = (memory.path().join("inbox"), memory.path().join("outside"));
+        [&folder, &folder.join("below"), &outside].iter().for_each(|folder| fs::create_dir(folder).expect("made"));
+        let outside = [outside.join("file"), outside.clone()];
+        fs::write(&outside[0], "x").expect("written");
+        symlink(&outside[0], folder.join("link")).expect("linked");
+        symlink(&outside[1], folder.join("linked-folder")).expect("linked");
+        for name in ["old", "below/old", "named"] {
+            fs::write(folder.join(name), "x").expect("written");
+        }
+        let named = fs::metadata(folder.join("named")).expect("it is there");
+        bench.accept(&Request { source_device: named.dev(), source_inode: named.ino(), ..Request::zeroed() });
+        assert_eq!(inbox(&folder, Duration::from_secs(600)).pass(&bench.segment), 0, "they are new");
+        let (ttl, deadline) = (Duration::from_millis(50), Instant::now() + Duration::from_secs(30));
+        let mut removed = 0;
+        while removed < 2 && Instant::now() < deadline {
+            removed += inbox(&folder, ttl).pass(&bench.segment);
+        }
+        assert_eq!((removed, inbox(&folder, ttl).pass(&bench.segment)), (2, 0));
+        assert_eq!(names(&folder), ["below", "link", "linked-folder", "named"]);
+        assert!(names(&folder.join("below")).is_empty() && outside[0].exists());
+    }
+
+    #[test]
+    fn a_file_is_as_old_as_its_newest_change() {
+        let memory = tempfile::tempdir_in("/dev/shm").expect("a folder");
+        let path = memory.path().join("file");
+        let file = fs::File::create(&path).expect("made");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later");
+        let hour = Duration::from_secs(3600);
+        let stat = || statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW).expect("it is there");
+        assert!(is_old(&stat(), now + hour) && !is_old(&stat(), now - hour));
+        file.set_modified(SystemTime::now() - 2 * hour).expect("set");
+        assert!(!is_old(&stat(), now - hour), "somebody has just changed its time");
+        file.set_modified(SystemTime::now() + 2 * hour).expect("set");
+        assert!(!is_old(&stat(), now + hour));
+    }
+
+    #[test]
+    fn an_inbox_on_disk_or_around_the_pipelines_memory_is_never_touched() {
+        let [memory, disk] = ["/dev/shm", "/var/tmp"].map(|folder| tempfile::tempdir_in(folder).expect("a folder"));
+        let (inbox, segment) = (memory.path().join("inbox"), memory.path().join("framepipe-x"));
+        [&inbox, &segment].iter().for_each(|folder| fs::create_dir(folder).expect("made"));
+        assert_eq!(why_not(&inbox, &segment), None);
+        assert_eq!(why_not(disk.path(), &segment), Some("it lies in no tmpfs".into()));
+        assert_eq!(why_not(memory.path(), &segment), Some("the pipeline's own memory lies below it".into()));
+        assert!(why_not(&inbox.join("missing"), &segment).is_some());
+    }
+}

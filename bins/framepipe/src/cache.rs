@@ -1,0 +1,228 @@
+//! `framepipe cache`: what a running pipeline keeps, read from its area; all but `drop` only look.
+
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{
+    Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use framepipe_cache::{
+    Area, ArenaKind, Digest, Kind, Use, Value,
+    spill::{self, SpillError},
+};
+use framepipe_pipeline::{Config, cache_folder};
+use serde::Serialize;
+
+use crate::{cache_stats::CacheStats, house::segment_folder};
+
+/// For the keeper to do what is wanted.
+const KEEPER_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks whether it has.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What to do with the cache.
+#[derive(Subcommand)]
+pub enum CacheVerb {
+    /// Show how full it is, how often it helped, and what became of kept images.
+    Stats {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List what is remembered.
+    List {
+        /// Of this kind alone: metadata, tensors or results.
+        #[arg(value_parser = kind())]
+        kind: Option<Kind>,
+        /// At most so many.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Drop what is remembered: it is made again when it is asked for.
+    Drop {
+        /// Of this kind: metadata, tensors or results.
+        #[arg(value_parser = kind(), required_unless_present = "all", conflicts_with = "all")]
+        kind: Option<Kind>,
+        /// Of every kind.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Compare the checksum of everything cached, and of every image on disk.
+    Verify,
+}
+
+/// Reads the name of a kind.
+fn kind() -> impl TypedValueParser<Value = Kind> {
+    let names = PossibleValuesParser::new(Kind::ALL.map(Kind::name));
+    names.map(|said| Kind::ALL.into_iter().find(|kind| kind.name() == said).expect("one of the names"))
+}
+
+/// What is to be printed.
+pub struct Said {
+    /// The words.
+    pub text: String,
+    /// False where damage was found.
+    pub is_good: bool,
+}
+
+/// Does it.
+pub fn run(config: &Config, verb: &CacheVerb) -> anyhow::Result<Said> {
+    let used = Use::NONE.reads(ArenaKind::Tensors).reads(ArenaKind::Results);
+    let folder = cache_folder(&segment_folder(config));
+    ensure!(folder.is_dir(), "there is no cache at {}: is the pipeline up?", folder.display());
+    let area = Area::open(&folder, if let CacheVerb::Verify = verb { used } else { Use::NONE })?;
+    let text = match verb {
+        CacheVerb::Stats { json } => {
+            let stats = CacheStats::of(&area, &config.cache);
+            if *json { format!("{}\n", serde_json::to_string_pretty(&stats)?) } else { stats.to_string() }
+        }
+        CacheVerb::List { kind, limit, json } => {
+            let wanted = |value: &Value| kind.is_none_or(|kind| value.kind == kind);
+            let entries = area.all().filter(|(_, value)| wanted(value)).take(*limit);
+            let entries: Vec<Entry> = entries.map(|(key, value)| Entry::of(key, &value)).collect();
+            if *json { format!("{}\n", serde_json::to_string_pretty(&entries)?) } else { table(&entries) }
+        }
+        CacheVerb::Drop { kind, .. } => drop_kinds(&area, kind.map_or(Kind::ALL.to_vec(), |kind| vec![kind]))?,
+        CacheVerb::Verify => return verify(&area, &config.spill()),
+    };
+    Ok(Said { text, is_good: true })
+}
+
+/// An entry of the index.
+#[derive(Debug, PartialEq, Serialize)]
+struct Entry {
+    key: String,
+    kind: &'static str,
+    bytes: u64,
+    /// Of metadata: the key of the file's content, by which tensors and results of it are named.
+    content: Option<String>,
+    image: Option<ImageFacts>,
+}
+
+/// What the header of an image said.
+#[derive(Debug, PartialEq, Serialize)]
+struct ImageFacts {
+    width: u32,
+    height: u32,
+    /// As EXIF numbers them.
+    orientation: u32,
+    format: Option<&'static str>,
+}
+
+impl Entry {
+    fn of(key: Digest, value: &Value) -> Self {
+        let hex = |key: Digest| format!("{key:032x}");
+        let (high, low) = (|word: u64| (word >> 32) as u32, |word: u64| word as u32);
+        let [first, second, third, fourth, ..] = value.inline;
+        let content = (value.kind == Kind::Metadata).then(|| hex(u128::from(second) << 64 | u128::from(first)));
+        let format = |number: u32| ["jpeg", "png", "webp", "bmp"].get((number as usize).wrapping_sub(1)).copied();
+        let facts =
+            |size: u64, orientation, format| ImageFacts { width: high(size), height: low(size), orientation, format };
+        let image = match value.kind {
+            Kind::Metadata => Some(facts(third, high(fourth), format(low(fourth)))),
+            Kind::Tensors => Some(facts(first, low(fourth), None)),
+            Kind::Results => None,
+        };
+        let image = image.filter(|image| image.width > 0);
+        Self { key: hex(key), kind: value.kind.name(), bytes: value.bytes, content, image }
+    }
+}
+
+fn table(entries: &[Entry]) -> String {
+    if entries.is_empty() {
+        return "nothing is remembered\n".into();
+    }
+    let mut text = format!(
+        "{:<32}  {:<8}  {:>9}  {:<11}  {:>11}  {:<6}  content\n",
+        "key", "kind", "bytes", "size", "orientation", "format"
+    );
+    for Entry { key, kind, bytes, content, image } in entries {
+        let size = image.as_ref().map_or("-".into(), |image| format!("{}x{}", image.width, image.height));
+        let orientation = image.as_ref().map_or("-".into(), |image| image.orientation.to_string());
+        let format = image.as_ref().and_then(|image| image.format).unwrap_or("-");
+        let content = content.as_deref().unwrap_or("-");
+        text += &format!("{key}  {kind:<8}  {bytes:>9}  {size:<11}  {orientation:>11}  {format:<6}  {content}\n");
+    }
+    text
+}
+
+fn drop_kinds(area: &Area, kinds: Vec<Kind>) -> anyhow::Result<String> {
+    let wanted: Vec<(Kind, u64)> = kinds.into_iter().map(|kind| (kind, area.want_drop(kind))).collect();
+    let deadline = Instant::now() + KEEPER_WAIT;
+    while !wanted.iter().all(|(kind, number)| area.is_dropped(*kind, *number)) {
+        if Instant::now() >= deadline {
+            bail!(
+                "no keeper answers in {} s: `framepipe status` shows whether the pipeline runs, and the keeper's restarts",
+                KEEPER_WAIT.as_secs()
+            );
+        }
+        thread::sleep(LOOK);
+    }
+    let names: Vec<&str> = wanted.iter().map(|(kind, _)| kind.name()).collect();
+    Ok(format!("dropped: {}\n", names.join(", ")))
+}
+
+/// What goes meanwhile is no damage: a chain counts that lived to the end, and a file that was there.
+fn verify(area: &Area, spill_folder: &Path) -> anyhow::Result<Said> {
+    let (mut text, mut blocks, mut bad, mut images) = (String::new(), 0, 0, 0);
+    for kind in Kind::ALL {
+        let Some(arena) = kind.arena().map(|arena| area.arena(arena)) else { continue };
+        for (first, record) in arena.cached() {
+            let mut running = area.hasher().begin();
+            let copied = arena.copy(first, record.bytes as usize, |piece| {
+                running.add(piece);
+                Ok(())
+            });
+            let lived = copied.with_context(|| format!("cannot read what is cached in {}", area.folder().display()))?;
+            if !lived || arena.record(first) != Some(record) {
+                continue;
+            }
+            blocks += 1;
+            if running.end() != record.sum {
+                bad += 1;
+                text += &format!("damaged: {} {:032x} ({} bytes)\n", kind.name(), record.key, record.bytes);
+            }
+        }
+    }
+    let files = spill::list(spill_folder).with_context(|| format!("cannot read {}", spill_folder.display()))?;
+    for file in files.iter().filter(|file| file.is_whole) {
+        match spill::verify(spill_folder, file.id, &area.hasher()) {
+            Ok(_) => images += 1,
+            Err(SpillError::Gone(_)) => {} // its frame has it
+            Err(error @ SpillError::Damaged { .. }) => {
+                (images, bad) = (images + 1, bad + 1);
+                text += &format!("damaged: {error}\n");
+            }
+            Err(error @ SpillError::Io { .. }) => return Err(error.into()),
+        }
+    }
+    text +=
+        &format!("{blocks} cached entries and {images} images on disk compared with their checksums: {bad} damaged\n");
+    Ok(Said { text, is_good: bad == 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_shows_the_facts_of_its_kind() {
+        let facts = [7, 1, 640 << 32 | 480, 6 << 32 | 1, 0, 0, 0, 0];
+        let of = |kind| Entry::of(0xabc, &Value { kind, block: 0, bytes: 9, inline: facts });
+        let metadata = of(Kind::Metadata);
+        let image = ImageFacts { width: 640, height: 480, orientation: 6, format: Some("jpeg") };
+        assert_eq!((metadata.key.len(), &metadata.key[29..], metadata.image), (32, "abc", Some(image)));
+        assert_eq!(metadata.content, Some(format!("{:016x}{:016x}", 1, 7)));
+        assert_eq!(of(Kind::Results).image, None);
+        let raw = Value { kind: Kind::Metadata, block: 0, bytes: 0, inline: [1, 2, 0, 0, 0, 0, 0, 0] };
+        assert_eq!(Entry::of(1, &raw).image, None, "a raw frame has no header");
+    }
+}
