@@ -65,6 +65,14 @@ fn image(criterion: &mut Criterion) {
     group.bench_function("take, write, hold, free", |bench| {
         bench.iter(|| arena.free(OWNER, store.put(black_box(&image))));
     });
+    group.bench_function("the same, not written in the mapping", |bench| {
+        bench.iter(|| {
+            let mut taken = arena.take(OWNER, IMAGE_BYTES).unwrap();
+            taken.write_at(0, black_box(&image)).unwrap();
+            taken.describe(&Record { key: 0, sum: 1, bytes: IMAGE_BYTES as u64 });
+            arena.free(OWNER, taken.hold())
+        });
+    });
     let path = store.folder.join("a-file");
     group.bench_function("a file in tmpfs: make, write, remove", |bench| {
         bench.iter(|| {
