@@ -270,6 +270,8 @@ impl<'a> Worlds<'a> {
             let first = BlockRef::unpack(*name).expect("it was packed");
             let lives = self.store.lives(first, chain.bytes, chain.byte, context);
             assert_eq!(lives, chain.state != State::Moving, "{context}: {chain:?}");
+            // Who found it before it began to move reads on.
+            assert!(self.store.shows(first, chain.bytes, chain.byte, context), "{context}: {chain:?}");
         }
         assert_eq!(self.store.arena().in_use(), self.in_use(), "{context}: blocks in use");
         let file_blocks = (self.in_use() * BLOCK / 512) as u64;

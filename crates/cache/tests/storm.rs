@@ -28,6 +28,8 @@ use support::{BLOCK, Random, Shared, Store};
 const JOBS: usize = 24;
 const BLOCKS: u64 = 40;
 const WORKERS: usize = 4;
+/// A storm that is weak for want of processors goes on beyond its time, and no longer than this.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is with a job: `owner << 8 | state`, and a number above that grows with each step.
 const FREE: u64 = 0;
@@ -152,7 +154,10 @@ fn take(store: &Store, table: &Table<'_>, owner: Owner, random: &mut Random) {
     fence(Ordering::SeqCst); // pairs with the keeper's, behind `begin_move`
     let name = table.name(job).load(Ordering::Acquire);
     let first = BlockRef::unpack(name).expect("a chain was packed");
-    if let Some(view) = store.arena().view(first, table.bytes(job).load(Ordering::Acquire) as usize) {
+    if store.arena().lives(first) {
+        (0..random.below(100)).for_each(|_| std::hint::spin_loop()); // the keeper may begin to move it here, and must leave it
+        let view = store.arena().view(first, table.bytes(job).load(Ordering::Acquire) as usize);
+        let view = view.expect("what was found here after the claim stays");
         for _ in 0..4 {
             assert!(view.iter().all(|byte| *byte == byte_of(name)), "job {job}: wrong bytes of {first:?}");
             (0..random.below(1000)).for_each(|_| std::hint::spin_loop());
@@ -241,7 +246,12 @@ fn main() {
     };
     let mut pids: Vec<Pid> = (0..OWNERS).map(&mut start_one).collect();
     let (start, mut kills, mut with_job) = (Instant::now(), 0, 0);
-    while start.elapsed() < Duration::from_secs(seconds) {
+    let enough = || [MOVED, READ_ON_DISK, SWEPT].iter().all(|counter| words[*counter].load(Ordering::Relaxed) > 0);
+    let goes_on = |kills: usize, with_job: usize| {
+        let was_one = kills > 20 && with_job > 0 && enough();
+        start.elapsed() < Duration::from_secs(seconds) || !was_one && start.elapsed() < PATIENCE
+    };
+    while goes_on(kills, with_job) {
         std::thread::sleep(Duration::from_micros(300 + random.next() % 3000)); // the storm's pace; nothing waits for it
         let entry = random.below(OWNERS);
         kill(pids[entry], Signal::SIGKILL).expect("kill");
@@ -271,7 +281,7 @@ fn main() {
     store.assert_all_free("after the storm");
     let [held, read, moved, on_disk, swept] =
         [HELD, READ, MOVED, READ_ON_DISK, SWEPT].map(|counter| table.0[counter].load(Ordering::Relaxed));
-    assert!(kills > 20 && with_job > 0 && moved > 0 && on_disk > 0 && swept > 0, "the storm was one");
+    assert!(kills > 20 && with_job > 0 && enough(), "the storm was one");
     println!(
         "test result: ok. {held} chains held, {read} read in place, {moved} moved, {on_disk} found on disk, {swept} blocks swept, \
          in {seconds} s under {kills} kill -9 ({with_job} jobs in hand): no byte wrong, nothing lost or leaked"

@@ -80,10 +80,19 @@ impl Store {
 
     /// True where the chain lives; then it is what [`Self::put`] made.
     pub fn lives(&self, first: BlockRef, bytes: usize, byte: u8, context: &str) -> bool {
+        let lives = self.arena().lives(first);
+        if lives {
+            assert!(self.shows(first, bytes, byte, context), "{context}: {first:?} lives and shows nothing");
+            assert_eq!(self.arena().record(first), Some(record(bytes, byte)), "{context}");
+        }
+        lives
+    }
+
+    /// True where the chain shows bytes, which are all `byte` then.
+    pub fn shows(&self, first: BlockRef, bytes: usize, byte: u8, context: &str) -> bool {
         let Some(view) = self.arena().view(first, bytes) else { return false };
         let wrong = view.iter().position(|found| *found != byte);
         assert_eq!(wrong, None, "{context}: {first:?} is not all {byte}");
-        assert_eq!(self.arena().record(first), Some(record(bytes, byte)), "{context}");
         true
     }
 
