@@ -173,7 +173,7 @@ impl Supervisor<'_> {
                 attempts: u32::from(word.attempts()) + 1,
                 last_words: death.child.last_words.take(WORDS_PATIENCE),
             };
-            isolate::enter(self.config, &casualty, request, story);
+            isolate::enter(self.config, self.area, &casualty, request, story);
         }
     }
 

@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail};
-use framepipe_cache::{Area, Use};
+use framepipe_cache::{Area, ArenaKind, Use};
 use framepipe_frame::Request;
 use framepipe_model::Manifest;
 use framepipe_pipeline::{Config, Generation, Generations, Plan, Slab, cache_folder, discarded, start_again};
@@ -259,7 +259,7 @@ fn segment(config: &Config, discard: bool) -> anyhow::Result<Made> {
 fn area(segment: &Segment, config: &Config, generations: &Generations) -> anyhow::Result<&'static Area> {
     let (folder, plan) = (cache_folder(segment.folder()), Plan::of(&generations.made_for.applied_to(config))?);
     Area::make(&folder, plan.cache)?;
-    Ok(Box::leak(Box::new(Area::open(&folder, Use::NONE)?)))
+    Ok(Box::leak(Box::new(Area::open(&folder, Use::NONE.reads(ArenaKind::Images))?)))
 }
 
 /// The plan of a generation, whose models are those that their manifests say.

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use framepipe_cache::{Area, ArenaKind, BlockRef, Hasher, spill};
 use framepipe_frame::Request;
 use framepipe_pipeline::{
     Config, Pool,
@@ -40,17 +41,17 @@ static WRITERS: AtomicUsize = AtomicUsize::new(0);
 
 /// Enters a frame: on a thread of its own, for the disk and the client's file system may be slow, and no repair waits long
 /// for them. That a frame cannot be kept is said, and hinders nothing.
-pub fn enter(config: &Config, casualty: &Casualty<'_>, request: Request, story: Story) {
+pub fn enter(config: &Config, area: &Area, casualty: &Casualty<'_>, request: Request, story: Story) {
     let frame = request.frame;
     if WRITERS.load(Ordering::Relaxed) >= WRITERS_MAX {
         say!("launcher: frame {frame} is not put into quarantine: the disk hangs");
         return;
     }
-    let copied = casualty.input(Pool::Encoded as usize).map(<[u8]>::to_vec);
+    let copied = casualty.input(Pool::Encoded as usize).map(<[u8]>::to_vec).or_else(|| kept_in_memory(area, &request));
     let (ended, end) = crossbeam_channel::bounded(1);
-    let config = config.clone();
+    let (config, hasher) = (config.clone(), area.hasher());
     let write = move || {
-        let bytes = copied.or_else(|| fetch(&config, &request));
+        let bytes = copied.or_else(|| fetch(&config, hasher, &request));
         let Story { stage, pid, death, attempts, last_words } = story;
         let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let stage = stage.to_owned();
@@ -80,10 +81,22 @@ pub fn enter(config: &Config, casualty: &Casualty<'_>, request: Request, story: 
     }
 }
 
-/// Reads a frame that died before it was copied from the client's file.
-fn fetch(config: &Config, request: &Request) -> Option<Vec<u8>> {
+/// Copies an image that framepipe keeps in memory, which the frame's job names still.
+fn kept_in_memory(area: &Area, request: &Request) -> Option<Vec<u8>> {
+    let first = BlockRef::unpack(request.kept.block).filter(|first| first.arena() == ArenaKind::Images)?;
+    let view = area.arena(ArenaKind::Images).view(first, request.bytes as usize)?;
+    Some(view.to_vec()).filter(|bytes| area.hasher().of(bytes) == request.kept.digest())
+}
+
+/// Reads a frame that died before it was copied from the client's file, or from the disk where framepipe keeps it.
+fn fetch(config: &Config, hasher: Hasher, request: &Request) -> Option<Vec<u8>> {
     if request.bytes > config.quarantine.bytes_max {
         return None;
+    }
+    if request.kept.is_kept() {
+        let mut bytes = vec![0; request.bytes as usize];
+        let kept = request.kept;
+        return spill::read(&config.spill(), kept.id, kept.digest(), &hasher, &mut bytes).ok().map(|()| bytes);
     }
     let root = open_root(config.server.inbox.get(request.root as usize)?).ok()?;
     let mut bytes = vec![0; request.bytes as usize];

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender};
+use framepipe_cache::Area;
 use framepipe_pipeline::{
     Command, Config, GATEWAY, GATEWAY_BINARY, Generation, Generations, KEEPER, KEEPER_BINARY, Report, STAGES,
     StageConfig, StartOrder,
@@ -78,6 +79,7 @@ pub enum Phase {
 pub struct Supervisor<'a> {
     pub(crate) config: &'a Config,
     pub(crate) segment: &'static Segment,
+    pub(crate) area: &'static Area,
     pub(crate) handed: Handed<'a>,
     /// Of each parity the workers of each stage; then the gateway; the cache's keeper last.
     pub(crate) places: Vec<Place>,
@@ -108,7 +110,7 @@ impl<'a> Supervisor<'a> {
     /// A supervisor; nothing is started yet.
     pub fn new(
         config: &'a Config,
-        segment: &'static Segment,
+        (segment, area): (&'static Segment, &'static Area),
         handed: Handed<'a>,
         signals: SignalFd,
         repairs: Repairs,
@@ -139,6 +141,7 @@ impl<'a> Supervisor<'a> {
             orders,
             encodes: None,
             segment,
+            area,
             handed,
             words: crossbeam_channel::unbounded(),
             wake,

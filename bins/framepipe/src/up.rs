@@ -52,7 +52,8 @@ pub fn up(config: Config, discard: bool, starter: Option<Pid>) -> anyhow::Result
     let (control, socket) = (Control::new(answers, swapper), house.control.try_clone()?);
     // Spawned before any child, and never the parent of one: children are bound to the thread that spawns them.
     thread::Builder::new().name("control".into()).spawn(move || control.serve(&socket))?;
-    let ended = Supervisor::new(&config, house.segment, house.handed(), signals, repairs, generations, (orders, wake))
+    let memory = (house.segment, house.area);
+    let ended = Supervisor::new(&config, memory, house.handed(), signals, repairs, generations, (orders, wake))
         .and_then(Supervisor::run);
     // What was accepted outlives a launcher that could not go on: the next one takes the segment over.
     let holds_frames = house.holds_frames();

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Bytes that are read at once.
-const PIECE_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 128 << 10;
 
 /// A call's images, in order, as far as they came. Dropped, they leave nothing, but for those that frames have.
 #[derive(Default)]
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn bytes_that_come_cut_anywhere_become_the_images() {
-        let bytes: Vec<u8> = (0..30_000u32).map(|at| (at * 7 >> 4) as u8).collect();
+        let bytes: Vec<u8> = (0..30_000u32).map(|at| ((at * 7) >> 4) as u8).collect();
         let sizes = [0, 12_000, 0, 0, 17_999, 1, 0];
         for cut in [1, 4095, 12_000, 30_000] {
             let bench = Bench::new(16 * 4096, 0);

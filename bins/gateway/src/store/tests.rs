@@ -70,7 +70,7 @@ impl Bench {
 }
 
 fn image(bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|at| (at * 31 >> 3) as u8).collect()
+    (0..bytes).map(|at| ((at * 31) >> 3) as u8).collect()
 }
 
 #[test]

@@ -104,7 +104,7 @@ pub async fn measure(figures: &mut Figures) {
         let carriers = took.carriers_mib * f64::from(1 << 20) / CHUNK_BYTES as f64;
         figures.told(
             format!("large_{name}_carriers_chunks"),
-            "own memory that gateway and ingest gained, in chunks",
+            format!("kept in {name}: own memory that gateway and ingest gained, in chunks"),
             carriers,
         );
         figures.at_most(
