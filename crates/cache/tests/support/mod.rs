@@ -80,6 +80,9 @@ impl Store {
 
     /// True where the chain lives; then it is what [`Self::put`] made.
     pub fn lives(&self, first: BlockRef, bytes: usize, byte: u8, context: &str) -> bool {
+        if !self.arena().lives(first) {
+            return false; // or it is being moved, and can be read still
+        }
         let Some(view) = self.arena().view(first, bytes) else { return false };
         let wrong = view.iter().position(|found| *found != byte);
         assert_eq!(wrong, None, "{context}: {first:?} is not all {byte}");
