@@ -85,6 +85,29 @@ async fn what_is_remembered_outlives_the_keeper_and_is_what_was_found_at_first()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tensors_that_fill_all_memory_give_way_and_new_ones_are_kept() {
+    let home = Home::new();
+    let cache = "memory_bytes_max = \"64 MiB\"\ntensor_bytes_max = \"64 MiB\"\nresult_bytes_max = 0\n";
+    let config = CONFIG.replace("tensor_bytes_max = \"32 MiB\"\n    result_bytes_max = \"4 MiB\"\n", cache);
+    let server = Server::start(&home, &config).await;
+    let run = Run::of(&server, 60);
+    run.check().await;
+    let has_room = |stats: &Value| stats["memory_bytes"].as_u64() <= stats["hard_bytes"].as_u64();
+    let is_calm = |stats: &Value| ["in place", "copy on read"].map(Value::from).contains(&stats["level"]);
+    wait_until("memory below what sends images to the disk", WAIT, || {
+        let stats = stats(&server);
+        has_room(&stats) && is_calm(&stats)
+    });
+    let full = stats(&server);
+    assert!(of_kind(&full, "tensors", "evictions") > 0 && of_kind(&full, "tensors", "bytes") > 48 << 20, "{full}");
+    Findings::of_server(&server, "tiny-face-416", &photos()).await;
+    wait_until("new ones to be kept", WAIT, || {
+        of_kind(&stats(&server), "tensors", "insertions") > of_kind(&full, "tensors", "insertions")
+    });
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_that_nobody_collects_leave_the_inbox_and_those_of_frames_in_flight_stay() {
     let home = Home::new();
     let mut server = Server::launch(&home, &format!("{CONFIG}inbox_ttl_s = 2\n"));

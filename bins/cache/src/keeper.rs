@@ -71,6 +71,7 @@ impl<'a> Keeper<'a> {
             busy_until: Instant::now(),
         };
         keeper.take_over();
+        keeper.spilled.look_when_due(area, segment);
         keeper.weigh();
         keeper
     }
@@ -148,7 +149,9 @@ impl<'a> Keeper<'a> {
         let moved = self.mover.relieve(self.area, self.segment, excess, disk_room, || self.entry.beat());
         self.spilled.bytes += moved.disk_bytes;
         self.room = self.room.max(moved.largest);
-        if level >= Level::Evict && moved.memory_bytes < excess {
+        // Where no image waits to be moved, what can be made again is all that could give way.
+        let gives_way = level >= Level::Evict || moved.largest == 0;
+        if gives_way && moved.memory_bytes < excess {
             self.books.evict(excess - moved.memory_bytes, now_ms());
             self.next_sweep = Instant::now(); // what went may be free at once
         }

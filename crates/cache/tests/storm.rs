@@ -153,9 +153,9 @@ fn take(store: &Store, table: &Table<'_>, owner: Owner, random: &mut Random) {
     let name = table.name(job).load(Ordering::Acquire);
     let first = BlockRef::unpack(name).expect("a chain was packed");
     if let Some(view) = store.arena().view(first, table.bytes(job).load(Ordering::Acquire) as usize) {
-        for _ in 0..2 {
+        for _ in 0..4 {
             assert!(view.iter().all(|byte| *byte == byte_of(name)), "job {job}: wrong bytes of {first:?}");
-            (0..random.below(200)).for_each(|_| std::hint::spin_loop());
+            (0..random.below(1000)).for_each(|_| std::hint::spin_loop());
         }
         table.count(READ, 1);
     } else {
@@ -182,6 +182,7 @@ fn move_out(store: &Store, table: &Table<'_>, owner: Owner, random: &mut Random)
         return; // the name may be another frame's; or it was moved before
     }
     table.on_disk(job).store(name, Ordering::Release);
+    (0..random.below(2000)).for_each(|_| std::hint::spin_loop()); // it takes a while to write: the job may be claimed meanwhile
     if !store.arena().begin_move(first) {
         return;
     }
