@@ -77,12 +77,7 @@ impl Bench {
     pub fn keep(&self, id: u64, bytes: &[u8], sum_of: &[u8]) -> Kept {
         let sum = self.area.hasher().of(sum_of);
         let mut taken = self.area.arena(ArenaKind::Images).take(GATEWAYS, bytes.len()).expect("there is room");
-        let mut rest = bytes;
-        let Ok(()) = taken.write(|run| {
-            run.copy_from_slice(&rest[..run.len()]);
-            rest = &rest[run.len()..];
-            Ok::<(), std::convert::Infallible>(())
-        });
+        taken.write_at(0, bytes).expect("its memory is reserved");
         taken.describe(&Record { key: 0, sum, bytes: bytes.len() as u64 });
         let kept = Kept { id, block: taken.first().pack(), sum: [sum as u64, (sum >> 64) as u64] };
         self.accept(&Request { bytes: bytes.len() as u64, kept, ..Request::zeroed() });
@@ -107,12 +102,7 @@ impl Bench {
     pub fn make(&self, kind: Kind, key: Digest, bytes: &[u8]) -> u64 {
         let arena = self.area.arena(kind.arena().expect("it lies in blocks"));
         let mut taken = arena.take(STAGES, bytes.len()).expect("there is room");
-        let mut rest = bytes;
-        let Ok(()) = taken.write(|run| {
-            run.copy_from_slice(&rest[..run.len()]);
-            rest = &rest[run.len()..];
-            Ok::<(), std::convert::Infallible>(())
-        });
+        taken.write_at(0, bytes).expect("its memory is reserved");
         taken.describe(&Record { key, sum: self.area.hasher().of(bytes), bytes: bytes.len() as u64 });
         taken.hold().pack()
     }

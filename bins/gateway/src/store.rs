@@ -7,7 +7,6 @@
 
 use std::{
     collections::HashSet,
-    convert::Infallible,
     io::{self, ErrorKind},
     path::PathBuf,
     sync::{
@@ -314,7 +313,9 @@ impl Writing {
     pub fn add(&mut self, piece: &[u8]) -> Result<(), StoreError> {
         assert!(piece.len() as u64 <= self.missing(), "who adds bytes has counted them");
         match &mut self.place {
-            Place::Memory(taken) => write_at(taken, self.written as usize, piece),
+            Place::Memory(taken) => {
+                taken.write_at(self.written as usize, piece).map_err(|error| self.store.failed(self.bytes, error))?;
+            }
             Place::Disk(file) => file.writer.add(piece).map_err(|error| self.store.failed(self.bytes, error))?,
         }
         self.running.add(piece);
@@ -345,20 +346,6 @@ impl Writing {
         };
         Ok(Keeping { store, id, sum, place })
     }
-}
-
-/// Writes bytes of a chain from byte `at` on.
-fn write_at(taken: &mut Taken<'_>, at: usize, piece: &[u8]) {
-    let mut begin = 0;
-    let Ok(()) = taken.write::<Infallible>(|run| {
-        let end = begin + run.len();
-        let (from, to) = (at.max(begin), (at + piece.len()).min(end));
-        if from < to {
-            run[from - begin..to - begin].copy_from_slice(&piece[from - at..to - at]);
-        }
-        begin = end;
-        Ok(())
-    });
 }
 
 /// A whole image that no frame has yet.

@@ -433,23 +433,8 @@ impl Taken<'_> {
         self.first
     }
 
-    /// Lets `write` fill the bytes, run by run.
-    ///
-    /// # Errors
-    /// What `write` says.
-    pub fn write<E>(&mut self, mut write: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<(), E> {
-        let mut left = self.bytes;
-        for run in runs(self.blocks.iter().copied()) {
-            let bytes = left.min(run.1 * self.arena.block_bytes());
-            let start = self.arena.memory(run).expect("who takes blocks maps the arena");
-            // SAFETY: in bounds (`at` checked); the blocks are this process's and reserved, and `self` hands each out once.
-            write(unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), bytes) })?;
-            left -= bytes;
-        }
-        Ok(())
-    }
-
-    /// Writes the bytes from `at` on: at less cost than by [`Self::write`], as no page is cleared or mapped before.
+    /// Writes the bytes from `at` on: by a system call, as no page is cleared or mapped before, which in a mapping takes two and
+    /// a half times as long.
     ///
     /// # Errors
     /// What the operating system says.

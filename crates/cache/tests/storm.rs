@@ -130,11 +130,7 @@ fn bring(store: &Store, table: &Table<'_>, owner: Owner, random: &mut Random) {
     let bytes = random.below(5 * BLOCK);
     if let Ok(mut taken) = store.arena().take(owner, bytes) {
         let name = taken.first().pack();
-        let fill = |part: &mut [u8]| {
-            part.fill(byte_of(name));
-            Ok::<_, ()>(())
-        };
-        taken.write(fill).expect("nothing fails");
+        taken.write_at(0, &vec![byte_of(name); bytes]).expect("its memory is reserved");
         table.bytes(job).store(bytes as u64, Ordering::Relaxed);
         table.name(job).store(name, Ordering::Release);
         taken.hold();

@@ -57,13 +57,9 @@ pub fn offer_made(area: &Area, owner: Owner, kind: Kind, key: Digest, bytes: &[u
         return; // images need the memory more
     }
     let Ok(mut taken) = arena.take(owner, bytes.len()) else { return };
-    let mut rest = bytes;
-    let Ok(()) = taken.write(|run| {
-        let (now, later) = rest.split_at(run.len());
-        run.copy_from_slice(now);
-        rest = later;
-        Ok::<(), std::convert::Infallible>(())
-    });
+    if taken.write_at(0, bytes).is_err() {
+        return;
+    }
     taken.describe(&Record { key, sum: area.hasher().of(bytes), bytes: bytes.len() as u64 });
     let block = taken.hold().pack();
     area.offer(owner, &Offer { told: Told::Made, kind, key, block, bytes: bytes.len() as u64, inline });

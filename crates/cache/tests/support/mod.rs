@@ -67,12 +67,7 @@ impl Store {
     /// Takes and holds a chain all of whose bytes are `byte`; `named` is told its name before.
     pub fn put(&self, owner: Owner, bytes: usize, byte: u8, named: impl FnOnce(u64)) -> Option<BlockRef> {
         let mut taken = self.arena().take(owner, bytes).ok()?;
-        taken
-            .write::<()>(|part| {
-                part.fill(byte);
-                Ok(())
-            })
-            .expect("nothing fails");
+        taken.write_at(0, &vec![byte; bytes]).expect("its memory is reserved");
         taken.describe(&record(bytes, byte));
         named(taken.first().pack());
         Some(taken.hold())
