@@ -176,7 +176,7 @@ pub struct CacheConfig {
     pub raw_frames: bool,
     /// Uploads at once.
     pub uploads_max: u32,
-    /// Seconds after which a file in an inbox that lies in tmpfs is removed; 0: never.
+    /// Seconds after which a file in an inbox that lies in tmpfs is removed, if nobody changed, opened or pushed it; 0: never.
     pub inbox_ttl_s: u64,
 }
 
