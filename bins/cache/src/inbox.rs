@@ -49,10 +49,11 @@ struct Old {
 
 impl Inbox {
     /// Of a configuration; says which inboxes are never touched.
-    pub fn new(config: &Config, segment: &Path) -> Self {
+    pub fn new(config: &Config) -> Self {
+        let own = config.own_folders();
         let ttl = Duration::from_secs(config.cache.inbox_ttl_s);
         let of_memory = |folder: &&PathBuf| {
-            let why = match why_not(folder, segment) {
+            let why = match why_not(folder, &own) {
                 None => return true,
                 Some(why) => why,
             };
@@ -177,19 +178,22 @@ fn is_old(stat: &Stat, before: Duration) -> bool {
 }
 
 /// Why no file of an inbox is removed.
-fn why_not(folder: &Path, segment: &Path) -> Option<String> {
+fn why_not(folder: &Path, own: &[PathBuf]) -> Option<String> {
     let found = open_folder(CWD, folder).and_then(|folder| fstatfs(&folder));
     match found {
         Err(error) => return Some(format!("it cannot be opened: {error}")),
         Ok(found) if found.f_type != TMPFS_MAGIC => return Some("it lies in no tmpfs".into()),
         Ok(_) => {}
     }
-    let whole = |path: &Path| fs::canonicalize(path);
-    let holds_segment = match (whole(folder), whole(segment)) {
-        (Ok(folder), Ok(segment)) => segment.starts_with(folder),
-        _ => true,
-    };
-    holds_segment.then(|| "the pipeline's own memory lies below it".into())
+    let folder = whole(folder);
+    let is_around = |own: &&PathBuf| whole(own).starts_with(&folder) || folder.starts_with(whole(own));
+    own.iter().find(is_around).map(|own| format!("framepipe's own {} lies there", own.display()))
+}
+
+/// A path without symlinks and `..`, as far as its folder is there yet.
+fn whole(path: &Path) -> PathBuf {
+    let of_missing = || Some(whole(path.parent()?).join(path.file_name()?));
+    fs::canonicalize(path).ok().or_else(of_missing).unwrap_or_else(|| path.to_owned())
 }
 
 #[cfg(test)]
@@ -273,13 +277,27 @@ mod tests {
     }
 
     #[test]
-    fn an_inbox_on_disk_or_around_the_pipelines_memory_is_never_touched() {
+    fn an_inbox_on_disk_or_around_what_is_framepipes_is_never_touched() {
         let [memory, disk] = ["/dev/shm", "/var/tmp"].map(|folder| tempfile::tempdir_in(folder).expect("a folder"));
-        let (inbox, segment) = (memory.path().join("inbox"), memory.path().join("framepipe-x"));
-        [&inbox, &segment].iter().for_each(|folder| fs::create_dir(folder).expect("made"));
-        assert_eq!(why_not(&inbox, &segment), None);
-        assert_eq!(why_not(disk.path(), &segment), Some("it lies in no tmpfs".into()));
-        assert_eq!(why_not(memory.path(), &segment), Some("the pipeline's own memory lies below it".into()));
-        assert!(why_not(&inbox.join("missing"), &segment).is_some());
+        let inbox = memory.path().join("inbox");
+        fs::create_dir(&inbox).expect("made");
+        symlink(&inbox, memory.path().join("link")).expect("linked");
+        let text = format!(
+            "[pipeline]\ndetector = \"x\"\n[paths]\nshm = \"{0}/shm\"\nstate = \"{0}/state\"\nrun = \"{0}/run\"\n\
+             models = \"{0}/models\"\n",
+            memory.path().display()
+        );
+        let config = Config::parse(&text, Path::new("/x.toml"), &Default::default()).expect("it is good");
+        let own = config.own_folders();
+        assert_eq!(why_not(&inbox, &own), None);
+        assert_eq!(why_not(disk.path(), &own), Some("it lies in no tmpfs".into()));
+        assert!(why_not(&inbox.join("missing"), &own).is_some());
+        for own in own {
+            let why = Some(format!("framepipe's own {} lies there", own.display()));
+            assert_eq!(why_not(memory.path(), &[own]), why, "it is not there yet, and will lie there");
+        }
+        for own in [inbox.join("state/journal"), memory.path().join("link/x"), memory.path().to_owned()] {
+            assert!(why_not(&inbox, std::slice::from_ref(&own)).is_some(), "{}", own.display());
+        }
     }
 }

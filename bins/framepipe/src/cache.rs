@@ -18,7 +18,7 @@ use framepipe_cache::{
 use framepipe_pipeline::{Config, cache_folder};
 use serde::Serialize;
 
-use crate::{cache_stats::CacheStats, house::segment_folder};
+use crate::cache_stats::CacheStats;
 
 /// For the keeper to do what is wanted.
 const KEEPER_WAIT: Duration = Duration::from_secs(5);
@@ -76,7 +76,7 @@ pub struct Said {
 /// Does it.
 pub fn run(config: &Config, verb: &CacheVerb) -> anyhow::Result<Said> {
     let used = Use::NONE.reads(ArenaKind::Tensors).reads(ArenaKind::Results);
-    let folder = cache_folder(&segment_folder(config));
+    let folder = cache_folder(&config.segment());
     ensure!(folder.is_dir(), "there is no cache at {}: is the pipeline up?", folder.display());
     let area = Area::open(&folder, if let CacheVerb::Verify = verb { used } else { Use::NONE })?;
     let text = match verb {
