@@ -1,6 +1,6 @@
 //! Results that are kept: given again to an image of the same content, and offered to the cache's keeper.
 
-use framepipe_cache::{ArenaKind, BlockRef, INLINE_WORDS, Kind, Offer, Record, Told};
+use framepipe_cache::{ArenaKind, BlockRef, Kind, Offer, Record, Told};
 use framepipe_frame::{Descriptor, ErrorCode, FrameError};
 use framepipe_pipeline::{Pool, Process, offer_made};
 use framepipe_proto::v1;
@@ -36,6 +36,6 @@ pub fn keep(process: &Process, descriptor: &Descriptor, detections: &v1::Detecti
     let key = u128::from(high) << 64 | u128::from(low);
     if key != 0 {
         let (area, owner) = (process.area(), process.order.owner);
-        offer_made(area, owner, Kind::Results, key, &detections.encode_to_vec(), [0; INLINE_WORDS]);
+        offer_made(area, owner, Kind::Results, key, [&detections.encode_to_vec()]);
     }
 }
