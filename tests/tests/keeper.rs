@@ -148,7 +148,7 @@ async fn an_operator_sees_lists_drops_and_verifies_the_cache() {
     Findings::of_server(&server, "tiny-face-416", &photos).await;
     let counts = |kinds: [&str; 3]| kinds.map(|kind| of_kind(&stats(&server), kind, "entries"));
     let all = photos.len() as u64;
-    wait_until("all is remembered", WAIT, || counts(["tensors", "results", "metadata"])[..2] == [all; 2]);
+    wait_until("all is remembered", WAIT, || counts(["tensors", "results", "metadata"]) == [all; 3]);
 
     let (code, text, _) = said(&["status"]);
     assert!(code == Some(0) && text.contains("\ncache: in place; memory "), "{text}");
@@ -162,7 +162,7 @@ async fn an_operator_sees_lists_drops_and_verifies_the_cache() {
     let (code, text, _) = said(&["cache", "stats"]);
     assert!(code == Some(0) && text.starts_with("level: in place\n") && text.contains("kept images: "), "{text}");
 
-    let (_, listed, _) = said(&["cache", "list", "tensors", "--json"]);
+    let (_, listed, _) = said(&["cache", "list", "metadata", "--json"]);
     let listed: Value = serde_json::from_str(&listed).expect("JSON");
     assert_eq!(listed["more"], 0);
     let listed = listed["entries"].as_array().expect("a list");

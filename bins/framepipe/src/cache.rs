@@ -135,16 +135,10 @@ struct ImageFacts {
 impl Entry {
     fn of(key: Digest, value: &Value) -> Self {
         let (high, low) = (|word: u64| (word >> 32) as u32, |word: u64| word as u32);
-        let [first, _, third, fourth, ..] = value.inline;
-        let format = |number: u32| ["jpeg", "png", "webp", "bmp"].get((number as usize).wrapping_sub(1)).copied();
-        let facts =
-            |size: u64, orientation, format| ImageFacts { width: high(size), height: low(size), orientation, format };
-        let image = match value.kind {
-            Kind::Metadata => Some(facts(third, high(fourth), format(low(fourth)))),
-            Kind::Tensors => Some(facts(first, low(fourth), None)),
-            Kind::Results => None,
-        };
-        let image = image.filter(|image| image.width > 0);
+        let [_, _, size, of_header, ..] = value.inline;
+        let format = ["jpeg", "png", "webp", "bmp"].get((low(of_header) as usize).wrapping_sub(1)).copied();
+        let (width, height, orientation) = (high(size), low(size), high(of_header));
+        let image = (value.kind == Kind::Metadata).then_some(ImageFacts { width, height, orientation, format });
         Self { key: format!("{key:032x}"), kind: value.kind.name(), bytes: value.bytes, image }
     }
 }
@@ -239,8 +233,6 @@ mod tests {
         let metadata = of(Kind::Metadata);
         let image = ImageFacts { width: 640, height: 480, orientation: 6, format: Some("jpeg") };
         assert_eq!((metadata.key.len(), &metadata.key[29..], metadata.image), (32, "abc", Some(image)));
-        assert_eq!(of(Kind::Results).image, None);
-        let raw = Value { kind: Kind::Metadata, block: 0, bytes: 0, inline: [1, 2, 0, 0, 0, 0, 0, 0] };
-        assert_eq!(Entry::of(1, &raw).image, None, "a raw frame has no header");
+        assert_eq!([Kind::Tensors, Kind::Results].map(|kind| of(kind).image), [None, None]);
     }
 }
