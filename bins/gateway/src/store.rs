@@ -55,6 +55,14 @@ pub enum StoreError {
         /// What the operating system said.
         error: io::Error,
     },
+    /// Memory failed.
+    #[error("an image could not be written to the cache's memory in {folder} (paths.shm): {error}")]
+    Memory {
+        /// The folder of the cache's memory.
+        folder: String,
+        /// What the operating system said.
+        error: io::Error,
+    },
 }
 
 /// What the configuration says, until the keeper says more.
@@ -252,6 +260,11 @@ impl Store {
         }
     }
 
+    /// Blocks that were taken have their memory: that it cannot be written is no want of room.
+    fn memory_failed(&self, error: io::Error) -> StoreError {
+        StoreError::Memory { folder: self.area.folder().display().to_string(), error }
+    }
+
     /// Counts a call that was refused for want of room.
     pub fn count_refused(&self) {
         self.area.count(Count::Refused, 1);
@@ -309,12 +322,13 @@ impl Writing {
     /// The next bytes: no more than are missing.
     ///
     /// # Errors
-    /// [`StoreError`]: the disk is full, or fails.
+    /// [`StoreError`]: the disk is full, or fails; memory fails.
     pub fn add(&mut self, piece: &[u8]) -> Result<(), StoreError> {
         assert!(piece.len() as u64 <= self.missing(), "who adds bytes has counted them");
         match &mut self.place {
             Place::Memory(taken) => {
-                taken.write_at(self.written as usize, piece).map_err(|error| self.store.failed(self.bytes, error))?;
+                let written = taken.write_at(self.written as usize, piece);
+                written.map_err(|error| self.store.memory_failed(error))?;
             }
             Place::Disk(file) => file.writer.add(piece).map_err(|error| self.store.failed(self.bytes, error))?,
         }

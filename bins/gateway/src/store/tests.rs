@@ -222,5 +222,7 @@ fn a_folder_that_fails_is_another_error() {
     fs::remove_dir(&bench.store.folder).expect("it is empty");
     let Err(error) = bench.keep(b"x") else { panic!("there is no folder") };
     assert!(matches!(error, StoreError::Disk { .. }) && error.to_string().contains("paths.state"), "{error}");
+    let memory = bench.store.memory_failed(io::Error::other("no page")).to_string();
+    assert!(memory.contains("paths.shm") && !memory.contains("paths.state"), "{memory}");
     assert_eq!(bench.store.disk().used(0), 0);
 }
