@@ -1,6 +1,6 @@
 //! Results that are kept: given again to an image of the same content, and offered to the cache's keeper.
 
-use framepipe_cache::{ArenaKind, BlockRef, INLINE_WORDS, Kind, Offer, Record, Told};
+use framepipe_cache::{ArenaKind, BlockRef, Digest, INLINE_WORDS, Kind, Offer, Record, Told};
 use framepipe_frame::{Descriptor, ErrorCode, FrameError};
 use framepipe_pipeline::{Pool, Process, offer_made};
 use framepipe_proto::v1;
@@ -30,12 +30,14 @@ pub fn read(process: &Process, first: BlockRef) -> Result<v1::Detections, FrameE
     v1::Detections::decode(copy.as_slice()).map_err(|_| damaged())
 }
 
-/// Offers a result to the keeper, where ingest wants it to be found.
-pub fn keep(process: &Process, descriptor: &Descriptor, detections: &v1::Detections) {
+/// The key by which ingest wants a frame's result to be found.
+pub fn key(descriptor: &Descriptor) -> Option<Digest> {
     let [low, high] = descriptor.result;
-    let key = u128::from(high) << 64 | u128::from(low);
-    if key != 0 {
-        let (area, owner) = (process.area(), process.order.owner);
-        offer_made(area, owner, Kind::Results, key, &detections.encode_to_vec(), [0; INLINE_WORDS]);
-    }
+    Some(u128::from(high) << 64 | u128::from(low)).filter(|key| *key != 0)
+}
+
+/// Offers a result to the keeper.
+pub fn keep(process: &Process, key: Digest, detections: &v1::Detections) {
+    let (area, owner) = (process.area(), process.order.owner);
+    offer_made(area, owner, Kind::Results, key, &detections.encode_to_vec(), [0; INLINE_WORDS]);
 }
