@@ -12,7 +12,7 @@ use std::{
             net::UnixListener,
         },
     },
-    path::{Path, PathBuf},
+    path::Path,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
