@@ -429,7 +429,7 @@ impl From<StoreError> for Status {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full { .. } => with_retry(Self::resource_exhausted(error.to_string()), RETRY_UNKNOWN),
-            StoreError::Disk { .. } => Self::internal(error.to_string()),
+            StoreError::Disk { .. } | StoreError::Memory { .. } => Self::internal(error.to_string()),
         }
     }
 }

@@ -13,13 +13,15 @@ use std::{
 };
 
 use bytemuck::Zeroable as _;
+use framepipe_cache::Digest;
 use framepipe_frame::{Descriptor, ErrorCode, FrameError, Kept, Request};
 use framepipe_journal::{JournalError, StreamId};
 use framepipe_pipeline::{GATEWAY, Process, discarded, faults};
+use framepipe_proto::v1::{Detections, frame_result::Outcome};
 use framepipe_shm::{Counter, Lost, Work, Worker, monotonic_ns};
 use prost::Message as _;
 
-use crate::{encode::error_result, hub::Hub};
+use crate::{encode::error_result, hub::Hub, kept_results};
 
 /// Most results of one append.
 const BATCH_MAX: usize = 64;
@@ -63,6 +65,8 @@ struct Finished {
     request: Request,
     stream: StreamId,
     payload: Vec<u8>,
+    /// Of a result that another image of the same content may get: what the cache's keeper is offered, once it is written.
+    offer: Option<(Digest, Detections)>,
 }
 
 impl Deliverer {
@@ -154,7 +158,7 @@ impl Deliverer {
         let mut state = self.hub.lock();
         let mut touched = BTreeSet::new();
         let (mut delivered, mut failed) = (0, 0);
-        let mut kept = Vec::new();
+        let (mut kept, mut offers) = (Vec::new(), Vec::new());
         for one in finished {
             if let Err(error) = append(&mut state.journals, self.hub.run, &one) {
                 // The disk is full, say: the job keeps the result until there is room.
@@ -170,6 +174,7 @@ impl Deliverer {
             self.hub.gate.free(one.work)?;
             kept.extend(Some(one.request.kept).filter(Kept::is_kept));
             state.admission.done(&one.stream, one.request.bytes, start);
+            offers.extend(one.offer);
             touched.insert(one.stream);
             delivered += 1;
         }
@@ -181,6 +186,7 @@ impl Deliverer {
         self.hub.report_drained(&mut state);
         state.admission.wake(|_| false, Instant::now());
         drop(state);
+        offers.iter().for_each(|(key, detections)| kept_results::keep(self.process, *key, detections));
         if !kept.is_empty() {
             kept.iter().for_each(|kept| self.hub.store.release(kept));
             self.hub.lock().admission.wake(|_| true, Instant::now()); // who stands aside for want of room there
@@ -223,16 +229,22 @@ impl Deliverer {
         if work.attempts() >= config.attempts_max {
             let error = config.quarantine.given_up("framepipe-gateway", work.attempts(), request.frame);
             let payload = error_result(&request, &error).encode_to_vec();
-            return Finished { work, request, stream, payload };
+            return Finished { work, request, stream, payload, offer: None };
         }
-        let mut payload = self.hub.encoders.encode(self.process, &work, &request, claimed_ns).encode_to_vec();
+        let (result, key) = self.hub.encoders.encode(self.process, &work, &request, claimed_ns);
+        let mut payload = result.encode_to_vec();
         if payload.len() > self.hub.result_bytes_max {
             let (bytes, most) = (payload.len(), self.hub.result_bytes_max);
             let message =
                 format!("the result has {bytes} bytes, at most {most} are allowed: raise journal.result_bytes_max");
             payload = error_result(&request, &FrameError::new(ErrorCode::ResultTooLarge, message)).encode_to_vec();
+            return Finished { work, request, stream, payload, offer: None };
         }
-        Finished { work, request, stream, payload }
+        let offer = key.zip(match result.outcome {
+            Some(Outcome::Detections(detections)) => Some(detections),
+            _ => None,
+        });
+        Finished { work, request, stream, payload, offer }
     }
 }
 

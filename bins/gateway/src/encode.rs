@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use framepipe_cache::Digest;
 use framepipe_frame::{
     Descriptor, ErrorCode, FrameError, Request,
     attributes::{self, Kind, NOTHING},
@@ -43,15 +44,21 @@ impl Encoders {
         numbers.into_iter().filter(|number| queue_before(0, Generation::parity_of(*number)) == queue).max()
     }
 
-    /// The result of a claimed job that `claimed_ns` reached the gateway. One that another image of the same content may get is
-    /// offered to the cache's keeper.
-    pub fn encode(&self, process: &Process, work: &Work<'_>, request: &Request, claimed_ns: u64) -> v1::FrameResult {
+    /// The result of a claimed job that reached the gateway at `claimed_ns`; where another image of the same content may get
+    /// it, also the key by which that one looks for it.
+    pub fn encode(
+        &self,
+        process: &Process,
+        work: &Work<'_>,
+        request: &Request,
+        claimed_ns: u64,
+    ) -> (v1::FrameResult, Option<Digest>) {
         let encoder = self.lock().iter().find(|(number, _)| *number == request.generation).map(|(_, it)| it.clone());
         let unknown =
             || FrameError::new(ErrorCode::Internal, format!("no models of generation {}", request.generation));
         match encoder {
             Some(encoder) => encoder.encode(process, work, request, claimed_ns),
-            None => error_result(request, &unknown()),
+            None => (error_result(request, &unknown()), None),
         }
     }
 
@@ -88,25 +95,31 @@ impl Encoder {
         })
     }
 
-    fn encode(&self, process: &Process, work: &Work<'_>, request: &Request, claimed_ns: u64) -> v1::FrameResult {
+    fn encode(
+        &self,
+        process: &Process,
+        work: &Work<'_>,
+        request: &Request,
+        claimed_ns: u64,
+    ) -> (v1::FrameResult, Option<Digest>) {
         let mut descriptor: Descriptor = bytemuck::Zeroable::zeroed();
         work.read_descriptor(bytemuck::bytes_of_mut(&mut descriptor));
         let kept = kept_results::of(work);
+        let mut key = None;
         let outcome = match (descriptor.check().map(|()| descriptor.error()), kept) {
             (Ok(Some(error)), _) => failure(&error),
-            (Ok(None), Some(kept)) => {
-                kept_results::read(process, kept).map_or_else(|error| failure(&error), Outcome::Detections)
-            }
+            (Ok(None), Some(kept)) => kept_results::read(process, kept, kept_results::key(&descriptor))
+                .map_or_else(|error| failure(&error), Outcome::Detections),
             (Ok(None), None) => match self.detections(work, &descriptor) {
                 Ok(detections) => {
-                    kept_results::keep(process, &descriptor, &detections);
+                    key = kept_results::key(&descriptor);
                     Outcome::Detections(detections)
                 }
                 Err(error) => broken(request, &error),
             },
             (Err(error), _) => broken(request, &error.into()),
         };
-        v1::FrameResult {
+        let result = v1::FrameResult {
             name: request.name.as_str().into_owned(),
             sequence: 0,
             frame: request.frame,
@@ -114,7 +127,8 @@ impl Encoder {
             cached: kept.is_some() && matches!(outcome, Outcome::Detections(_)),
             outcome: Some(outcome),
             times: times(request, &descriptor, claimed_ns),
-        }
+        };
+        (result, key)
     }
 
     fn detections(&self, work: &Work<'_>, descriptor: &Descriptor) -> Result<v1::Detections, FrameError> {

@@ -1,6 +1,6 @@
 //! Results that are kept: given again to an image of the same content, and offered to the cache's keeper.
 
-use framepipe_cache::{ArenaKind, BlockRef, Kind, Offer, Record, Told};
+use framepipe_cache::{ArenaKind, BlockRef, Digest, Kind, Offer, Record, Told};
 use framepipe_frame::{Descriptor, ErrorCode, FrameError};
 use framepipe_pipeline::{Pool, Process, offer_made};
 use framepipe_proto::v1;
@@ -13,8 +13,8 @@ pub fn of(work: &Work<'_>) -> Option<BlockRef> {
     lease.filter(|block| block.arena() == ArenaKind::Results)
 }
 
-/// Reads it, and compares its checksum.
-pub fn read(process: &Process, first: BlockRef) -> Result<v1::Detections, FrameError> {
+/// Reads it, and compares its checksum, and its key with the one by which ingest found it.
+pub fn read(process: &Process, first: BlockRef, wanted: Option<Digest>) -> Result<v1::Detections, FrameError> {
     let area = process.area();
     let arena = area.arena(ArenaKind::Results);
     let damaged =
@@ -23,19 +23,21 @@ pub fn read(process: &Process, first: BlockRef) -> Result<v1::Detections, FrameE
     let view = arena.view(first, bytes as usize).ok_or_else(damaged)?;
     // A copy: what is compared and what is decoded is the same.
     let copy = view.to_vec();
-    if area.hasher().of(&copy) != sum {
+    if area.hasher().of(&copy) != sum || Some(key) != wanted {
         area.offer(process.order.owner, &Offer::about(Told::Damaged, Kind::Results, key));
         return Err(damaged());
     }
     v1::Detections::decode(copy.as_slice()).map_err(|_| damaged())
 }
 
-/// Offers a result to the keeper, where ingest wants it to be found.
-pub fn keep(process: &Process, descriptor: &Descriptor, detections: &v1::Detections) {
+/// The key by which ingest wants a frame's result to be found.
+pub fn key(descriptor: &Descriptor) -> Option<Digest> {
     let [low, high] = descriptor.result;
-    let key = u128::from(high) << 64 | u128::from(low);
-    if key != 0 {
-        let (area, owner) = (process.area(), process.order.owner);
-        offer_made(area, owner, Kind::Results, key, [&detections.encode_to_vec()]);
-    }
+    Some(u128::from(high) << 64 | u128::from(low)).filter(|key| *key != 0)
+}
+
+/// Offers a result to the keeper.
+pub fn keep(process: &Process, key: Digest, detections: &v1::Detections) {
+    let (area, owner) = (process.area(), process.order.owner);
+    offer_made(area, owner, Kind::Results, key, [&detections.encode_to_vec()]);
 }

@@ -24,6 +24,8 @@ use framepipe_shm::Owner;
 const NUMBER_BITS: u32 = 48;
 /// Between two looks into the folder, to find room for an image that the book has none for.
 const RECOUNT: Duration = Duration::from_secs(1);
+/// By then the keeper has counted what was written: it looks once a second.
+const COUNTED: Duration = Duration::from_secs(2);
 
 /// Why an image is not kept.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,14 @@ pub enum StoreError {
         /// What the operating system said.
         error: io::Error,
     },
+    /// Memory failed.
+    #[error("an image could not be written to the cache's memory in {folder} (paths.shm): {error}")]
+    Memory {
+        /// The folder of the cache's memory.
+        folder: String,
+        /// What the operating system said.
+        error: io::Error,
+    },
 }
 
 /// What the configuration says, until the keeper says more.
@@ -76,23 +86,57 @@ pub struct Store {
     disk: Mutex<Disk>,
 }
 
-/// How much lies on disk: what the keeper last counted, and what this process wrote and removed since that number changed;
-/// what it wrote while the keeper counted is missed until the next count. The keeper may not see a change (one image came, and
+/// How much lies on disk: what the keeper last said, and what this process wrote and removed since that number changed. The
+/// keeper counts the folder once a second, and says a new number as well when it has moved an image itself: what this process
+/// wrote shortly before may not be in it, and counts on for [`COUNTED`]. The keeper may not see a change (one image came, and
 /// another process removed one), so that room is looked for in the folder before an image is refused, once a second at most.
 struct Disk {
     said: u64,
     since: i64,
+    /// Bytes of files that were finished lately, by the time at which they were: of the last [`COUNTED`], and before it.
+    lately: [u64; 2],
+    turned: Instant,
+    /// Of `lately` when the keeper's number changed, and when it did.
+    missed: u64,
+    changed: Instant,
     /// Of the files that are being written, for which the folder tells too little.
     writing: u64,
     recounted: Option<Instant>,
 }
 
 impl Disk {
-    fn used(&mut self, said: u64) -> u64 {
+    fn new(said: u64, since: i64, now: Instant) -> Self {
+        Self { said, since, lately: [0; 2], turned: now, missed: 0, changed: now, writing: 0, recounted: None }
+    }
+
+    fn used(&mut self, said: u64, now: Instant) -> u64 {
         if said != self.said {
+            self.turn(now);
             (self.said, self.since) = (said, 0);
+            (self.missed, self.changed) = (self.lately.iter().sum(), now);
         }
-        said.saturating_add_signed(self.since) + self.writing
+        let missed = if now.duration_since(self.changed) < COUNTED { self.missed } else { 0 };
+        said.saturating_add_signed(self.since).saturating_add(missed) + self.writing
+    }
+
+    fn wrote(&mut self, bytes: u64, now: Instant) {
+        self.turn(now);
+        self.lately[0] += bytes;
+        self.since = self.since.saturating_add_unsigned(bytes);
+    }
+
+    fn turn(&mut self, now: Instant) {
+        let elapsed = now.duration_since(self.turned);
+        if elapsed >= COUNTED {
+            self.lately = [0, if elapsed < 2 * COUNTED { self.lately[0] } else { 0 }];
+            self.turned = now;
+        }
+    }
+
+    /// The files were counted: so many bytes.
+    fn counted(&mut self, bytes: u64) {
+        self.since = bytes.cast_signed().saturating_sub(self.said.cast_signed());
+        self.missed = 0;
     }
 }
 
@@ -122,7 +166,7 @@ impl Store {
         let next = behind.max((now_ms << 7) % number);
         let said = area.limits().1;
         let since = files.iter().map(|file| file.bytes).sum::<u64>().cast_signed().saturating_sub(said.cast_signed());
-        let disk = Mutex::new(Disk { said, since, writing: 0, recounted: None });
+        let disk = Mutex::new(Disk::new(said, since, Instant::now()));
         Ok(Arc::new(Self { area, owner, folder, bounds, next: AtomicU64::new(next), disk }))
     }
 
@@ -142,7 +186,7 @@ impl Store {
         if on_disk == 0 || self.has_room(&mut disk, on_disk, said, most) {
             return Ok(());
         }
-        Err(self.full(bytes, disk.used(said), ""))
+        Err(self.full(bytes, disk.used(said, Instant::now()), ""))
     }
 
     /// How many bytes images of these sizes have, and how many of them go to disk where so many bytes of memory are left.
@@ -186,7 +230,7 @@ impl Store {
         let file_bytes = file_bytes_of(bytes);
         let mut disk = self.disk();
         if !self.has_room(&mut disk, file_bytes, said, most) {
-            return Err(self.full(bytes, disk.used(said), ""));
+            return Err(self.full(bytes, disk.used(said, Instant::now()), ""));
         }
         disk.writing += file_bytes;
         drop(disk);
@@ -224,7 +268,7 @@ impl Store {
     }
 
     fn has_room(&self, disk: &mut Disk, bytes: u64, said: u64, most: u64) -> bool {
-        let fits = |disk: &mut Disk| disk.used(said).saturating_add(bytes) <= most;
+        let fits = |disk: &mut Disk| disk.used(said, Instant::now()).saturating_add(bytes) <= most;
         if fits(disk) {
             return true;
         }
@@ -234,7 +278,7 @@ impl Store {
         disk.recounted = Some(Instant::now());
         let Ok(files) = spill::list(&self.folder) else { return false };
         let whole: u64 = files.iter().filter(|file| file.is_whole).map(|file| file.bytes).sum();
-        disk.since = whole.cast_signed().saturating_sub(said.cast_signed());
+        disk.counted(whole);
         fits(disk)
     }
 
@@ -250,6 +294,11 @@ impl Store {
             }
             _ => StoreError::Disk { folder: self.folder.display().to_string(), error },
         }
+    }
+
+    /// Blocks that were taken have their memory: that it cannot be written is no want of room.
+    fn memory_failed(&self, error: io::Error) -> StoreError {
+        StoreError::Memory { folder: self.area.folder().display().to_string(), error }
     }
 
     /// Counts a call that was refused for want of room.
@@ -309,12 +358,13 @@ impl Writing {
     /// The next bytes: no more than are missing.
     ///
     /// # Errors
-    /// [`StoreError`]: the disk is full, or fails.
+    /// [`StoreError`]: the disk is full, or fails; memory fails.
     pub fn add(&mut self, piece: &[u8]) -> Result<(), StoreError> {
         assert!(piece.len() as u64 <= self.missing(), "who adds bytes has counted them");
         match &mut self.place {
             Place::Memory(taken) => {
-                taken.write_at(self.written as usize, piece).map_err(|error| self.store.failed(self.bytes, error))?;
+                let written = taken.write_at(self.written as usize, piece);
+                written.map_err(|error| self.store.memory_failed(error))?;
             }
             Place::Disk(file) => file.writer.add(piece).map_err(|error| self.store.failed(self.bytes, error))?,
         }
@@ -338,9 +388,7 @@ impl Writing {
             }
             Place::Disk(SpillWriting { writer, reserved }) => {
                 writer.finish(sum).map_err(|error| store.failed(bytes, error))?;
-                let mut disk = store.disk();
-                disk.since = disk.since.saturating_add_unsigned(reserved.bytes);
-                drop(disk);
+                store.disk().wrote(reserved.bytes, Instant::now());
                 Place::Disk(Spilled { store: store.clone(), id: Some(id) })
             }
         };

@@ -114,7 +114,7 @@ fn what_no_frame_got_leaves_nothing() {
         drop(bench.keep(&image(9000)).expect("there is room"));
         assert!(bench.is_empty(), "all of it");
         assert_eq!(bench.counted(), [0, 0]);
-        assert_eq!(bench.store.disk().used(0), 0);
+        assert_eq!(bench.store.disk().used(0, Instant::now()), 0);
     }
 }
 
@@ -169,6 +169,9 @@ fn what_the_keeper_counts_replaces_what_this_process_counted() {
     let kept = bench.hold(&image(4 * BLOCK as usize));
     assert!(bench.store.begin(5 * BLOCK).is_err(), "5 of 10 are used");
     bench.store.area.say(Level::Spill, 1, 5 * BLOCK, 10 * BLOCK); // it has seen the file
+    assert!(bench.store.begin(4 * BLOCK).is_err(), "or so it may be: it may have moved one of its own");
+    bench.store.disk().changed -= COUNTED;
+    bench.store.disk().lately = [0; 2];
     assert!(bench.store.begin(4 * BLOCK).is_ok() && bench.store.begin(5 * BLOCK).is_err());
     bench.store.release(&kept);
     assert!(bench.store.begin(9 * BLOCK).is_ok());
@@ -178,6 +181,35 @@ fn what_the_keeper_counts_replaces_what_this_process_counted() {
     assert_eq!(bench.hold(b"xx").block, 0);
     bench.store.area.say(Level::InPlace, 4 * BLOCK, 6 * BLOCK, 10 * BLOCK);
     assert_ne!(bench.hold(b"x").block, 0);
+}
+
+#[test]
+fn what_was_written_shortly_before_the_keepers_number_changed_counts_until_the_keeper_has_counted_it() {
+    let mut now = Instant::now();
+    let mut disk = Disk::new(100, 0, now);
+    let mut at = |disk: &mut Disk, after_ms, said| {
+        now += Duration::from_millis(after_ms);
+        (disk.used(said, now), now)
+    };
+    for written in 1..=10 {
+        let (used, now) = at(&mut disk, 100, 100);
+        assert_eq!(used, 100 + 10 * (written - 1));
+        disk.wrote(10, now);
+    }
+    // It moves images of its own, ten times a second.
+    for moved in 1..=10 {
+        assert_eq!(at(&mut disk, 100, 100 + moved).0, 200 + moved);
+    }
+    // It has counted all of them.
+    assert!(at(&mut disk, 100, 210).0 >= 210);
+    assert_eq!(at(&mut disk, 2000, 210).0, 210);
+    // What came before is forgotten when the next change comes.
+    assert_eq!(at(&mut disk, 2000, 211).0, 211);
+    let (_, then) = at(&mut disk, 0, 211);
+    disk.wrote(10, then);
+    assert_eq!(at(&mut disk, 10, 212).0, 222);
+    disk.counted(221); // the folder itself
+    assert_eq!(at(&mut disk, 10, 212).0, 221);
 }
 
 #[test]
@@ -222,5 +254,7 @@ fn a_folder_that_fails_is_another_error() {
     fs::remove_dir(&bench.store.folder).expect("it is empty");
     let Err(error) = bench.keep(b"x") else { panic!("there is no folder") };
     assert!(matches!(error, StoreError::Disk { .. }) && error.to_string().contains("paths.state"), "{error}");
-    assert_eq!(bench.store.disk().used(0), 0);
+    let memory = bench.store.memory_failed(io::Error::other("no page")).to_string();
+    assert!(memory.contains("paths.shm") && !memory.contains("paths.state"), "{memory}");
+    assert_eq!(bench.store.disk().used(0, Instant::now()), 0);
 }
