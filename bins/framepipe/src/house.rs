@@ -434,7 +434,7 @@ mod tests {
             (size_of::<Request>(), Discarded { answered: 3, unreadable: 0 }),
             (size_of::<Request>() + 8, Discarded { answered: 0, unreadable: 3 }),
         ] {
-            let folder = PathBuf::from(format!("/dev/shm/framepipe-test-discard-{}", std::process::id()));
+            let folder = Path::new("/dev/shm").join(format!("framepipe-test-discard-{}", std::process::id()));
             let geometry = Geometry {
                 pipeline: 0,
                 jobs: 4,
