@@ -7,7 +7,8 @@ use framepipe_client::{
     Client, FrameResult, Hold, Outcome, PixelFormat, RawFrameFormat, ResultsOptions, StreamExt as _,
 };
 use framepipe_proto::v1::{
-    PushDataRequest, PushDataResponse, UploadRequest, framepipe_client::FramepipeClient, upload_request::Part,
+    AckResultsRequest, PushDataRequest, PushDataResponse, UploadRequest, framepipe_client::FramepipeClient,
+    upload_request::Part,
 };
 use framepipe_tests::{
     Home, Server,
@@ -341,6 +342,41 @@ async fn where_neither_memory_nor_disk_has_room_a_call_is_refused_or_waits_and_n
     timeout(LIMIT, waiting).await.expect("in time").expect("it ran").expect("accepted");
     assert_eq!(bench.widths("a").await, (16..18 + accepted).collect::<Vec<_>>());
     assert_eq!(bench.widths("b").await.len(), 5);
+    bench.wait_empty("what frames held to be free");
+    bench.server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_waits_for_room_elsewhere_is_made_once() {
+    // A stream's journal has room for the results of 7 frames, and memory for no image.
+    const CACHE: &str = "[cache]\nmemory_bytes_max = 0\n";
+    let journal = "[journal]\nstream_bytes_max = \"1 MiB\"\nresult_bytes_max = \"128 KiB\"\n";
+    let bench = Bench::start(&format!("{CACHE}{journal}")).await;
+    bench.server.signal_stage("ingest", Signal::SIGSTOP);
+    let referenced = PushDataRequest { hold: Hold::Reference.into(), ..bench.files_of("a", 0, 7) };
+    bench.push(&referenced).await.expect("they fit");
+    let mut raw = bench.server.raw_client();
+    let waiting = PushDataRequest { wait_ms: 60_000, ..bench.files_of("a", 7, 2) };
+    let copied = waiting.files.clone();
+    let waiting = tokio::spawn(async move { raw.push_data(waiting).await });
+    let files = || {
+        let entries = fs::read_dir(bench.home.path("state").join("spill")).expect("it is there").flatten();
+        let mut names: Vec<String> = entries.map(|entry| entry.file_name().display().to_string()).collect();
+        names.sort_unstable();
+        names.retain(|name| !name.ends_with(".new"));
+        names
+    };
+    wait_until("both are copied", LIMIT, || files().len() == 2);
+    let first = files();
+    copied.iter().for_each(|path| fs::remove_file(path).expect("it was there"));
+    for _ in 0..20 {
+        let ack = AckResultsRequest { stream: "a".into(), sequence: 0 }; // it wakes the stream's calls
+        bench.server.raw_client().ack_results(ack).await.expect("nothing is acknowledged");
+        assert_eq!(files(), first);
+    }
+    bench.server.signal_stage("ingest", Signal::SIGCONT);
+    timeout(LIMIT, waiting).await.expect("in time").expect("it ran").expect("accepted");
+    assert_eq!(bench.widths("a").await, (16..25).collect::<Vec<_>>());
     bench.wait_empty("what frames held to be free");
     bench.server.stop();
 }
