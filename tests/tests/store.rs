@@ -424,6 +424,45 @@ async fn uploads_that_wait_hold_up_no_call_of_their_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_that_wait_for_room_hold_up_neither_their_connection_nor_other_uploads() {
+    let bench = Bench::start(&format!("{SMALL}disk_bytes_max = 0\nuploads_max = 1\n")).await;
+    bench.server.signal_stage("ingest", Signal::SIGSTOP);
+    bench.push(&bench.files_of("held", 0, 2)).await.expect("there is room for three");
+    let grpc = bench.server.raw_client();
+    // Each of them needs the room of two small images, and waits until there is; its window is full meanwhile.
+    let image = vec![7; 400_000];
+    let mut waiting = Vec::new();
+    for number in 0..12 {
+        let upload = Upload::begin(grpc.clone());
+        let sizes = vec![image.len() as u64];
+        let stream = "waiting".into();
+        let push = PushDataRequest { sizes, stream, wait_ms: 60_000, ..PushDataRequest::default() };
+        upload.send(Part::Push(push)).await;
+        upload.data(&image).await;
+        waiting.push(upload);
+        let referenced = PushDataRequest { hold: Hold::Reference.into(), ..bench.files_of("pushed", number, 1) };
+        let mut same = grpc.clone();
+        timeout(LIMIT, same.push_data(referenced)).await.expect("nothing holds it up").expect("accepted");
+    }
+    let small = png(16, 16);
+    let other = bench.upload();
+    other.push("other", &[small.len() as u64]).await;
+    other.data(&small).await;
+    other.end().await.expect("there is room for it, and a turn");
+    bench.server.signal_stage("ingest", Signal::SIGCONT);
+    let ends: Vec<_> = waiting.into_iter().map(|upload| tokio::spawn(upload.end())).collect();
+    for end in ends {
+        end.await.expect("it ran").expect("accepted");
+    }
+    assert_eq!(
+        (bench.results("waiting").await.len(), bench.widths("pushed").await.len(), bench.widths("other").await),
+        (12, 12, vec![16])
+    );
+    bench.wait_empty("what frames held to be free");
+    bench.server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_with_a_key_that_was_answered_needs_no_bytes() {
     let bench = Bench::start("").await;
     let image = png(16, 16);
