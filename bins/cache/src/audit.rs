@@ -124,6 +124,24 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_whose_version_is_damaged_is_emptied_and_can_be_made_again() {
+        let bench = Bench::new(16);
+        let mut books = Books::new(&bench.area, &Bench::config());
+        let key = 0xfeed_beef_0123_4567_89ab_cdef_0246_8ace;
+        bench.offer(Kind::Tensors, key, b"a tensor");
+        books.hear(1, |owner| owner == STAGES);
+        bench.damage_version(key);
+        assert!(bench.area.find(key).is_none(), "it looks as if it was being written");
+        Audit::new().slice(&bench.area, &mut books);
+        assert_eq!(bench.area.counted(Count::Repairs), 2, "the entry, and its block");
+        bench.offer(Kind::Tensors, key, b"a tensor");
+        books.hear(2, |owner| owner == STAGES);
+        assert!(bench.area.find(key).is_some());
+        crate::jobs::sweep(&bench.area, &bench.segment, KEEPERS);
+        assert_eq!(bench.area.arena(ArenaKind::Tensors).in_use(), 1);
+    }
+
+    #[test]
     fn every_place_has_its_turn() {
         assert_eq!(
             [(0, 10), (10, 10), (20, 4), (0, 30)].map(|(place, slice)| advanced(place, slice, 24)),

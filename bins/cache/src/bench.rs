@@ -124,4 +124,15 @@ impl Bench {
         file.read_exact_at(&mut byte, at).expect("read");
         file.write_all_at(&[byte[0] ^ 1], at).expect("written");
     }
+    /// Makes an entry of the index look as if it was being written.
+    pub fn damage_version(&self, key: Digest) {
+        use std::os::unix::fs::FileExt as _;
+        let path = self.area.folder().join("control");
+        let file = std::fs::File::options().read(true).write(true).open(&path).expect("the control file");
+        let words = std::fs::read(path).expect("read");
+        // An entry: its version, then its key, on a boundary of its own.
+        let of_key = |at: &usize| words[at + 8..at + 24] == key.to_le_bytes();
+        let at = (0..words.len() - 24).step_by(128).find(of_key).expect("the entry is there");
+        file.write_all_at(&[words[at] ^ 1], at as u64).expect("written");
+    }
 }

@@ -90,8 +90,12 @@ impl<'a> Books<'a> {
         if self.policies[kind as usize].refer(key, now_ms) {
             if kind == Kind::Metadata {
                 self.area.put(key, &value); // the newer facts
+                return;
             }
-            return; // of a block that two have made the first one stays, and the other is swept
+            if self.area.find(key).is_some() {
+                return; // of a block that two have made the first one stays, and the other is swept
+            }
+            self.policies[kind as usize].remove(key); // its entry was damaged, and is no more
         }
         let is_there = self.area.find(key).is_some(); // under another kind, which no honest process makes
         if is_there || !self.is_good(key, &value) {
@@ -180,14 +184,15 @@ impl<'a> Books<'a> {
         was_there
     }
 
-    /// Drops the entries in these places of the index whose blocks are not as they say. Returns how many.
+    /// Drops the entries in these places of the index that are damaged, or whose blocks are not as they say. Returns how many.
     pub fn drop_strays(&mut self, places: std::ops::Range<usize>) -> usize {
+        let repaired = self.area.repair_places(places.clone());
         let entries: Vec<(Digest, Value)> = self.area.in_places(places).collect();
         let strays = entries.into_iter().filter(|(key, value)| {
             let is_known = self.policies[value.kind as usize].holds(*key);
             (!is_known || !self.is_good(*key, value)) && self.forget(value.kind, *key)
         });
-        strays.count()
+        repaired + strays.count()
     }
 
     /// Lets go of cached blocks that no entry names: of a kind, some of them. Returns how many.

@@ -65,7 +65,7 @@ impl<'a> Keeper<'a> {
             mover: Mover::new(spill.clone(), order.owner),
             spilled: Spilled::new(spill),
             audit: Audit::new(),
-            inbox: Inbox::new(&order.config, &order.segment),
+            inbox: Inbox::new(&order.config),
             room: ROOM_LEAST,
             next_sweep: Instant::now(),
             busy_until: Instant::now(),

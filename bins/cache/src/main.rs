@@ -13,6 +13,7 @@
 //! | `audit.rs` | index and blocks compared; checksums verified, a slice at a time |
 //! | `spilled.rs` | the files on disk: how much they take; those that nobody names, removed |
 //! | `inbox.rs` | clients' files in tmpfs, removed for their age |
+//! | `opened.rs` | when such a file was last opened |
 
 mod audit;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod inbox;
 mod jobs;
 mod keeper;
 mod moves;
+mod opened;
 mod pressure;
 mod spilled;
 mod stairs;

@@ -2,6 +2,7 @@
 //! memory, if their frame still waits. Killed anywhere, a move leaves the image where it was, or a file beside it.
 
 use std::{
+    collections::HashSet,
     io,
     path::PathBuf,
     sync::atomic::{Ordering, fence},
@@ -29,6 +30,8 @@ pub struct Mover {
     keeper: Owner,
     /// The disk has failed: not before this.
     not_before: Instant,
+    /// Of the images that wait, those that are damaged: they stay where they are, and their frames find it out.
+    damaged: HashSet<u64>,
 }
 
 /// What a round has moved.
@@ -40,14 +43,14 @@ pub struct Moved {
     pub memory_bytes: u64,
     /// Bytes of disk that were taken.
     pub disk_bytes: u64,
-    /// Bytes of the largest image that waits, moved or not.
+    /// Bytes of the largest image that waits and may be moved, moved or not.
     pub largest: u64,
 }
 
 impl Mover {
     /// To this folder, as this keeper.
     pub fn new(folder: PathBuf, keeper: Owner) -> Self {
-        Self { folder, keeper, not_before: Instant::now() }
+        Self { folder, keeper, not_before: Instant::now(), damaged: HashSet::new() }
     }
 
     /// Frees so many bytes of memory, as long as `disk_room` lasts. `beat` is called between images.
@@ -56,7 +59,10 @@ impl Mover {
         if start < self.not_before {
             return moved;
         }
-        let waiting = last_first(segment);
+        let mut waiting = last_first(segment);
+        let ids: HashSet<u64> = waiting.iter().map(|job| job.kept.id).collect();
+        self.damaged.retain(|id| ids.contains(id));
+        waiting.retain(|job| !self.damaged.contains(&job.kept.id));
         moved.largest = waiting.iter().map(|job| job.bytes).max().unwrap_or(0);
         for job in waiting {
             let is_enough = moved.memory_bytes >= bytes || moved.images as usize >= IMAGES_MAX;
@@ -87,14 +93,14 @@ impl Mover {
     }
 
     /// Returns the bytes of memory that are free now; 0 where the image stays.
-    fn move_one(&self, area: &Area, segment: &Segment, job: &Job<'_>) -> io::Result<u64> {
+    fn move_one(&mut self, area: &Area, segment: &Segment, job: &Job<'_>) -> io::Result<u64> {
         area.begin_moving(job.kept.id);
         let moved = self.copy_and_free(area, segment, job);
         area.begin_moving(0);
         moved
     }
 
-    fn copy_and_free(&self, area: &Area, segment: &Segment, job: &Job<'_>) -> io::Result<u64> {
+    fn copy_and_free(&mut self, area: &Area, segment: &Segment, job: &Job<'_>) -> io::Result<u64> {
         let (id, sum) = (job.kept.id, job.kept.digest());
         let arena = area.arena(ArenaKind::Images);
         let Some(first) = BlockRef::unpack(job.kept.block).filter(|first| first.arena() == ArenaKind::Images) else {
@@ -103,13 +109,25 @@ impl Mover {
         if arena.record(first).is_none_or(|record| record.bytes != job.bytes) {
             return Ok(0); // it is on disk, or was copied out
         }
+        let mut running = area.hasher().begin();
+        let lived = arena.copy(first, job.bytes as usize, |piece| {
+            running.add(piece);
+            Ok(())
+        })?;
+        if !lived {
+            return Ok(0); // its turn has come
+        }
+        if running.end() != sum {
+            self.damaged.insert(id);
+            return Ok(0);
+        }
         let (mut writer, mut running) = (spill::Writer::begin(&self.folder, id)?, area.hasher().begin());
         let lived = arena.copy(first, job.bytes as usize, |piece| {
             running.add(piece);
             writer.add(piece)
         })?;
         if !lived || running.end() != sum {
-            return Ok(0); // its turn has come; or it is damaged, which its frame finds out
+            return Ok(0); // its turn has come meanwhile; what is damaged meanwhile is found next time
         }
         writer.finish(sum)?;
         let is_moving = arena.begin_move(first);
@@ -159,6 +177,8 @@ fn last_first(segment: &Segment) -> Vec<Job<'_>> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use framepipe_shm::Gate;
 
     use super::*;
     use crate::bench::{BLOCK, Bench, GATEWAYS, KEEPERS};
@@ -233,6 +253,26 @@ mod tests {
         let moved = mover.relieve(&bench.area, &bench.segment, ENOUGH, ENOUGH, || {});
         assert_eq!((moved.images, files(&bench)), (1, vec![id(2)]));
         assert!(lives(&bench, &kept[0]));
+    }
+
+    #[test]
+    fn a_damaged_image_is_tried_once_and_no_file_is_begun_for_it() {
+        let bench = Bench::new(32);
+        let kept = [bench.keep(id(1), &image(1), &image(1)), bench.keep(id(2), &image(2), &image(1))];
+        // The folder is missing: a file that was begun would be an error, after which nothing is moved for a while.
+        let mut mover = Mover::new(bench.disk().join("missing"), KEEPERS);
+        let damaged = |job: &Job<'_>| job.kept.id == id(2);
+        let job = last_first(&bench.segment).into_iter().find(damaged).expect("it waits");
+        assert!(matches!(mover.move_one(&bench.area, &bench.segment, &job), Ok(0)));
+        fs::create_dir(bench.disk().join("missing")).expect("made");
+        let tried = std::cell::Cell::new(0);
+        let beat = || tried.set(tried.get() + 1);
+        assert_eq!(mover.relieve(&bench.area, &bench.segment, ENOUGH, ENOUGH, beat).images, 1);
+        assert_eq!((tried.get(), lives(&bench, &kept[1])), (1, true), "the other one alone");
+        let _first = bench.claim();
+        Gate::new(&bench.segment, GATEWAYS).free(bench.claim()).expect("it is this one's");
+        mover.relieve(&bench.area, &bench.segment, ENOUGH, ENOUGH, || panic!("none waits"));
+        assert!(mover.damaged.is_empty(), "what waits no more is forgotten");
     }
 
     #[test]

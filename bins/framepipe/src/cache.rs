@@ -18,12 +18,19 @@ use framepipe_cache::{
 use framepipe_pipeline::{Config, cache_folder};
 use serde::Serialize;
 
-use crate::{cache_stats::CacheStats, house::segment_folder};
+use crate::cache_stats::CacheStats;
 
 /// For the keeper to do what is wanted.
 const KEEPER_WAIT: Duration = Duration::from_secs(5);
 /// Between two looks whether it has.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// The kinds, in the words of who asks.
+const KINDS: &str = "\
+Kinds:
+  metadata  of an image: its format, size and orientation
+  tensors   an image as the detector takes it in, so that it needs no decoding
+  results   what was found in an image, so that no model needs to run";
 
 /// What to do with the cache.
 #[derive(Subcommand)]
@@ -34,21 +41,23 @@ pub enum CacheVerb {
         #[arg(long)]
         json: bool,
     },
-    /// List what is remembered.
+    /// List what is remembered of images: metadata, tensors and results. Images that are kept for their frames are not listed.
+    #[command(after_help = KINDS)]
     List {
-        /// Of this kind alone: metadata, tensors or results.
+        /// Of this kind alone.
         #[arg(value_parser = kind())]
         kind: Option<Kind>,
-        /// At most so many.
+        /// At most so many; the last line says how many more there are.
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: usize,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Drop what is remembered: it is made again when it is asked for.
+    /// Drop what is remembered of images: it is made again when it is asked for. Images that are kept for their frames stay.
+    #[command(after_help = KINDS, override_usage = "framepipe cache drop [OPTIONS] <KIND|--all>")]
     Drop {
-        /// Of this kind: metadata, tensors or results.
+        /// Of this kind.
         #[arg(value_parser = kind(), required_unless_present = "all", conflicts_with = "all")]
         kind: Option<Kind>,
         /// Of every kind.
@@ -76,7 +85,7 @@ pub struct Said {
 /// Does it.
 pub fn run(config: &Config, verb: &CacheVerb) -> anyhow::Result<Said> {
     let used = Use::NONE.reads(ArenaKind::Tensors).reads(ArenaKind::Results);
-    let folder = cache_folder(&segment_folder(config));
+    let folder = cache_folder(&config.segment());
     ensure!(folder.is_dir(), "there is no cache at {}: is the pipeline up?", folder.display());
     let area = Area::open(&folder, if let CacheVerb::Verify = verb { used } else { Use::NONE })?;
     let text = match verb {
@@ -86,14 +95,22 @@ pub fn run(config: &Config, verb: &CacheVerb) -> anyhow::Result<Said> {
         }
         CacheVerb::List { kind, limit, json } => {
             let wanted = |value: &Value| kind.is_none_or(|kind| value.kind == kind);
-            let entries = area.all().filter(|(_, value)| wanted(value)).take(*limit);
-            let entries: Vec<Entry> = entries.map(|(key, value)| Entry::of(key, &value)).collect();
-            if *json { format!("{}\n", serde_json::to_string_pretty(&entries)?) } else { table(&entries) }
+            let mut found = area.all().filter(|(_, value)| wanted(value));
+            let entries = found.by_ref().take(*limit).map(|(key, value)| Entry::of(key, &value)).collect();
+            let listed = Listed { entries, more: found.count() };
+            if *json { format!("{}\n", serde_json::to_string_pretty(&listed)?) } else { listed.table() }
         }
         CacheVerb::Drop { kind, .. } => drop_kinds(&area, kind.map_or(Kind::ALL.to_vec(), |kind| vec![kind]))?,
         CacheVerb::Verify => return verify(&area, &config.spill()),
     };
     Ok(Said { text, is_good: true })
+}
+
+/// Entries of the index, and how many there are beside them.
+#[derive(Serialize)]
+struct Listed {
+    entries: Vec<Entry>,
+    more: usize,
 }
 
 /// An entry of the index.
@@ -102,8 +119,6 @@ struct Entry {
     key: String,
     kind: &'static str,
     bytes: u64,
-    /// Of metadata: the key of the file's content, by which tensors and results of it are named.
-    content: Option<String>,
     image: Option<ImageFacts>,
 }
 
@@ -119,10 +134,8 @@ struct ImageFacts {
 
 impl Entry {
     fn of(key: Digest, value: &Value) -> Self {
-        let hex = |key: Digest| format!("{key:032x}");
         let (high, low) = (|word: u64| (word >> 32) as u32, |word: u64| word as u32);
-        let [first, second, third, fourth, ..] = value.inline;
-        let content = (value.kind == Kind::Metadata).then(|| hex(u128::from(second) << 64 | u128::from(first)));
+        let [first, _, third, fourth, ..] = value.inline;
         let format = |number: u32| ["jpeg", "png", "webp", "bmp"].get((number as usize).wrapping_sub(1)).copied();
         let facts =
             |size: u64, orientation, format| ImageFacts { width: high(size), height: low(size), orientation, format };
@@ -132,26 +145,32 @@ impl Entry {
             Kind::Results => None,
         };
         let image = image.filter(|image| image.width > 0);
-        Self { key: hex(key), kind: value.kind.name(), bytes: value.bytes, content, image }
+        Self { key: format!("{key:032x}"), kind: value.kind.name(), bytes: value.bytes, image }
     }
 }
 
-fn table(entries: &[Entry]) -> String {
-    if entries.is_empty() {
-        return "nothing is remembered\n".into();
+impl Listed {
+    fn table(&self) -> String {
+        let mut text = String::new();
+        if !self.entries.is_empty() {
+            text += &format!(
+                "{:<32}  {:<8}  {:>9}  {:<11}  {:>11}  format\n",
+                "key", "kind", "bytes", "size", "orientation"
+            );
+        }
+        for Entry { key, kind, bytes, image } in &self.entries {
+            let size = image.as_ref().map_or("-".into(), |image| format!("{}x{}", image.width, image.height));
+            let orientation = image.as_ref().map_or("-".into(), |image| image.orientation.to_string());
+            let format = image.as_ref().and_then(|image| image.format).unwrap_or("-");
+            text += &format!("{key}  {kind:<8}  {bytes:>9}  {size:<11}  {orientation:>11}  {format}\n");
+        }
+        match self.more {
+            0 if self.entries.is_empty() => text += "nothing is remembered\n",
+            0 => {}
+            more => text += &format!("{more} more: --limit says how many are listed\n"),
+        }
+        text
     }
-    let mut text = format!(
-        "{:<32}  {:<8}  {:>9}  {:<11}  {:>11}  {:<6}  content\n",
-        "key", "kind", "bytes", "size", "orientation", "format"
-    );
-    for Entry { key, kind, bytes, content, image } in entries {
-        let size = image.as_ref().map_or("-".into(), |image| format!("{}x{}", image.width, image.height));
-        let orientation = image.as_ref().map_or("-".into(), |image| image.orientation.to_string());
-        let format = image.as_ref().and_then(|image| image.format).unwrap_or("-");
-        let content = content.as_deref().unwrap_or("-");
-        text += &format!("{key}  {kind:<8}  {bytes:>9}  {size:<11}  {orientation:>11}  {format:<6}  {content}\n");
-    }
-    text
 }
 
 fn drop_kinds(area: &Area, kinds: Vec<Kind>) -> anyhow::Result<String> {
@@ -215,12 +234,11 @@ mod tests {
 
     #[test]
     fn an_entry_shows_the_facts_of_its_kind() {
-        let facts = [7, 1, 640 << 32 | 480, 6 << 32 | 1, 0, 0, 0, 0];
+        let facts = [0, 0, 640 << 32 | 480, 6 << 32 | 1, 0, 0, 0, 0];
         let of = |kind| Entry::of(0xabc, &Value { kind, block: 0, bytes: 9, inline: facts });
         let metadata = of(Kind::Metadata);
         let image = ImageFacts { width: 640, height: 480, orientation: 6, format: Some("jpeg") };
         assert_eq!((metadata.key.len(), &metadata.key[29..], metadata.image), (32, "abc", Some(image)));
-        assert_eq!(metadata.content, Some(format!("{:016x}{:016x}", 1, 7)));
         assert_eq!(of(Kind::Results).image, None);
         let raw = Value { kind: Kind::Metadata, block: 0, bytes: 0, inline: [1, 2, 0, 0, 0, 0, 0, 0] };
         assert_eq!(Entry::of(1, &raw).image, None, "a raw frame has no header");

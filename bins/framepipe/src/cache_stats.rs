@@ -206,8 +206,8 @@ impl fmt::Display for CacheStats {
         }
         writeln!(
             f,
-            "\nkept images: {} in memory, {} on disk\n  {} held, {} spilled, {} moved to the disk, {} read back, {} copied on \
-             read, {} read in place, {} damaged; {} calls refused",
+            "\nkept images: {} in memory, {} on disk\n  of all that there were: {} kept in memory, {} on disk at once, {} moved to the \
+             disk for want of memory, {} read back, {} copied on their turn, {} read in place, {} damaged; {} calls refused",
             mib(images.memory_bytes),
             mib(self.disk_bytes),
             images.held,
@@ -221,9 +221,11 @@ impl fmt::Display for CacheStats {
         )?;
         writeln!(
             f,
-            "upkeep: {} blocks and {} files swept, {} inbox files expired, {} repairs, {} offers dropped",
-            upkeep.swept_blocks, upkeep.swept_files, upkeep.inbox_expired, upkeep.repairs, upkeep.offers_dropped
-        )
+            "given back: {} blocks of memory and {} files on disk that nobody needed any more; {} files of the inbox that \
+             nobody used",
+            upkeep.swept_blocks, upkeep.swept_files, upkeep.inbox_expired
+        )?;
+        writeln!(f, "repaired: {}; told too fast for the keeper to hear: {}", upkeep.repairs, upkeep.offers_dropped)
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
             net::UnixListener,
         },
     },
-    path::{Path, PathBuf},
+    path::Path,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -220,14 +220,9 @@ fn unix_listener(path: &Path, mode: u32) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Where a configuration's segment lies.
-pub fn segment_folder(config: &Config) -> PathBuf {
-    config.shm.join(format!("framepipe-{}", config.name))
-}
-
 /// The cores that a segment was laid out for which a dead launcher left, where there is one that can be read.
 pub fn cores_of_left(config: &Config) -> Option<u32> {
-    Generations::read(&segment_folder(config)).ok().flatten().map(|generations| generations.cores)
+    Generations::read(&config.segment()).ok().flatten().map(|generations| generations.cores)
 }
 
 /// A segment, locked, and the generations whose workers it needs.
@@ -239,7 +234,7 @@ struct Made {
 
 /// Makes the segment, or takes over the one that a dead launcher left.
 fn segment(config: &Config, discard: bool) -> anyhow::Result<Made> {
-    let folder = segment_folder(config);
+    let folder = config.segment();
     let first = swap::first_generation(config)?;
     let plan = plan_of(config, &first)?;
     let of_first = || Generations::of(config, first.clone());
@@ -329,7 +324,11 @@ fn take_over(
             }
             return remake(folder, plan);
         }
-        bail!("{} was left by a launcher with another configuration: {ways}", folder.display());
+        bail!(
+            "{} was left by a launcher with another configuration (models, inboxes, frames_max, [pools], or sizes in memory \
+             in [cache]): {ways}",
+            folder.display()
+        );
     };
     // The slabs have died with the processes that had them.
     let repair = segment.recover_without_slabs(|queue| start_again(queue, segment.geometry().handed));

@@ -113,7 +113,7 @@ Exit status: 0 it runs; 1 it does not.")]
 
 Exit status: 0 done; 1 not done, as the message says; 3 the frame killed its stage again.")]
     Quarantine(QuarantineArgs),
-    /// Look at what a pipeline keeps: images that clients gave away, tensors, results and facts; or drop it.
+    /// Look at what a pipeline keeps beside its frames, and drop what is remembered of images.
     #[command(after_help = "Examples:
   framepipe cache stats --config config/street.toml
   framepipe cache list results --limit 20 --json
@@ -121,7 +121,9 @@ Exit status: 0 done; 1 not done, as the message says; 3 the frame killed its sta
   framepipe cache drop --all
   framepipe cache verify
 
-What is dropped is made again when it is asked for; images of frames in flight are not dropped.
+`list` and `drop` are about what is remembered in case an image comes again: its metadata (format, size, orientation), its tensor
+(as the detector takes it in) and its results. What is dropped is made again when it is asked for. Images that framepipe keeps for
+frames in flight (HOLD_COPY, Upload) are neither listed nor dropped; `stats` counts them, and `verify` looks at those on disk.
 
 Exit status: 0 done, and nothing is damaged; 1 not done, as the message says, or verify found damage; 2 wrong usage.")]
     Cache(CacheArgs),

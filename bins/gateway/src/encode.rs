@@ -108,9 +108,8 @@ impl Encoder {
         let mut key = None;
         let outcome = match (descriptor.check().map(|()| descriptor.error()), kept) {
             (Ok(Some(error)), _) => failure(&error),
-            (Ok(None), Some(kept)) => {
-                kept_results::read(process, kept).map_or_else(|error| failure(&error), Outcome::Detections)
-            }
+            (Ok(None), Some(kept)) => kept_results::read(process, kept, kept_results::key(&descriptor))
+                .map_or_else(|error| failure(&error), Outcome::Detections),
             (Ok(None), None) => match self.detections(work, &descriptor) {
                 Ok(detections) => {
                     key = kept_results::key(&descriptor);

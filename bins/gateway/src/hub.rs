@@ -142,8 +142,7 @@ impl Hub {
             segment_bytes,
             result_bytes_max,
         };
-        let folder = config.state.join("journal");
-        let memory = config.shm.join(format!("framepipe-{}.journal", config.name));
+        let (folder, memory) = (config.journals(), config.journals_in_memory());
         let (journals, report) = Journals::open(&folder, &memory, options, || process.entry().beat())
             .with_context(|| format!("the journals in {} cannot be opened (paths.state)", folder.display()))?;
         log(&report);
@@ -165,7 +164,7 @@ impl Hub {
         };
         Ok(Self {
             state: Mutex::new(state),
-            roots: Roots::open(&config.server.inbox, &[segment.folder().to_owned(), memory, folder, spill])?,
+            roots: Roots::open(&config.server.inbox, &config.own_folders())?,
             gate,
             encoders,
             frames_max: config.frames_max as usize,

@@ -1,6 +1,6 @@
 //! Results that are kept: given again to an image of the same content, and offered to the cache's keeper.
 
-use framepipe_cache::{ArenaKind, BlockRef, Digest, INLINE_WORDS, Kind, Offer, Record, Told};
+use framepipe_cache::{ArenaKind, BlockRef, Digest, Kind, Offer, Record, Told};
 use framepipe_frame::{Descriptor, ErrorCode, FrameError};
 use framepipe_pipeline::{Pool, Process, offer_made};
 use framepipe_proto::v1;
@@ -13,8 +13,8 @@ pub fn of(work: &Work<'_>) -> Option<BlockRef> {
     lease.filter(|block| block.arena() == ArenaKind::Results)
 }
 
-/// Reads it, and compares its checksum.
-pub fn read(process: &Process, first: BlockRef) -> Result<v1::Detections, FrameError> {
+/// Reads it, and compares its checksum, and its key with the one by which ingest found it.
+pub fn read(process: &Process, first: BlockRef, wanted: Option<Digest>) -> Result<v1::Detections, FrameError> {
     let area = process.area();
     let arena = area.arena(ArenaKind::Results);
     let damaged =
@@ -23,7 +23,7 @@ pub fn read(process: &Process, first: BlockRef) -> Result<v1::Detections, FrameE
     let view = arena.view(first, bytes as usize).ok_or_else(damaged)?;
     // A copy: what is compared and what is decoded is the same.
     let copy = view.to_vec();
-    if area.hasher().of(&copy) != sum {
+    if area.hasher().of(&copy) != sum || Some(key) != wanted {
         area.offer(process.order.owner, &Offer::about(Told::Damaged, Kind::Results, key));
         return Err(damaged());
     }
@@ -39,5 +39,5 @@ pub fn key(descriptor: &Descriptor) -> Option<Digest> {
 /// Offers a result to the keeper.
 pub fn keep(process: &Process, key: Digest, detections: &v1::Detections) {
     let (area, owner) = (process.area(), process.order.owner);
-    offer_made(area, owner, Kind::Results, key, &detections.encode_to_vec(), [0; INLINE_WORDS]);
+    offer_made(area, owner, Kind::Results, key, [&detections.encode_to_vec()]);
 }

@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `lookup.rs` | what is known of an image before anything is made of it |
+//! | `lookup.rs` | what is known of an image by its content |
 //! | `stage.rs` | its step in the stage loop |
 
 mod lookup;

@@ -13,9 +13,9 @@ use framepipe_pipeline::{
     Frame, Item, KeptAt, Needs, Pool, Process, Stage,
     source::{Source, open_root},
 };
-use framepipe_vision::{Limits, probe};
+use framepipe_vision::{Header, Limits, probe};
 
-use crate::lookup::{Content, Lookup};
+use crate::lookup::Lookup;
 
 /// The stage: the inbox folders, what images may be, and what is looked up before they are worked on.
 pub struct Ingest {
@@ -52,68 +52,71 @@ impl Ingest {
         }
     }
 
-    /// Reads the client's file, unless its result is there already.
+    /// Reads the client's file.
     fn read(&self, frame: &mut Frame<'_>, request: &Request) -> Result<(), FrameError> {
         let no_root = || FrameError::new(ErrorCode::Internal, format!("there is no root {}", request.root));
         let root = self.roots.get(request.root as usize).ok_or_else(no_root)?;
-        let source = Source::open(root.as_fd(), request)?;
-        let lookup = self.lookup.as_ref().filter(|lookup| lookup.wants(request));
-        let content = lookup.map(|lookup| lookup.content(frame, request, &source)).transpose()?;
-        if let (Some(lookup), Some(Content::Known(content))) = (lookup, content) {
+        let bytes = request.bytes as usize;
+        frame.write_output(Pool::Encoded, |slot| {
+            Source::open(root.as_fd(), request)?.read(&mut slot[..bytes])?;
+            Ok((bytes, ()))
+        })?;
+        frame.bytes_copied += request.bytes;
+        self.look(frame, request, |frame| Ok(frame.area().hasher().of(frame.written(Pool::Encoded)?)))
+    }
+
+    /// Takes an image that framepipe keeps. Its checksum is its content's key.
+    fn take_kept(&self, frame: &mut Frame<'_>, request: &Request, way: Way) -> Result<(), FrameError> {
+        let content = request.kept.digest();
+        let Way::InPlace(first) = way else {
+            frame.copy_kept(&self.spill)?;
+            frame.bytes_copied += request.bytes;
+            return self.look(frame, request, |_| Ok(content));
+        };
+        if let Some(lookup) = self.lookup.as_ref().filter(|lookup| lookup.wants(request)) {
             set_content(frame, content);
             if lookup.take_result(frame, request, content)? {
                 return Ok(());
             }
         }
-        let bytes = request.bytes as usize;
-        let hasher = frame.area().hasher();
-        let (hash, header) = frame.write_output(Pool::Encoded, |slot| {
-            let image = &mut slot[..bytes];
-            source.read(image)?;
-            let header = if request.raw.is_raw() { None } else { Some(probe(image, &self.limits)?) };
-            let hash = matches!(content, Some(Content::OfBytes(_))).then(|| hasher.of(image));
-            Ok((bytes, (hash, header)))
-        })?;
-        frame.bytes_copied += request.bytes;
-        if let (Some(lookup), Some(Content::OfBytes(file)), Some(content)) = (lookup, content, hash) {
-            lookup.note(frame, file, content, header.as_ref());
-            set_content(frame, content);
-            lookup.take_result(frame, request, content)?;
+        // Preprocess compares the checksum. Here it tells damage of ours from an image that never was one.
+        frame.lease(Pool::Held, first.pack())?;
+        let area = frame.area();
+        let view = area.arena(ArenaKind::Images).view(first, request.bytes as usize);
+        let checked = match &view {
+            Some(view) if !request.raw.is_raw() => probe(view, &self.limits).map(drop),
+            _ => Ok(()),
+        };
+        let is_whole = || view.as_ref().is_some_and(|view| area.hasher().of(view) == content);
+        if view.is_none() || checked.is_err() && !is_whole() {
+            area.count(Count::ImageDamage, 1);
+            let words = "the image that was kept in memory is damaged: push it again";
+            return Err(FrameError::new(ErrorCode::StoreDamaged, words));
         }
-        Ok(())
+        Ok(checked?)
     }
 
-    /// Takes an image that framepipe keeps. Its checksum is its content's key.
-    fn take_kept(&self, frame: &mut Frame<'_>, request: &Request, way: Way) -> Result<(), FrameError> {
-        if let Some(lookup) = self.lookup.as_ref().filter(|lookup| lookup.wants(request)) {
-            set_content(frame, request.kept.digest());
-            if lookup.take_result(frame, request, request.kept.digest())? {
-                return Ok(());
-            }
+    /// Looks at the image in the frame's encoded slot, unless one of its content was looked at before; and for its result.
+    fn look(
+        &self,
+        frame: &mut Frame<'_>,
+        request: &Request,
+        content: impl FnOnce(&mut Frame<'_>) -> Result<Digest, FrameError>,
+    ) -> Result<(), FrameError> {
+        let Some(lookup) = self.lookup.as_ref().filter(|lookup| lookup.wants(request)) else {
+            return if request.raw.is_raw() { Ok(()) } else { self.probe(frame).map(drop) };
+        };
+        let content = content(frame)?;
+        set_content(frame, content);
+        if !request.raw.is_raw() && !lookup.is_known(frame, content) {
+            let header = self.probe(frame)?;
+            lookup.note(frame, content, &header);
         }
-        let is_raw = request.raw.is_raw();
-        if let Way::InPlace(first) = way {
-            // Preprocess compares the checksum. Here it tells damage of ours from an image that never was one.
-            frame.lease(Pool::Held, first.pack())?;
-            let arena = frame.area().arena(ArenaKind::Images);
-            let view = arena.view(first, request.bytes as usize);
-            let checked = view.as_ref().map_or(Ok(()), |view| if is_raw { Ok(()) } else { self.check(view) });
-            let is_whole = || view.as_ref().is_some_and(|view| frame.area().hasher().of(view) == request.kept.digest());
-            if view.is_none() || checked.is_err() && !is_whole() {
-                frame.area().count(Count::ImageDamage, 1);
-                let words = "the image that was kept in memory is damaged: push it again";
-                return Err(FrameError::new(ErrorCode::StoreDamaged, words));
-            }
-            return checked;
-        }
-        frame.copy_kept(&self.spill)?;
-        frame.bytes_copied += request.bytes;
-        if is_raw { Ok(()) } else { self.check(frame.written(Pool::Encoded)?) }
+        lookup.take_result(frame, request, content).map(drop)
     }
 
-    fn check(&self, image: &[u8]) -> Result<(), FrameError> {
-        probe(image, &self.limits)?;
-        Ok(())
+    fn probe(&self, frame: &mut Frame<'_>) -> Result<Header, FrameError> {
+        Ok(probe(frame.written(Pool::Encoded)?, &self.limits)?)
     }
 }
 

@@ -90,7 +90,7 @@ impl Preprocess {
             Some(device) => Some(OnGpu::open(device, plan.detector.input.plan.clone(), &config.limits)?),
             None => None,
         };
-        let tensors = Tensors::of(process, &plan.detector)?.filter(|_| on_gpu.is_none());
+        let tensors = Tensors::of(process, &plan)?.filter(|_| on_gpu.is_none());
         Ok(Self {
             on_gpu,
             tensors,
@@ -104,8 +104,8 @@ impl Preprocess {
 
     fn work(&mut self, frame: &mut Frame<'_>, work: &Work) -> Result<(), FrameError> {
         match (work, &self.tensors) {
-            (Work::Found(key, found), Some(tensors)) => {
-                if tensors.take(frame, *key, found)? {
+            (Work::Found(key, found), Some(_)) => {
+                if Tensors::take(frame, *key, found)? {
                     return Ok(());
                 }
                 // It has gone since the frame was planned, without a slot for a decoded frame.
@@ -116,6 +116,7 @@ impl Preprocess {
                 let (key, tensors) = (*key, tensors.is_some());
                 self.preprocess(frame, pixels)?;
                 if let (Some(key), true) = (key, tensors) {
+                    frame.check_in_place()?; // or a tensor of damaged bytes would be kept as the image's
                     Tensors::keep(frame, key)?;
                 }
                 Ok(())

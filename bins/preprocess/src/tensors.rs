@@ -3,10 +3,10 @@
 //! bytes, if there will be any.
 
 use anyhow::Result;
-use framepipe_cache::{ArenaKind, Count, Digest, Found, INLINE_WORDS, Kind, Level, Offer, Told};
+use bytemuck::{Pod, Zeroable};
+use framepipe_cache::{ArenaKind, Count, Digest, Found, Kind, Level, Offer, Told};
 use framepipe_frame::{FrameError, TensorMap};
-use framepipe_model::Manifest;
-use framepipe_pipeline::{Frame, Pool, Process};
+use framepipe_pipeline::{Frame, Plan, Pool, Process, TENSOR_FACTS_BYTES};
 
 /// The key of a tensor.
 pub type Key = Digest;
@@ -19,14 +19,16 @@ pub struct Tensors {
 
 impl Tensors {
     /// Where tensors are kept, and those of this detector are as large as they.
-    pub fn of(process: &Process, detector: &Manifest) -> Result<Option<Self>> {
-        let bytes = detector.input.plan.tensor_bytes();
+    pub fn of(process: &Process, plan: &Plan) -> Result<Option<Self>> {
+        let graph = &plan.detector.input.plan;
+        let bytes = graph.tensor_bytes() + TENSOR_FACTS_BYTES;
         let arena = process.area().arena(ArenaKind::Tensors);
         if arena.blocks() == 0 || bytes > arena.block_bytes() {
             return Ok(None);
         }
-        let graph = format!("{} {:?}", env!("CARGO_PKG_VERSION"), detector.input.plan.graph());
-        Ok(Some(Self { graph: graph.into_bytes() }))
+        // A frame that is kept for crops is decoded whole, another one at the scale that the tensor needs.
+        let named = format!("{} {:?} {}", env!("CARGO_PKG_VERSION"), graph.graph(), plan.kept_bytes_max());
+        Ok(Some(Self { graph: named.into_bytes() }))
     }
 
     /// The key of a frame's tensor; none where its content is not known.
@@ -47,41 +49,43 @@ impl Tensors {
     }
 
     /// Gives a frame the tensor that was found; false where it has gone since.
-    pub fn take(&self, frame: &mut Frame<'_>, key: Key, found: &Found) -> Result<bool, FrameError> {
-        if !frame.lease_found(Pool::Cached, found)? {
-            frame.area().count(Count::Miss(Kind::Tensors), 1);
+    pub fn take(frame: &mut Frame<'_>, key: Key, found: &Found) -> Result<bool, FrameError> {
+        let area = frame.area();
+        let Some(facts) = frame.take_tensor(key, found, area.level() >= Level::CopyOnRead)? else {
+            area.count(Count::Miss(Kind::Tensors), 1);
             return Ok(false);
-        }
-        if frame.area().level() >= Level::CopyOnRead && !frame.copy_cached(found)? {
-            return Ok(false);
-        }
-        frame.area().count(Count::Hit(Kind::Tensors), 1);
-        frame.tell(&Offer::about(Told::Touched, Kind::Tensors, key));
-        let [size, scale, pad, orientation, ..] = found.value.inline;
-        let (high, low) = (|word: u64| (word >> 32) as u32, |word: u64| word as u32);
-        let descriptor = &mut frame.descriptor;
-        (descriptor.source_width, descriptor.source_height) = (high(size), low(size));
-        (descriptor.kept_width, descriptor.kept_height) = (0, 0);
-        descriptor.orientation = low(orientation);
-        descriptor.tensor_map = TensorMap {
-            scale_x: f32::from_bits(high(scale)),
-            scale_y: f32::from_bits(low(scale)),
-            pad_x: f32::from_bits(high(pad)),
-            pad_y: f32::from_bits(low(pad)),
         };
+        area.count(Count::Hit(Kind::Tensors), 1);
+        frame.tell(&Offer::about(Told::Touched, Kind::Tensors, key));
+        let Facts { size, tensor_map, orientation, .. } = bytemuck::pod_read_unaligned(&facts);
+        let descriptor = &mut frame.descriptor;
+        [descriptor.source_width, descriptor.source_height] = size;
+        (descriptor.kept_width, descriptor.kept_height) = (0, 0);
+        (descriptor.orientation, descriptor.tensor_map) = (orientation, tensor_map);
         Ok(true)
     }
 
     /// Keeps the tensor that was made for a frame, with what else was found out, where there is room.
     pub fn keep(frame: &mut Frame<'_>, key: Key) -> Result<(), FrameError> {
-        let descriptor = frame.descriptor;
-        let TensorMap { scale_x, scale_y, pad_x, pad_y } = descriptor.tensor_map;
-        let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
-        let mut inline = [0; INLINE_WORDS];
-        inline[0] = pair(descriptor.source_width, descriptor.source_height);
-        inline[1] = pair(scale_x.to_bits(), scale_y.to_bits());
-        inline[2] = pair(pad_x.to_bits(), pad_y.to_bits());
-        inline[3] = descriptor.orientation.into();
-        frame.offer_written(Pool::Tensor, Kind::Tensors, key, inline)
+        let descriptor = &frame.descriptor;
+        let facts = Facts {
+            size: [descriptor.source_width, descriptor.source_height],
+            tensor_map: descriptor.tensor_map,
+            orientation: descriptor.orientation,
+            zero: 0,
+        };
+        frame.offer_written(Pool::Tensor, Kind::Tensors, key, bytemuck::bytes_of(&facts))
     }
 }
+
+/// What later stages need to know of the image, as it lies behind its tensor.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Facts {
+    size: [u32; 2],
+    tensor_map: TensorMap,
+    orientation: u32,
+    zero: u32,
+}
+
+const _: () = assert!(size_of::<Facts>() == TENSOR_FACTS_BYTES);

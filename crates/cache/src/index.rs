@@ -133,23 +133,22 @@ impl Area {
         self.entries().iter().filter_map(|entry| entry.read().map(|(key, value, _)| (key, value)))
     }
 
-    /// The keeper, when it begins: empties what a predecessor was writing when it died, and what lies where its key may not.
-    /// Returns how many those were.
+    /// [`Self::repair_places`], of all.
     pub fn repair_index(&self) -> usize {
-        let mut repaired = 0;
-        for (place, entry) in self.entries().iter().enumerate() {
-            let version = entry.version.load(Ordering::Acquire);
-            let is_misplaced = |key: Digest| key as usize % (self.entries().len() / WAYS) != place / WAYS;
-            if version % 2 == 1 {
-                entry.kind.store(0, Ordering::Relaxed);
-                entry.version.store(version + 1, Ordering::Release);
-                repaired += 1;
-            } else if entry.read().is_some_and(|(key, ..)| is_misplaced(key)) {
-                entry.write(|| entry.kind.store(0, Ordering::Relaxed));
-                repaired += 1;
-            }
-        }
-        repaired
+        self.repair_places(0..self.entries().len())
+    }
+
+    /// The keeper: empties, in some of the places, what says that it is being written, and what lies where its key may not. None
+    /// but the keeper writes: a predecessor died there, or it is damaged. Returns how many those were.
+    pub fn repair_places(&self, places: std::ops::Range<usize>) -> usize {
+        let (first, buckets) = (places.start, self.entries().len() / WAYS);
+        let is_misplaced = |key: Digest, place: usize| key as usize % buckets != place / WAYS;
+        let entries = self.entries().get(places).unwrap_or_default().iter().zip(first..);
+        let wrong = entries.filter(|(entry, place)| {
+            entry.version.load(Ordering::Relaxed) % 2 == 1
+                || entry.read().is_some_and(|(key, ..)| is_misplaced(key, *place))
+        });
+        wrong.map(|(entry, _)| entry.write(|| entry.kind.store(0, Ordering::Relaxed))).count()
     }
 }
 
@@ -169,11 +168,34 @@ impl EntryWords {
         (self.version.load(Ordering::Relaxed) == version).then_some((key, value, version))
     }
 
+    /// The version is odd meanwhile, whatever damage made of it before.
     fn write(&self, write: impl FnOnce()) {
-        let version = self.version.load(Ordering::Relaxed);
-        self.version.store(version + 1, Ordering::Relaxed);
+        let odd = self.version.load(Ordering::Relaxed) | 1;
+        self.version.store(odd, Ordering::Relaxed);
         fence(Ordering::Release);
         write();
-        self.version.store(version + 2, Ordering::Release);
+        self.version.store(odd.wrapping_add(1), Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_reader_believes_an_entry_that_is_written_whatever_its_version_was() {
+        for version in [0, 1, 6, 7, u64::MAX] {
+            let entry = EntryWords {
+                version: AtomicU64::new(version),
+                key: Default::default(),
+                kind: AtomicU64::new(1),
+                block: AtomicU64::new(0),
+                bytes: AtomicU64::new(0),
+                inline: Default::default(),
+            };
+            entry.write(|| assert!(entry.read().is_none(), "version {version}"));
+            let (.., after) = entry.read().expect("it is written");
+            assert_ne!(after, version);
+        }
     }
 }

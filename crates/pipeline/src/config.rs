@@ -166,7 +166,7 @@ pub struct CacheConfig {
     pub tensor_bytes_max: u64,
     /// Bytes of results; 0: none is kept.
     pub result_bytes_max: u64,
-    /// Facts about files; none are kept where neither tensors nor results are.
+    /// Facts about images (format, size, orientation); none are kept where neither tensors nor results are.
     pub metadata_entries_max: u32,
     /// Of LRU-K: the reference that counts.
     pub k: u32,
@@ -176,7 +176,7 @@ pub struct CacheConfig {
     pub raw_frames: bool,
     /// Uploads at once.
     pub uploads_max: u32,
-    /// Seconds after which a file in an inbox that lies in tmpfs is removed; 0: never.
+    /// Seconds after which a file in an inbox that lies in tmpfs is removed, if nobody changed, opened or pushed it; 0: never.
     pub inbox_ttl_s: u64,
 }
 
@@ -270,6 +270,35 @@ impl Config {
     /// Where kept images lie on disk.
     pub fn spill(&self) -> PathBuf {
         self.state.join("spill")
+    }
+
+    /// The segment.
+    pub fn segment(&self) -> PathBuf {
+        self.shm.join(format!("framepipe-{}", self.name))
+    }
+
+    /// Where the journals lie on disk.
+    pub fn journals(&self) -> PathBuf {
+        self.state.join("journal")
+    }
+
+    /// Where they lie in memory.
+    pub fn journals_in_memory(&self) -> PathBuf {
+        self.shm.join(format!("framepipe-{}.journal", self.name))
+    }
+
+    /// The folders that are framepipe's own: no file there is a client's, whatever inbox lies above it.
+    pub fn own_folders(&self) -> [PathBuf; 8] {
+        [
+            self.segment(),
+            self.journals_in_memory(),
+            self.journals(),
+            self.spill(),
+            crate::quarantine::folder(&self.state),
+            self.graphs(),
+            self.run.clone(),
+            self.models.clone(),
+        ]
     }
 
     fn check(&self, path: &Path) -> Result<(), ConfigError> {

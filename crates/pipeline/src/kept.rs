@@ -5,7 +5,7 @@
 use std::{ops::Deref, rc::Rc, sync::atomic::Ordering, sync::atomic::fence};
 
 use framepipe_cache::{
-    Area, ArenaKind, BlockRef, Count, Digest, Found, INLINE_WORDS, Kind, Level, Offer, Record, Told, View,
+    Area, ArenaKind, BlockRef, Count, Digest, Found, Kind, Level, Offer, Record, Told, View,
     spill::{self, SpillError},
 };
 use framepipe_frame::{ErrorCode, FrameError};
@@ -50,19 +50,38 @@ pub(crate) struct InPlace {
     key: Digest,
 }
 
-/// Offers bytes that were made of an image to the keeper, under `key`, with facts. Where there is no room they are not kept.
-pub fn offer_made(area: &Area, owner: Owner, kind: Kind, key: Digest, bytes: &[u8], inline: [u64; INLINE_WORDS]) {
+/// Offers bytes that were made of an image to the keeper, one part behind the other, under `key`. Where there is no room they are
+/// not kept.
+pub fn offer_made<const PARTS: usize>(area: &Area, owner: Owner, kind: Kind, key: Digest, parts: [&[u8]; PARTS]) {
     let Some(arena) = kind.arena().map(|arena| area.arena(arena)) else { return };
     if area.level() >= Level::Spill {
         return; // images need the memory more
     }
-    let Ok(mut taken) = arena.take(owner, bytes.len()) else { return };
-    if taken.write_at(0, bytes).is_err() {
-        return;
+    let bytes = parts.iter().map(|part| part.len()).sum();
+    let Ok(mut taken) = arena.take(owner, bytes) else { return };
+    let (mut running, mut at) = (area.hasher().begin(), 0);
+    for part in parts {
+        if taken.write_at(at, part).is_err() {
+            return;
+        }
+        running.add(part);
+        at += part.len();
     }
-    taken.describe(&Record { key, sum: area.hasher().of(bytes), bytes: bytes.len() as u64 });
+    taken.describe(&Record { key, sum: running.end(), bytes: bytes as u64 });
     let block = taken.hold().pack();
-    area.offer(owner, &Offer { told: Told::Made, kind, key, block, bytes: bytes.len() as u64, inline });
+    area.offer(owner, &Offer { block, bytes: bytes as u64, ..Offer::about(Told::Made, kind, key) });
+}
+
+/// Behind a cached tensor lie so many bytes of facts about its image, of which this crate knows nothing: its checksum is theirs,
+/// too.
+pub const TENSOR_FACTS_BYTES: usize = 32;
+
+/// A block of the cache that the frame has leased.
+pub struct Leased<'s> {
+    /// Its bytes, which are not compared with the checksum yet.
+    pub view: View<'s>,
+    /// Their checksum.
+    pub sum: Digest,
 }
 
 /// Where framepipe keeps an image.
@@ -126,7 +145,7 @@ impl<'s> Frame<'s> {
         // A tensor is one block, so that its view is no row of several.
         let Some(View::Mapped(tensor)) = arena.view(first, bytes as usize) else { return Err(gone()) };
         self.in_place.set(Some(InPlace { first, bytes: bytes as usize, sum, key }));
-        Ok(tensor)
+        Ok(tensor.split_last_chunk::<TENSOR_FACTS_BYTES>().ok_or_else(gone)?.0)
     }
 
     /// Where the image of a frame is kept that waits for ingest. Once it is claimed it stays where it is.
@@ -143,17 +162,56 @@ impl<'s> Frame<'s> {
         Ok(())
     }
 
-    /// Leases what was found in the index; false, and nothing is leased, where it is not there any more.
+    /// Leases what was found in the index under `key`; `None`, and nothing is leased, where it is not there any more, or the
+    /// block is another key's.
     ///
     /// # Errors
     /// As [`Self::lease`].
-    pub fn lease_found(&mut self, pool: Pool, found: &Found) -> Result<bool, FrameError> {
+    pub fn lease_found(&mut self, pool: Pool, key: Digest, found: &Found) -> Result<Option<Leased<'s>>, FrameError> {
         self.lease(pool, found.value.block)?;
-        let is_there = self.cache.area.still(found);
-        if !is_there {
+        let leased = BlockRef::unpack(found.value.block).filter(|_| self.cache.area.still(found)).and_then(|first| {
+            let arena = self.cache.area.arena(first.arena());
+            let record = arena.record(first)?;
+            let is_it = found.value.kind.arena() == Some(first.arena()) && record.key == key;
+            let view = arena.view(first, record.bytes as usize).filter(|_| is_it)?;
+            Some(Leased { view, sum: record.sum })
+        });
+        if leased.is_none() {
             self.set_used(pool, 0)?;
         }
-        Ok(is_there)
+        Ok(leased)
+    }
+
+    /// Gives a frame the cached tensor that was found under `key`, by a lease or, where it `is_copied`, in the planned tensor
+    /// slot. Returns the facts that lie behind it; `None` where it has gone, or is damaged.
+    ///
+    /// # Errors
+    /// An internal error where no slots were planned.
+    pub fn take_tensor(
+        &mut self,
+        key: Digest,
+        found: &Found,
+        is_copied: bool,
+    ) -> Result<Option<[u8; TENSOR_FACTS_BYTES]>, FrameError> {
+        let Some(Leased { view, sum }) = self.lease_found(Pool::Cached, key, found)? else { return Ok(None) };
+        let Some((tensor, facts)) = view.split_last_chunk::<TENSOR_FACTS_BYTES>() else { return Ok(None) };
+        if !is_copied {
+            return Ok(Some(*facts)); // detect compares the checksum
+        }
+        let (mut running, facts) = (self.cache.area.hasher().begin(), *facts);
+        let is_whole = self.write_output(Pool::Tensor, |slot| {
+            let Some(slot) = slot.get_mut(..tensor.len()) else { return Ok((0, false)) };
+            slot.copy_from_slice(tensor);
+            running.add(slot);
+            running.add(&facts);
+            let is_whole = running.end() == sum;
+            Ok((if is_whole { slot.len() } else { 0 }, is_whole))
+        })?;
+        if !is_whole {
+            self.tell(&Offer::about(Told::Damaged, Kind::Tensors, key));
+        }
+        self.set_used(Pool::Cached, 0)?; // the lease ends: the copy is the frame's
+        Ok(is_whole.then_some(facts))
     }
 
     /// Copies the image that is kept into the planned encoded slot, and compares its checksum. Its memory is given back once the
@@ -201,65 +259,31 @@ impl<'s> Frame<'s> {
         self.cache.area.offer(self.cache.owner, offer);
     }
 
-    /// Copies a cached tensor that the frame has leased into the planned tensor slot, and ends the lease; false where it is
-    /// damaged, and nothing was copied.
+    /// Offers what was written to an output slot to the keeper, and what lies behind it there, under `key`. Where there is no room
+    /// it is not kept.
     ///
     /// # Errors
     /// An internal error where no slot was planned.
-    pub fn copy_cached(&mut self, found: &Found) -> Result<bool, FrameError> {
-        let arena = self.cache.area.arena(ArenaKind::Tensors);
-        let named = BlockRef::unpack(found.value.block).filter(|first| first.arena() == ArenaKind::Tensors);
-        let whole = named.and_then(|first| {
-            let Record { key, sum, bytes } = arena.record(first)?;
-            Some((arena.view(first, bytes as usize)?, sum, key))
-        });
-        let hasher = self.cache.area.hasher();
-        let is_copied = match &whole {
-            Some((view, sum, key)) => {
-                let is_whole = self.write_output(Pool::Tensor, |slot| {
-                    let Some(slot) = slot.get_mut(..view.len()) else { return Ok((0, false)) };
-                    slot.copy_from_slice(view);
-                    let is_whole = hasher.of(slot) == *sum;
-                    Ok((if is_whole { slot.len() } else { 0 }, is_whole))
-                })?;
-                if !is_whole {
-                    self.tell(&Offer::about(Told::Damaged, Kind::Tensors, *key));
-                }
-                is_whole
-            }
-            None => false,
-        };
-        self.set_used(Pool::Cached, 0)?;
-        Ok(is_copied)
-    }
-
-    /// Offers what was written to an output slot to the keeper, under `key`, with facts. Where there is no room it is not kept.
-    ///
-    /// # Errors
-    /// An internal error where no slot was planned.
-    pub fn offer_written(
-        &mut self,
-        pool: Pool,
-        kind: Kind,
-        key: Digest,
-        inline: [u64; INLINE_WORDS],
-    ) -> Result<(), FrameError> {
+    pub fn offer_written(&mut self, pool: Pool, kind: Kind, key: Digest, behind: &[u8]) -> Result<(), FrameError> {
         let Cache { area, owner } = self.cache;
-        offer_made(area, owner, kind, key, self.written(pool)?, inline);
+        offer_made(area, owner, kind, key, [self.written(pool)?, behind]);
         Ok(())
     }
 
-    /// Compares what was read in place with its checksum; its error then is the frame's, whatever else it had: what was made of
-    /// damaged bytes says nothing.
-    pub(crate) fn check_in_place(&mut self) {
-        let Some(InPlace { first, bytes, sum, key }) = self.in_place.take() else { return };
+    /// Compares what was read in place with its checksum: before anything is kept that was made of it, and before the frame goes
+    /// on. This error is the frame's then, whatever else it had: what was made of damaged bytes says nothing.
+    ///
+    /// # Errors
+    /// `StoreDamaged`.
+    pub fn check_in_place(&mut self) -> Result<(), FrameError> {
+        let Some(InPlace { first, bytes, sum, key }) = self.in_place.take() else { return Ok(()) };
         let area = self.cache.area;
         let is_whole = |view: View<'_>| area.hasher().of(&view) == sum;
         if area.arena(first.arena()).view(first, bytes).is_some_and(is_whole) {
             if first.arena() == ArenaKind::Images {
                 area.count(Count::ReadInPlace, 1);
             }
-            return;
+            return Ok(());
         }
         let what = match first.arena() {
             ArenaKind::Images => {
@@ -271,7 +295,7 @@ impl<'s> Frame<'s> {
                 "the image's tensor that was cached is damaged"
             }
         };
-        self.error = Some(damaged(what));
+        Err(damaged(what))
     }
 
     /// Gives back the memory of an image that was copied out, now that the frame has gone on with the copy.

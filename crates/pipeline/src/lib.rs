@@ -47,7 +47,7 @@ pub use control::{Command, Report, StartOrder};
 pub use device::{Device, DeviceError, Mps};
 pub use framepipe_shm::Place;
 pub use generation::{Generation, Generations};
-pub use kept::{Bytes, KeptAt, offer_made};
+pub use kept::{Bytes, KeptAt, Leased, TENSOR_FACTS_BYTES, offer_made};
 pub use plan::{Plan, PlanError};
 pub use process::{Exit, Process, run_stage};
 pub use profile::{Layout, Profile};

@@ -6,7 +6,7 @@ use framepipe_model::{Detector, Manifest, ManifestError, Task};
 use framepipe_shm::{Geometry, GeometryError, POOL_COUNT_MAX, PoolGeometry};
 
 use crate::turners::turners;
-use crate::{Config, Pool, QUEUES};
+use crate::{Config, Pool, QUEUES, TENSOR_FACTS_BYTES};
 
 /// Bytes of a result beside its detections and attributes: name, stage times, numbers.
 const RESULT_BASE_BYTES: u64 = 4096;
@@ -155,15 +155,21 @@ impl Plan {
         Ok(())
     }
 
-    /// Names all that a result depends on beside its image: the models, their files, and what is asked of them.
-    pub fn identity(&self, config: &Config) -> String {
-        let models = self.models().flat_map(|model| {
-            let name = [model.name.clone(), model.version.to_string()];
+    /// Names all that a result depends on beside its image: the models' manifests, word by word, with their files' checksums; and
+    /// what is asked of them.
+    ///
+    /// # Errors
+    /// Where a manifest cannot be read any more.
+    pub fn identity(&self, config: &Config) -> std::io::Result<String> {
+        let manifest = |model: &Manifest| std::fs::read_to_string(model.path());
+        let manifests = self.models().map(manifest).collect::<Result<Vec<_>, _>>()?;
+        let models = self.models().zip(manifests).flat_map(|(model, manifest)| {
+            let name = [model.name.clone(), model.version.to_string(), manifest];
             name.into_iter().chain(model.sums().map(str::to_owned))
         });
         let Config { score_threshold, crops_max, limits, device, .. } = config;
         let asked = format!("{} {score_threshold:?} {crops_max} {limits:?} {device}", env!("CARGO_PKG_VERSION"));
-        models.chain([asked]).collect::<Vec<_>>().join("\0")
+        Ok(models.chain([asked]).collect::<Vec<_>>().join("\0"))
     }
 
     /// Manifests of all models.
@@ -228,7 +234,7 @@ fn cache_geometry(config: &Config, detector: &Manifest) -> framepipe_cache::Geom
     let cache = &config.cache;
     // A tensor in a slab is not made again of one in memory: nothing is gained.
     let tensor_bytes = if config.device.handed_pools().is_empty() { cache.tensor_bytes_max } else { 0 };
-    let tensors = ArenaGeometry::of(tensor_bytes, detector.input.plan.tensor_bytes() as u64);
+    let tensors = ArenaGeometry::of(tensor_bytes, (detector.input.plan.tensor_bytes() + TENSOR_FACTS_BYTES) as u64);
     let arenas = [
         ArenaGeometry::of(cache.memory_bytes_max, cache.chunk_bytes),
         tensors,

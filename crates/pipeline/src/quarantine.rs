@@ -106,6 +106,11 @@ impl QuarantineConfig {
     }
 }
 
+/// Where the quarantine of a state folder lies.
+pub fn folder(state: &Path) -> PathBuf {
+    state.join("quarantine")
+}
+
 /// The quarantine of an instance.
 #[derive(Clone, Debug)]
 pub struct Quarantine {
@@ -115,7 +120,7 @@ pub struct Quarantine {
 impl Quarantine {
     /// The quarantine in this state folder.
     pub fn new(state: &Path) -> Self {
-        Self { folder: state.join("quarantine") }
+        Self { folder: folder(state) }
     }
 
     /// Where a frame's entry lies.

@@ -97,16 +97,6 @@ impl<'r> Source<'r> {
         Ok(())
     }
 
-    /// When the file last changed in any way, nanoseconds since 1970, by the kernel's clock: who may write the file can set its
-    /// modification time, and not this.
-    ///
-    /// # Errors
-    /// `Internal`.
-    pub fn changed_ns(&self) -> Result<i64, FrameError> {
-        let stat = fstat(&self.file).map_err(|errno| refused(&self.path(), errno))?;
-        Ok(stat.st_ctime.saturating_mul(1_000_000_000).saturating_add(stat.st_ctime_nsec as i64))
-    }
-
     fn path(&self) -> Cow<'_, str> {
         self.request.path.as_str()
     }

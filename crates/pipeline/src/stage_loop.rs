@@ -416,7 +416,9 @@ fn publish_one(context: &LoopContext<'_>, mut frame: Frame<'_>) -> Result<usize,
     let row = &STAGES[context.stage];
     let mut queue = context.next_queue();
     let mut carry = row.carries();
-    frame.check_in_place();
+    if let Err(error) = frame.check_in_place() {
+        frame.error = Some(error);
+    }
     if frame.is_done {
         queue = GATEWAY;
     }

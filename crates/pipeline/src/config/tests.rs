@@ -59,6 +59,12 @@ fn a_value_out_of_bounds_is_an_error_that_names_key_value_and_bound() {
         ("[server]\nframes_max = 100000\n", "server.frames_max = 100000: give 1 to 65536"),
         ("[server]\ninbox = []\n", "server.inbox = []"),
         ("[pools]\nencoded = [{ bytes = \"2 MiB\", slots = 1 }, { bytes = \"1 MiB\", slots = 1 }]\n", "growing size"),
+        ("[pools]\nheld = []\n", "pools.held, the number of classes = 0: give 1 to 4"),
+        ("[pools]\ncached = []\n", "pools.cached, the number of classes = 0: give 1 to 4"),
+        (
+            "[pools]\nheld = [{ slots = 0 }]\n",
+            "pools.held = [(0, 0)]: give classes of growing size, each with one slot",
+        ),
     ] {
         let error = parse(&format!("{LEAST}{more}")).expect_err(words).to_string();
         assert!(error.contains(words), "{error}");

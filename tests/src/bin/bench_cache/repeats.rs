@@ -1,7 +1,7 @@
 //! Images that were seen before: what preprocess costs where their tensors are kept, and a whole frame where their results are,
 //! by the stage times in the results.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use framepipe_client::FrameResult;
 use framepipe_tests::{
@@ -60,8 +60,6 @@ async fn see(cache: &str, images: &[Vec<u8>]) -> Seen {
     let server = Server::start(&home, &config(cache)).await;
     round(&home, &server, &images[IMAGES..], 1000).await; // the first frames of a process are slower
     let cold = round(&home, &server, &images[..IMAGES], 0).await;
-    // What a file is, is believed only where it lies back so far.
-    tokio::time::sleep(Duration::from_secs(3)).await;
     let mut warm = Vec::new();
     for number in 1..=ROUNDS {
         warm.push(round(&home, &server, &images[..IMAGES], number).await);
