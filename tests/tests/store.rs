@@ -7,7 +7,8 @@ use framepipe_client::{
     Client, FrameResult, Hold, Outcome, PixelFormat, RawFrameFormat, ResultsOptions, StreamExt as _,
 };
 use framepipe_proto::v1::{
-    PushDataRequest, PushDataResponse, UploadRequest, framepipe_client::FramepipeClient, upload_request::Part,
+    AckResultsRequest, PushDataRequest, PushDataResponse, UploadRequest, framepipe_client::FramepipeClient,
+    upload_request::Part,
 };
 use framepipe_tests::{
     Home, Server,
@@ -346,6 +347,41 @@ async fn where_neither_memory_nor_disk_has_room_a_call_is_refused_or_waits_and_n
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_waits_for_room_elsewhere_is_made_once() {
+    // A stream's journal has room for the results of 7 frames, and memory for no image.
+    const CACHE: &str = "[cache]\nmemory_bytes_max = 0\n";
+    let journal = "[journal]\nstream_bytes_max = \"1 MiB\"\nresult_bytes_max = \"128 KiB\"\n";
+    let bench = Bench::start(&format!("{CACHE}{journal}")).await;
+    bench.server.signal_stage("ingest", Signal::SIGSTOP);
+    let referenced = PushDataRequest { hold: Hold::Reference.into(), ..bench.files_of("a", 0, 7) };
+    bench.push(&referenced).await.expect("they fit");
+    let mut raw = bench.server.raw_client();
+    let waiting = PushDataRequest { wait_ms: 60_000, ..bench.files_of("a", 7, 2) };
+    let copied = waiting.files.clone();
+    let waiting = tokio::spawn(async move { raw.push_data(waiting).await });
+    let files = || {
+        let entries = fs::read_dir(bench.home.path("state").join("spill")).expect("it is there").flatten();
+        let mut names: Vec<String> = entries.map(|entry| entry.file_name().display().to_string()).collect();
+        names.sort_unstable();
+        names.retain(|name| !name.ends_with(".new"));
+        names
+    };
+    wait_until("both are copied", LIMIT, || files().len() == 2);
+    let first = files();
+    copied.iter().for_each(|path| fs::remove_file(path).expect("it was there"));
+    for _ in 0..20 {
+        let ack = AckResultsRequest { stream: "a".into(), sequence: 0 }; // it wakes the stream's calls
+        bench.server.raw_client().ack_results(ack).await.expect("nothing is acknowledged");
+        assert_eq!(files(), first);
+    }
+    bench.server.signal_stage("ingest", Signal::SIGCONT);
+    timeout(LIMIT, waiting).await.expect("in time").expect("it ran").expect("accepted");
+    assert_eq!(bench.widths("a").await, (16..25).collect::<Vec<_>>());
+    bench.wait_empty("what frames held to be free");
+    bench.server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uploads_that_wait_hold_up_no_call_of_their_connection() {
     let bench = Bench::start("[cache]\nuploads_max = 1\n").await;
     let grpc = bench.server.raw_client();
@@ -382,6 +418,45 @@ async fn uploads_that_wait_hold_up_no_call_of_their_connection() {
         (bench.results("waiting").await.len(), bench.results("first").await.len()),
         (4, 1),
         "no images, but results"
+    );
+    bench.wait_empty("what frames held to be free");
+    bench.server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_that_wait_for_room_hold_up_neither_their_connection_nor_other_uploads() {
+    let bench = Bench::start(&format!("{SMALL}disk_bytes_max = 0\nuploads_max = 1\n")).await;
+    bench.server.signal_stage("ingest", Signal::SIGSTOP);
+    bench.push(&bench.files_of("held", 0, 2)).await.expect("there is room for three");
+    let grpc = bench.server.raw_client();
+    // Each of them needs the room of two small images, and waits until there is; its window is full meanwhile.
+    let image = vec![7; 400_000];
+    let mut waiting = Vec::new();
+    for number in 0..12 {
+        let upload = Upload::begin(grpc.clone());
+        let sizes = vec![image.len() as u64];
+        let stream = "waiting".into();
+        let push = PushDataRequest { sizes, stream, wait_ms: 60_000, ..PushDataRequest::default() };
+        upload.send(Part::Push(push)).await;
+        upload.data(&image).await;
+        waiting.push(upload);
+        let referenced = PushDataRequest { hold: Hold::Reference.into(), ..bench.files_of("pushed", number, 1) };
+        let mut same = grpc.clone();
+        timeout(LIMIT, same.push_data(referenced)).await.expect("nothing holds it up").expect("accepted");
+    }
+    let small = png(16, 16);
+    let other = bench.upload();
+    other.push("other", &[small.len() as u64]).await;
+    other.data(&small).await;
+    other.end().await.expect("there is room for it, and a turn");
+    bench.server.signal_stage("ingest", Signal::SIGCONT);
+    let ends: Vec<_> = waiting.into_iter().map(|upload| tokio::spawn(upload.end())).collect();
+    for end in ends {
+        end.await.expect("it ran").expect("accepted");
+    }
+    assert_eq!(
+        (bench.results("waiting").await.len(), bench.widths("pushed").await.len(), bench.widths("other").await),
+        (12, 12, vec![16])
     );
     bench.wait_empty("what frames held to be free");
     bench.server.stop();

@@ -66,7 +66,8 @@ pub struct Call {
     pub checked: Checked,
     /// Set once its files were looked at.
     files: OnceLock<Files>,
-    /// Its images, where framepipe keeps them: of a copy while it is accepted, of an upload as far as they came.
+    /// Its images, where framepipe keeps them: of a copy all, once they are copied, of an upload as far as they came. Those of a
+    /// call that waits on stay: nothing is copied twice.
     images: Mutex<Intake>,
     /// True when the store refused it last.
     lacks_store: AtomicBool,
@@ -248,17 +249,14 @@ impl Call {
     pub fn accept(&self) -> Result<PushDataResponse, Status> {
         let files = self.files()?;
         let mut images = self.images();
-        if self.checked.origin == Origin::Copied {
+        if self.checked.origin == Origin::Copied && images.is_empty() {
             if let Some(answer) = self.ask_ahead()? {
                 return Ok(answer);
             }
+            // All of them or none: two calls that kept a part of theirs might wait for one another's room.
             *images = copy(self, files)?.or_else(|error| self.lacks_room_to_keep(error))?;
         }
-        let answer = self.ask_and_accept(files, &mut images);
-        if self.checked.origin == Origin::Copied {
-            *images = Intake::default(); // refused, it is copied again at the next try
-        }
-        answer
+        self.ask_and_accept(files, &mut images)
     }
 
     fn ask_and_accept(&self, files: &Files, images: &mut Intake) -> Result<PushDataResponse, Status> {

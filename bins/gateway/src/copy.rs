@@ -62,7 +62,7 @@ impl Intake {
     }
 }
 
-/// Copies a call's images into the store: the outer error is the files', the inner one the store's.
+/// Copies a call's images into the store: the outer error is the files', the inner one the store's. With either, nothing is left.
 pub fn copy(call: &Call, files: &Files) -> Result<Result<Intake, StoreError>, Status> {
     let mut intake = Intake::default();
     let mut buffer = Vec::new();

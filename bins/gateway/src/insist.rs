@@ -11,7 +11,6 @@ use tonic::{Code, Status};
 
 use crate::{
     accept::{Call, too_many_wait},
-    calls::Reading,
     checks::Origin,
 };
 
@@ -19,17 +18,28 @@ use crate::{
 const WAITING_BYTES_LEAST: usize = 64 << 10;
 
 /// How long a call insists, and what it holds meanwhile.
-pub struct Insistence {
+pub struct Insistence<P> {
     call: Arc<Call>,
     until: Instant,
-    reading: Option<Reading>,
+    /// What it is read under, until it waits.
+    permit: Option<P>,
     waiting: Option<OwnedSemaphorePermit>,
 }
 
-impl Insistence {
-    /// Of a call that was read under this permit.
-    pub fn new(call: Arc<Call>, reading: Option<Reading>) -> Self {
-        Self { until: Instant::now() + call.wait(), call, reading, waiting: None }
+impl<P> Insistence<P> {
+    /// Of a call that is read under this permit.
+    pub fn new(call: Arc<Call>, permit: Option<P>) -> Self {
+        Self { until: Instant::now() + call.wait(), call, permit, waiting: None }
+    }
+
+    /// Takes the permit back, where the call did not wait.
+    pub fn take_permit(&mut self) -> Option<P> {
+        self.permit.take()
+    }
+
+    /// Gives it another permit.
+    pub fn give_permit(&mut self, permit: P) {
+        self.permit = Some(permit);
     }
 
     /// The client took so long to send: that is no wait for room.
@@ -44,8 +54,8 @@ impl Insistence {
             let waiting = self.call.hub.waiting.clone();
             let permit = waiting.try_acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX));
             self.waiting = Some(permit.map_err(|_| too_many_wait())?);
-            drop(self.reading.take());
         }
+        drop(self.permit.take());
         Ok(())
     }
 

@@ -35,11 +35,10 @@ const MESSAGE_HEAD_BYTES: usize = 5;
 
 /// Calls at once on one connection.
 const CONNECTION_CALLS_MAX: u32 = 64;
-/// Bytes that a connection may send unread: of calls for which no permit is free yet. Uploads that wait (`upload.rs` says how
-/// many do) take half of it at most, so that those on the same connection which are read go on.
-const CONNECTION_UNREAD_BYTES_MAX: u32 = 512 << 10;
-/// The same of one call.
+/// Bytes of a call that its connection may send unread: of one for which no permit is free yet, of an upload that waits.
 const CALL_UNREAD_BYTES_MAX: u32 = 64 << 10;
+/// The same of all its calls: what one of them leaves unread takes nothing from the others.
+const CONNECTION_UNREAD_BYTES_MAX: u32 = CONNECTION_CALLS_MAX * CALL_UNREAD_BYTES_MAX;
 /// Calls of all connections that are read and answered at once, but for those that wait for room, which have a bound of
 /// their own.
 const CALLS_MAX: usize = 16;

@@ -1,13 +1,13 @@
 //! Upload: a batch whose images come with the call. They are stored as they come; then the batch is accepted as any other.
 //!
-//! An upload keeps one message in memory. So many are read at once (`cache.uploads_max`), a few more wait unread, and the others
-//! are refused: what waits unread takes its part of its connection's window, which the uploads that are read need.
+//! An upload keeps one message in memory. So many have a turn to be read at once (`cache.uploads_max`), a few more wait for
+//! theirs, and the others are refused. One that waits for room gives its turn up meanwhile: it is one of the calls that wait.
 
 use std::{sync::Arc, time::Duration};
 
 use framepipe_proto::v1::{PushDataRequest, PushDataResponse, UploadRequest, upload_request::Part};
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
 };
 use tonic::{Code, Status, Streaming};
@@ -26,20 +26,46 @@ const DATA_BYTES_MAX: usize = 1 << 20;
 const MESSAGE_WAIT: Duration = Duration::from_secs(10);
 /// Bytes a second, on average, below which an upload is given up: it keeps a place, and room, from others.
 const BYTES_PER_S_LEAST: u64 = 64 << 10;
-/// Uploads that wait, unread, beside those that are read.
+/// Uploads that have just come and wait for their turn, beside those that have it.
 const WAITING_MAX: usize = 4;
 
 /// How many uploads there are.
 pub struct Uploads {
-    reads: Semaphore,
-    all: Semaphore,
-    reads_max: usize,
+    turns: Arc<Semaphore>,
+    all: Arc<Semaphore>,
+    turns_max: usize,
 }
+
+/// An upload's turn to be read.
+struct Turn(#[expect(dead_code, reason = "held, not read")] [OwnedSemaphorePermit; 2]);
 
 impl Uploads {
     /// So many are read at once.
-    pub fn new(reads_max: usize) -> Self {
-        Self { reads: Semaphore::new(reads_max), all: Semaphore::new(reads_max + WAITING_MAX), reads_max }
+    pub fn new(turns_max: usize) -> Self {
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Self { turns: semaphore(turns_max), all: semaphore(turns_max + WAITING_MAX), turns_max }
+    }
+
+    /// The turn of an upload that has just come.
+    async fn first_turn(&self) -> Result<Turn, Status> {
+        let counted = self.all.clone().try_acquire_owned().map_err(|_| {
+            let words = format!(
+                "{} uploads are under way, and {WAITING_MAX} wait: try again once one is done, or raise cache.uploads_max",
+                self.turns_max
+            );
+            with_retry(Status::resource_exhausted(words), RETRY_UNKNOWN)
+        })?;
+        Ok(self.turn(counted).await)
+    }
+
+    /// The next turn of an upload that waited for room. It comes before those of uploads that come later.
+    async fn next_turn(&self) -> Turn {
+        let counted = self.all.clone().acquire_owned().await.expect("nobody closes it");
+        self.turn(counted).await
+    }
+
+    async fn turn(&self, counted: OwnedSemaphorePermit) -> Turn {
+        Turn([self.turns.clone().acquire_owned().await.expect("nobody closes it"), counted])
     }
 }
 
@@ -55,29 +81,28 @@ pub async fn upload(hub: Arc<Hub>, mut stream: Streaming<UploadRequest>) -> Resu
 }
 
 async fn receive(hub: Arc<Hub>, stream: &mut Streaming<UploadRequest>) -> Result<PushDataResponse, Status> {
-    let counted = hub.uploads.all.try_acquire().map_err(|_| {
-        let words = format!(
-            "{} uploads are under way, and {WAITING_MAX} wait: try again once one is done, or raise cache.uploads_max",
-            hub.uploads.reads_max
-        );
-        with_retry(Status::resource_exhausted(words), RETRY_UNKNOWN)
-    })?;
-    let turn = hub.uploads.reads.acquire().await.expect("nobody closes it");
+    let turn = hub.uploads.first_turn().await?;
     let request = first_message(stream).await?;
     let checked = check_upload(&request, hub.frames_max)?;
     let call = Arc::new(Call::new(hub.clone(), request, checked)?);
     if let Some(answer) = call.look()? {
         return Ok(answer);
     }
-    let mut insistence = Insistence::new(call.clone(), None);
-    if let Some(answer) = insistence.on(Call::ask_ahead).await? {
-        return Ok(answer);
-    }
-    call.let_others_pass();
+    let mut insistence = Insistence::new(call.clone(), Some(turn));
+    let turn = loop {
+        if let Some(answer) = insistence.on(Call::ask_ahead).await? {
+            return Ok(answer);
+        }
+        call.let_others_pass();
+        if let Some(turn) = insistence.take_permit() {
+            break turn;
+        }
+        insistence.give_permit(hub.uploads.next_turn().await); // others may have taken the room meanwhile
+    };
     let began = Instant::now();
     take_in(&call, stream, began).await?;
     insistence.prolong(began.elapsed());
-    drop((turn, counted)); // nothing more is read of it
+    drop(turn); // nothing more is read of it
     insistence.on(Call::accept).await
 }
 
