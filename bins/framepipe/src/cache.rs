@@ -205,7 +205,9 @@ fn verify(area: &Area, spill_folder: &Path) -> anyhow::Result<Said> {
             }
         }
     }
-    let files = spill::list(spill_folder).with_context(|| format!("cannot read {}", spill_folder.display()))?;
+    let files = spill::list(spill_folder).with_context(|| {
+        format!("cannot read {}: give --state-dir, where `framepipe up` had it", spill_folder.display())
+    })?;
     for file in files.iter().filter(|file| file.is_whole) {
         match spill::verify(spill_folder, file.id, &area.hasher()) {
             Ok(_) => images += 1,

@@ -33,7 +33,8 @@ pub fn up(config: Config, discard: bool, starter: Option<Pid>) -> anyhow::Result
     open_files::raise_limit(&config)?;
     anyhow::ensure!(
         config.onnxruntime.is_file(),
-        "{} is missing (paths.onnxruntime): run scripts/setup",
+        "{} is missing: run scripts/setup, or say where it lies (paths.onnxruntime; a relative path is relative to the \
+         configuration's folder)",
         config.onnxruntime.display()
     );
     let house = House::make(&config, discard)?;

@@ -186,9 +186,9 @@ impl Call {
         }
         if self.checked.origin != Origin::Referenced && !self.hub.store.can_fit(self.sizes(&files)) {
             return Err(Status::invalid_argument(format!(
-                "{} images of {} bytes can never be kept at once: split the batch, or raise cache.memory_bytes_max or \
-                 cache.disk_bytes_max",
-                load.frames, load.bytes
+                "{} bytes, in {} images of whole chunks (cache.chunk_bytes), can never be kept at once: send fewer at a time, \
+                 or raise cache.memory_bytes_max, of which images have the part cache.hard, or cache.disk_bytes_max",
+                load.bytes, load.frames
             )));
         }
         Ok(self.files.get_or_init(|| Files { load, ..files }))

@@ -32,8 +32,9 @@ const COUNTED: Duration = Duration::from_secs(2);
 pub enum StoreError {
     /// Neither memory nor disk has room now.
     #[error(
-        "there is no room to keep {bytes} bytes: {memory} of {memory_max} bytes are in use in memory (cache.memory_bytes_max), \
-         and {disk} of {disk_max} on disk (cache.disk_bytes_max{full}); try again once results came"
+        "there is no room to keep {bytes} bytes: they take whole chunks (cache.chunk_bytes) in memory, where {memory} of \
+         {memory_max} bytes are in use (cache.hard of cache.memory_bytes_max), and a file on disk, where {disk} of {disk_max} are \
+         (cache.disk_bytes_max{full}); try again once results came"
     )]
     Full {
         /// What was to be kept.

@@ -375,7 +375,10 @@ impl CacheConfig {
         for (key, bytes) in
             [("cache.tensor_bytes_max", self.tensor_bytes_max), ("cache.result_bytes_max", self.result_bytes_max)]
         {
-            check.range(key, bytes, 0, self.memory_bytes_max)?;
+            if bytes > self.memory_bytes_max {
+                let most = format!("give at most cache.memory_bytes_max, {}, or raise that", self.memory_bytes_max);
+                return Err(check.wrong(key, bytes, most));
+            }
         }
         Ok(())
     }

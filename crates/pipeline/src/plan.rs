@@ -22,6 +22,16 @@ pub enum PlanError {
     /// The pools.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
+    /// A cache that has no room for what it is for.
+    #[error("{key} = {given}: one takes {needed} bytes; give twice as many at least, or 0 to keep none")]
+    CacheTooSmall {
+        /// Which key.
+        key: &'static str,
+        /// What it says.
+        given: u64,
+        /// Bytes of one entry.
+        needed: u64,
+    },
     /// A model that needs more than the running pipeline's memory was made for.
     #[error(
         "{models} need {what} of {needed} bytes, and the pipeline was started with {most}: {advice}, or start the pipeline \
@@ -114,6 +124,7 @@ impl Plan {
         let turners = turners(&spec.labels, &attributes)?;
         let slot_bytes = slot_bytes(&detector)?;
         let cache = cache_geometry(config, &detector);
+        check_cache(config, &cache)?;
         let geometry = geometry(config, &detector, &attributes, &slot_bytes, &cache);
         geometry.check()?;
         // A mask's head takes a half more in a result than in its slot, its runs the same.
@@ -248,6 +259,22 @@ fn cache_geometry(config: &Config, detector: &Manifest) -> framepipe_cache::Geom
         entries => (2 * entries).next_power_of_two().max(8),
     };
     framepipe_cache::Geometry { arenas, entries }
+}
+
+/// What is asked for has room for two at least: the keeper leaves one free.
+fn check_cache(config: &Config, cache: &framepipe_cache::Geometry) -> Result<(), PlanError> {
+    let [_, tensors, results] = cache.arenas;
+    let keeps_tensors = config.device.handed_pools().is_empty();
+    let asked = [
+        ("cache.tensor_bytes_max", if keeps_tensors { config.cache.tensor_bytes_max } else { 0 }, tensors),
+        ("cache.result_bytes_max", config.cache.result_bytes_max, results),
+    ];
+    for (key, given, arena) in asked {
+        if given > 0 && arena.blocks < 2 {
+            return Err(PlanError::CacheTooSmall { key, given, needed: arena.block_bytes });
+        }
+    }
+    Ok(())
 }
 
 /// What must not change under frames in flight beside their sizes: the models, their files, where sources lie, and how images

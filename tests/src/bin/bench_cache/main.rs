@@ -6,10 +6,12 @@
 //! | `repeats.rs` | images that were seen before |
 //! | `backlog.rs` | four times as many bytes of images as there is memory for them |
 //! | `damage.rs` | damaged memory and files: no damaged image is ever served |
+//! | `keeper.rs` | the keeper killed over and over |
 //! | `large.rs` | one image of 40 MB |
 
 mod backlog;
 mod damage;
+mod keeper;
 mod large;
 mod repeats;
 
@@ -17,7 +19,7 @@ use std::process::ExitCode;
 
 use framepipe_tests::figures::{Arguments, Figures, finish};
 
-const PARTS: [&str; 4] = ["repeats", "backlog", "damage", "large"];
+const PARTS: [&str; 5] = ["repeats", "backlog", "damage", "keeper", "large"];
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -26,13 +28,14 @@ async fn main() -> ExitCode {
         let part = arguments.text("--part");
         let json = arguments.path("--json");
         let damages: usize = arguments.number("--damages", 1000)?;
+        let kills: usize = arguments.number("--kills", 200)?;
         arguments.end()?;
         match part.as_deref() {
             Some(part) if !PARTS.contains(&part) => Err(format!("--part {part}: give one of {PARTS:?}")),
-            _ => Ok((part, damages, json)),
+            _ => Ok((part, damages, kills, json)),
         }
     };
-    let (part, damages, json) = match asked() {
+    let (part, damages, kills, json) = match asked() {
         Ok(asked) => asked,
         Err(error) => {
             eprintln!("bench-cache: {error}");
@@ -49,6 +52,9 @@ async fn main() -> ExitCode {
     }
     if wants("damage") {
         damage::measure(damages, &mut figures).await;
+    }
+    if wants("keeper") {
+        keeper::measure(kills, &mut figures).await;
     }
     if wants("large") {
         large::measure(&mut figures).await;
