@@ -10,11 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .client import Client
-from .errors import FramepipeError
+from .errors import FramepipeError, InvalidRequest
+from .images import HOLDS
 from .records import FrameResult
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 BATCH = 64
+EXAMPLES = """examples:
+  python -m framepipe push photos/
+  python -m framepipe push a.jpg b.jpg --hold copy
+  python -m framepipe push photos/ --upload --server inference-host:50051 --json
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,17 +36,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m framepipe", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    push = commands.add_parser("push", help="push images and print their results")
+    push = commands.add_parser(
+        "push",
+        help="push images and print their results",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     push.add_argument("paths", nargs="+", type=Path, metavar="DIR|FILE", help="images, or folders of them")
     push.add_argument("--server", default="localhost:50051", help="host:port or unix:/path (%(default)s)")
     push.add_argument("--stream", help="the stream that takes the results; without it the server makes one")
     push.add_argument("--inbox", help="the server's inbox directory ($FRAMEPIPE_INBOX)")
+    push.add_argument(
+        "--hold",
+        choices=HOLDS,
+        help="who keeps the images until their results come: this command, in the inbox (reference, the default), "
+        "or the server, which copies them before it answers (copy)",
+    )
+    push.add_argument(
+        "--upload",
+        action="store_true",
+        help="send the images with the call, to a server on another host, which keeps them; needs no inbox",
+    )
     push.add_argument("--deadline-ms", type=int, default=0, help="answer late frames with an error instead")
     push.add_argument("--json", action="store_true", help="print one JSON object a result")
     return parser
 
 
 def _push(options: argparse.Namespace) -> int:
+    _refuse_contradictions(options)
     paths = [path for given in options.paths for path in _images(given)]
     failed = 0
     with Client(options.server, options.stream, inbox=options.inbox) as client:
@@ -48,11 +71,22 @@ def _push(options: argparse.Namespace) -> int:
         for begin in range(0, len(paths), BATCH):
             chunk = paths[begin : begin + BATCH]
             names = [str(path)[-255:] for path in chunk]
-            client.push(chunk, names=names, deadline_ms=options.deadline_ms, wait=60)
+            if options.upload:
+                client.upload(chunk, names=names, deadline_ms=options.deadline_ms, wait=60)
+            else:
+                hold = options.hold or "reference"
+                client.push(chunk, names=names, deadline_ms=options.deadline_ms, wait=60, hold=hold)
             for result in client.results(until_drained=True):
                 failed += result.error is not None
                 print(json.dumps(dataclasses.asdict(result)) if options.json else _line(result), flush=True)
     return 1 if failed else 0
+
+
+def _refuse_contradictions(options: argparse.Namespace) -> None:
+    if options.upload and options.hold:
+        raise InvalidRequest(f"--upload with --hold {options.hold}: the server keeps what is uploaded; leave one out")
+    if options.upload and options.inbox:
+        raise InvalidRequest(f"--upload with --inbox {options.inbox}: an upload makes no file; leave one out")
 
 
 def _images(given: Path) -> list[Path]:

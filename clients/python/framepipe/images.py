@@ -21,7 +21,7 @@ _FORMATS = {
     "nv12": pb.PIXEL_FORMAT_NV12,
     "i420": pb.PIXEL_FORMAT_I420,
 }
-_HOLDS = {"reference": pb.HOLD_REFERENCE, "copy": pb.HOLD_COPY}
+HOLDS = {"reference": pb.HOLD_REFERENCE, "copy": pb.HOLD_COPY}
 _PLANAR = ("nv12", "i420")
 
 
@@ -77,9 +77,9 @@ def check_count(what: str, given: Sequence[object], images: int) -> None:
 
 def hold_of(name: str) -> pb.Hold:
     """Who keeps the images until their results come: the client ("reference"), or the server ("copy")."""
-    if name not in _HOLDS:
-        raise InvalidRequest(f"hold is {name!r}: it is one of {', '.join(_HOLDS)}")
-    return _HOLDS[name]
+    if name not in HOLDS:
+        raise InvalidRequest(f"hold is {name!r}: it is one of {', '.join(HOLDS)}")
+    return HOLDS[name]
 
 
 def raw_format(pixel_format: str, width: int, height: int, stride: int = 0) -> pb.RawFrameFormat:

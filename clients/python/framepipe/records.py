@@ -119,6 +119,9 @@ class FrameResult:
 
     `gap` is set in a report of results that the server dropped unread for their age: the first and the last sequence
     that are missing. Such a report is no frame's result: it has neither a name nor detections nor an error.
+
+    `cached` is true where the server had kept the result of an image of the same content, by the same models, and gives
+    it again (`cache.result_bytes_max` in its configuration; off unless said).
     """
 
     name: str
@@ -133,6 +136,7 @@ class FrameResult:
     crops_dropped: int = 0
     masks_dropped: int = 0
     gap: tuple[int, int] | None = None
+    cached: bool = False
 
 
 def frame_result(message: pb.FrameResult) -> FrameResult:
@@ -153,6 +157,7 @@ def frame_result(message: pb.FrameResult) -> FrameResult:
         crops_dropped=found.crops_dropped if found else 0,
         masks_dropped=found.masks_dropped if found else 0,
         gap=(message.gap.first_sequence, message.gap.last_sequence) if outcome == "gap" else None,
+        cached=message.cached,
     )
 
 

@@ -44,6 +44,8 @@ class FakeServer(FramepipeServicer):
         self.acknowledged = 0
         self.next_frame = 100
         self.serving = True
+        # Whether frames accepted from now on are said to have a result that was kept.
+        self.cached = False
         self.repeat = 0
         self.push_faults: deque[grpc.StatusCode] = deque()
         self.lose_push_answers = 0
@@ -165,7 +167,9 @@ class FakeServer(FramepipeServicer):
         for index in range(count):
             name = request.names[index] if request.names else str(index)
             found = pb.Detections(image_width=4, image_height=3)
-            frame = pb.FrameResult(name=name, frame=first + index, batch_index=index, detections=found)
+            frame = pb.FrameResult(
+                name=name, frame=first + index, batch_index=index, detections=found, cached=self.cached
+            )
             self.frames[first + index] = frame
         if self.complete_at_once:
             self.complete(*range(first, first + count))

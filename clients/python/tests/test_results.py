@@ -316,6 +316,7 @@ def test_a_result_carries_everything_that_the_server_says(client, server):
     server.journal[0].times.add(stage="detect", queued_us=5, busy_us=7)
     server.journal[0].detections.detections_dropped = 2
     server.journal[0].detections.masks_dropped = 1
+    server.journal[0].cached = True
     face = server.journal[0].detections.detections.add(class_index=3, label="face", score=0.5)
     face.box.x0, face.box.y0, face.box.x1, face.box.y1 = 1, 2, 3, 4
     face.mask.CopyFrom(pb.Mask(x=1, y=2, width=2, height=3, counts=[1, 5]))
@@ -332,6 +333,7 @@ def test_a_result_carries_everything_that_the_server_says(client, server):
     face.attributes.add(name="badge", model="ocr", text=pb.Text(text="№ 7", score=0.25))
     server.journal[1].error.code, server.journal[1].error.message = pb.ERROR_CODE_SOURCE_GONE, "it is gone"
     good, bad = client.results(until_drained=True)
+    assert (good.cached, bad.cached) == (True, False)
     assert good.times == (framepipe.StageTime("detect", 5, 7),)
     assert (good.image_size, good.error, good.detections_dropped, good.masks_dropped) == ((4, 3), None, 2, 1)
     assert good.detections == (
