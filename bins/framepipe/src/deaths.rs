@@ -9,7 +9,7 @@ use std::{
 
 use framepipe_frame::Request;
 use framepipe_pipeline::{Exit, GATEWAY, KEEPER, process_name};
-use framepipe_shm::{Blame, Counter, monotonic_ns};
+use framepipe_shm::{Blame, monotonic_ns};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,7 @@ use crate::{
     gpu::Gpu,
     isolate,
     log::say,
+    place::work_of,
     supervisor::{Phase, Supervisor},
 };
 
@@ -197,7 +198,7 @@ impl Supervisor<'_> {
             anyhow::bail!("{title} cannot start: {why}"); // it never could: starting it again would end the same way
         }
         let entry = &self.segment.processes()[place.entry];
-        place.forgive(entry.counted(Counter::Frames));
+        place.forgive(work_of(entry));
         let wait = place.postpone();
         entry.set_restarts(entry.restarts() + 1);
         say!("launcher: {title} died ({why}); it starts again in {} ms", wait.as_millis());

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use framepipe_pipeline::{STAGES, process_name};
+use framepipe_shm::{Counter, ProcessEntry};
 
 use crate::child::Child;
 
@@ -11,6 +12,11 @@ const BACKOFF_LEAST: Duration = Duration::from_millis(100);
 const BACKOFF_MOST: Duration = Duration::from_secs(10);
 /// A process that has lived so long starts again at once.
 const HEALTHY: Duration = Duration::from_secs(10);
+
+/// What processes of an entry have done: frames published; batches, too, as the keeper has no frames.
+pub fn work_of(entry: &ProcessEntry) -> u64 {
+    entry.counted(Counter::Frames) + entry.counted(Counter::Batches)
+}
 
 /// One place in the pipeline that a process fills.
 pub struct Place {
@@ -33,8 +39,8 @@ pub struct Place {
     pub was_ready: bool,
     /// Why the last one said that it cannot go on, or was killed.
     pub failure: Option<String>,
-    /// Frames that the place had published when the last process started.
-    pub frames_before: u64,
+    /// What the place had done when the last process started ([`work_of`]).
+    pub work_before: u64,
 }
 
 impl Place {
@@ -51,7 +57,7 @@ impl Place {
             backoff: Duration::ZERO,
             was_ready: false,
             failure: None,
-            frames_before: 0,
+            work_before: 0,
         }
     }
 
@@ -60,9 +66,9 @@ impl Place {
         *self = Self::new(self.stage, self.instance, self.parity, self.entry);
     }
 
-    /// Forgets former failures, where the process that died was none: it had lived long, or done `frames` frames.
-    pub fn forgive(&mut self, frames: u64) {
-        if frames > self.frames_before || self.started.elapsed() >= HEALTHY {
+    /// Forgets former failures, where the process that died was none: it had lived long, or done more `work` than those before.
+    pub fn forgive(&mut self, work: u64) {
+        if work > self.work_before || self.started.elapsed() >= HEALTHY {
             self.backoff = Duration::ZERO;
         }
     }

@@ -12,7 +12,7 @@ use framepipe_pipeline::{
     Command, Config, GATEWAY, GATEWAY_BINARY, Generation, Generations, KEEPER, KEEPER_BINARY, Report, STAGES,
     StageConfig, StartOrder,
 };
-use framepipe_shm::{Counter, Segment, Sweeper, monotonic_ns};
+use framepipe_shm::{Segment, Sweeper, monotonic_ns};
 use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
@@ -23,7 +23,7 @@ use crate::{
     child::{Child, Handed, Word},
     deaths::Repairs,
     log::say,
-    place::Place,
+    place::{Place, work_of},
     proc_stat::start_time,
     swap::{Orders, Shared, Swap},
 };
@@ -367,7 +367,7 @@ impl<'a> Supervisor<'a> {
         place.child = Some(child);
         place.started = Instant::now();
         place.failure = None;
-        place.frames_before = entry.counted(Counter::Frames);
+        place.work_before = work_of(entry);
         Ok(())
     }
 

@@ -93,7 +93,7 @@ impl Ingest {
             let words = "the image that was kept in memory is damaged: push it again";
             return Err(FrameError::new(ErrorCode::StoreDamaged, words));
         }
-        Ok(checked?)
+        checked
     }
 
     /// Looks at the image in the frame's encoded slot, unless one of its content was looked at before; and for its result.
@@ -116,7 +116,7 @@ impl Ingest {
     }
 
     fn probe(&self, frame: &mut Frame<'_>) -> Result<Header, FrameError> {
-        Ok(probe(frame.written(Pool::Encoded)?, &self.limits)?)
+        probe(frame.written(Pool::Encoded)?, &self.limits)
     }
 }
 

@@ -62,12 +62,12 @@ pub async fn measure(kills: usize, figures: &mut Figures) {
     let results: HashMap<String, FrameResult> = results_of(&server, "keeper").await;
     let pushed = batches.load(Ordering::Relaxed) * BATCH;
     let first = results.values().next().and_then(|result| result.outcome.clone());
-    let is_good = |result: &&FrameResult| {
-        matches!(result.outcome, Some(Outcome::Detections(_))) && result.outcome == first
-    };
+    let is_good =
+        |result: &&FrameResult| matches!(result.outcome, Some(Outcome::Detections(_))) && result.outcome == first;
     let good = results.values().filter(is_good).count();
     let restarts = |stage: &str| server.status().stage(stage).map(|process| f64::from(process.restarts)).sum::<f64>();
-    let others: f64 = ["ingest", "preprocess", "detect", "postprocess", "attribute", "gateway"].map(restarts).iter().sum();
+    let others: f64 =
+        ["ingest", "preprocess", "detect", "postprocess", "attribute", "gateway"].map(restarts).iter().sum();
     let verified = server.run(&["cache", "verify", "--state-dir", &home.path("state").display().to_string()]);
     let dropped = server.run(&["cache", "drop", "--all"]);
     assert!(dropped.status.success(), "{}", String::from_utf8_lossy(&dropped.stderr));
