@@ -92,7 +92,7 @@ impl Stage {
         [&bin, &tools].into_iter().for_each(|folder| fs::create_dir(folder).expect("a folder of the test's own"));
         fs::copy(program(), bin.join("framepipe")).expect("the program can be copied");
         stage.write(&bin.join("framepipe-gpu"), GPU_TOOL);
-        for name in ["ingest", "preprocess", "detect", "postprocess", "attribute"] {
+        for name in ["cache", "ingest", "preprocess", "detect", "postprocess", "attribute"] {
             stage.write(&bin.join(format!("framepipe-{name}")), STAGE);
         }
         if has_daemon {
@@ -151,9 +151,9 @@ impl Stage {
     fn launch_with(&self, mps: &str) -> Launcher {
         let log = fs::File::create(self.home.path("log")).expect("the log can be written");
         let launcher = self.command(&["--mps", mps, "--cores", "1"]).stderr(log).spawn().expect("it can be started");
-        // On one core each stage has one process.
+        // On one core each stage has one process; and there is the cache's keeper.
         wait_until("the stages to be started", LIMIT, || {
-            self.calls().iter().filter(|call| call.starts_with("stage ")).count() >= 5
+            self.calls().iter().filter(|call| call.starts_with("stage ")).count() >= 6
         });
         Launcher(launcher)
     }
@@ -211,8 +211,14 @@ fn the_daemon_serves_before_the_gpu_is_opened_and_quits_when_all_have_ended() {
     stages.sort();
     let on_gpu = |name: &str| format!("stage framepipe-{name} {UUID} {pipes}");
     let elsewhere = |name: &str| format!("stage framepipe-{name}  unset");
-    let expected =
-        [on_gpu("attribute"), on_gpu("detect"), elsewhere("ingest"), elsewhere("postprocess"), on_gpu("preprocess")];
+    let expected = [
+        on_gpu("attribute"),
+        elsewhere("cache"),
+        on_gpu("detect"),
+        elsewhere("ingest"),
+        elsewhere("postprocess"),
+        on_gpu("preprocess"),
+    ];
     assert_eq!(stages, expected);
     let status = Command::new(stage.home.path("bin").join("framepipe"))
         .args(["status", "--config"])
