@@ -143,6 +143,7 @@ async fn nothing_that_was_made_of_a_damaged_image_is_kept_as_its() {
     let frame = jpeg(&camera_frame("bus.jpg", 640, 480, 1), 60_000);
     let images: Vec<Vec<u8>> = (0..8).map(|number| numbered(&frame, number)).collect();
     let expected = one(&server, "expected", PushRequest::images([&frame])).await.outcome;
+    wait_kept(&store, Kind::Tensors, 1);
     let ingest = nix::unistd::Pid::from_raw(server.pids("ingest")[0] as i32);
     nix::sys::signal::kill(ingest, nix::sys::signal::Signal::SIGSTOP).expect("it lives");
     let batch: Vec<_> = images.iter().enumerate().map(|(it, bytes)| (it.to_string(), bytes.clone())).collect();
@@ -172,6 +173,7 @@ async fn nothing_that_was_made_of_a_damaged_image_is_kept_as_its() {
         assert!(results.values().all(|it| it.outcome == expected), "{name}");
         wait_kept(&store, Kind::Results, 9);
         assert_eq!(results.values().filter(|it| it.cached).count(), result, "{name}");
+        assert_eq!(hits(&store, Kind::Tensors), 0, "{name}: of a damaged image, offered late");
     }
     server.stop();
 }
