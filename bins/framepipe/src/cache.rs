@@ -15,10 +15,8 @@ use framepipe_cache::{
     Area, ArenaKind, Digest, Kind, Use, Value,
     spill::{self, SpillError},
 };
-use framepipe_pipeline::{Config, cache_folder};
+use framepipe_pipeline::{CacheStats, Config, cache_folder};
 use serde::Serialize;
-
-use crate::cache_stats::CacheStats;
 
 /// For the keeper to do what is wanted.
 const KEEPER_WAIT: Duration = Duration::from_secs(5);

@@ -24,10 +24,8 @@
 //! | `status.rs` | `framepipe status` |
 //! | `control.rs` | the socket by which a launcher is asked |
 //! | `cache.rs` | `framepipe cache` |
-//! | `cache_stats.rs` | how the cache is |
 
 mod cache;
-mod cache_stats;
 mod child;
 mod control;
 mod cpus;

@@ -12,6 +12,7 @@
 //! | `turners.rs` | which attribute model turns the crops of which |
 //! | `generation.rs` | the models that frames are accepted for, which change while the pipeline serves |
 //! | `control.rs` | what launcher and processes say to each other |
+//! | `observe.rs`, `cache_stats.rs` | how a pipeline is, read from its memory: for `status` and `/metrics` |
 //! | `discarded.rs` | frames that an operator discarded, from the launcher to the gateway |
 //! | `source.rs` | a client's file: opened without trust, read once, compared with what was accepted |
 //! | `quarantine.rs` | frames that killed their stage, kept on disk |
@@ -20,6 +21,7 @@
 //! | `process.rs` | a process's start: its order from the launcher, its segment, its end |
 //! | `say.rs` | words for the operator |
 
+mod cache_stats;
 mod config;
 mod config_file;
 mod control;
@@ -28,6 +30,7 @@ pub mod discarded;
 pub mod faults;
 mod generation;
 mod kept;
+pub mod observe;
 mod plan;
 mod process;
 mod profile;
@@ -39,6 +42,7 @@ mod stage_loop;
 mod stages;
 mod turners;
 
+pub use cache_stats::{CacheStats, ImageStats, KindStats, Upkeep};
 pub use config::{
     CacheConfig, Config, ConfigError, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig,
 };

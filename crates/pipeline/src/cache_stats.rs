@@ -1,10 +1,11 @@
-//! How the cache is: read from its area at that moment, for `framepipe status` and `framepipe cache stats`.
+//! How the cache is: read from its area at that moment, for `framepipe status`, `framepipe cache stats` and `/metrics`.
 
 use std::fmt;
 
 use framepipe_cache::{Area, ArenaKind, Count, Kind};
-use framepipe_pipeline::CacheConfig;
 use serde::{Deserialize, Serialize};
+
+use crate::CacheConfig;
 
 /// How the cache is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,140 @@
+//! How a pipeline is, read from its segment at that moment: for `framepipe status` and for `/metrics`. Nobody is asked, and
+//! nothing is changed.
+
+use framepipe_shm::{Counter, ProcessState, Segment, monotonic_ns};
+use serde::{Deserialize, Serialize};
+
+use crate::{GATEWAY, Pool, process_name, queue_before};
+
+/// Jobs by state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jobs {
+    /// Nobody's.
+    pub free: usize,
+    /// Being accepted.
+    pub writing: usize,
+    /// Waiting in a queue.
+    pub ready: usize,
+    /// In a process's hands.
+    pub claimed: usize,
+}
+
+impl Jobs {
+    /// Of a segment.
+    pub fn of(segment: &Segment) -> Self {
+        let [free, writing, ready, claimed] = segment.job_census();
+        Self { free, writing, ready, claimed }
+    }
+}
+
+/// One process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Process {
+    /// Its stage's name, "gateway" or "keeper".
+    pub stage: String,
+    /// Its number in the stage.
+    pub instance: usize,
+    /// Whose frames it processes; gateway and keeper: all.
+    pub generation: Option<u64>,
+    /// Its pid.
+    pub pid: u32,
+    /// "starting", "ready", "stopping" or "dead".
+    pub state: String,
+    /// Restarts after deaths.
+    pub restarts: u32,
+    /// Milliseconds since it last went round its loop.
+    pub heartbeat_age_ms: Option<u64>,
+    /// Frames published, since the segment was made.
+    pub frames: u64,
+    /// Those of them that are errors.
+    pub errors: u64,
+    /// Batches processed.
+    pub batches: u64,
+    /// Seconds spent on them.
+    pub busy_s: f64,
+    /// Times a frame was put back for want of a slot.
+    pub put_back: u64,
+    /// Bytes of frames copied.
+    pub bytes_copied: u64,
+    /// The gateway's: results dropped unread for their age.
+    pub dropped: u64,
+    /// Attribute's: runs of its models.
+    pub crop_runs: u64,
+    /// Attribute's: crops in these runs, one a model.
+    pub crops: u64,
+}
+
+impl Process {
+    /// Of the entry at a place of the process table, which serves a generation.
+    pub fn of(segment: &Segment, place: usize, generation: Option<u64>) -> Self {
+        let entry = &segment.processes()[place];
+        let (stage, instance, pid, _) = entry.identity();
+        let heartbeat_ns = Some(entry.heartbeat_ns()).filter(|beat| *beat > 0);
+        let state = match entry.state() {
+            ProcessState::Vacant => "dead",
+            ProcessState::Starting => "starting",
+            ProcessState::Ready => "ready",
+            ProcessState::Stopping => "stopping",
+        };
+        Self {
+            stage: process_name(stage).into(),
+            instance,
+            generation,
+            pid,
+            state: state.into(),
+            restarts: entry.restarts(),
+            heartbeat_age_ms: heartbeat_ns.map(|beat| monotonic_ns().saturating_sub(beat) / 1_000_000),
+            frames: entry.counted(Counter::Frames),
+            errors: entry.counted(Counter::Errors),
+            batches: entry.counted(Counter::Batches),
+            busy_s: entry.counted(Counter::BusyNs) as f64 / 1e9,
+            put_back: entry.counted(Counter::PutBack),
+            bytes_copied: entry.counted(Counter::BytesCopied),
+            dropped: entry.counted(Counter::Dropped),
+            crop_runs: entry.counted(Counter::CropRuns),
+            crops: entry.counted(Counter::Crops),
+        }
+    }
+}
+
+/// One queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// The stage that it stands before.
+    pub stage: String,
+    /// Frames in it.
+    pub depth: usize,
+}
+
+impl Queue {
+    /// All queues of a segment: before each stage both parities' as one, then the gateway's.
+    pub fn all(segment: &Segment) -> Vec<Self> {
+        let depth = |stage| {
+            let queues = if stage == GATEWAY { 0..1 } else { 0..2 }.map(|parity| queue_before(stage, parity));
+            queues.map(|queue| segment.queue_depth(queue)).sum()
+        };
+        (0..=GATEWAY).map(|stage| Self { stage: process_name(stage).into(), depth: depth(stage) }).collect()
+    }
+}
+
+/// One pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolUse {
+    /// Its name.
+    pub name: String,
+    /// Slots in use.
+    pub used: usize,
+    /// Slots.
+    pub slots: usize,
+}
+
+impl PoolUse {
+    /// All pools of a segment.
+    pub fn all(segment: &Segment) -> Vec<Self> {
+        let pool_use = |pool: &Pool| {
+            let (used, slots) = segment.pool_use(*pool as usize);
+            Self { name: pool.name().into(), used, slots }
+        };
+        Pool::ALL.iter().map(pool_use).collect()
+    }
+}
