@@ -3,6 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `up.rs` | `framepipe up`: everything made in order, then supervised, then taken down |
+//! | `start_up.rs` | what a start takes, step by step |
 //! | `house.rs` | folders, lock, listeners and the segment: made, or taken over from a launcher that died |
 //! | `slabs.rs` | the memory of handed pools, made |
 //! | `gpu.rs` | the pipeline's GPU: found once, and what processes' environments say of it |
@@ -43,6 +44,7 @@ mod proc_stat;
 mod quarantine;
 mod run_out;
 mod slabs;
+mod start_up;
 mod status;
 mod supervisor;
 mod swap;
@@ -65,7 +67,7 @@ use framepipe_model::ModelRef;
 use framepipe_pipeline::{Config, ConfigFile, Device, Mps, NO_TELEMETRY, Overrides, Profile};
 use nix::unistd::Pid;
 
-use crate::{cache::CacheVerb, control::Answer, quarantine::QuarantineVerb};
+use crate::{cache::CacheVerb, control::Answer, quarantine::QuarantineVerb, start_up::StartUp};
 
 /// Vision inference on one host: images in tmpfs become streamed detections and attributes.
 #[derive(Parser)]
@@ -375,8 +377,9 @@ fn main() -> ExitCode {
 }
 
 fn up(arguments: UpArgs) -> anyhow::Result<ExitCode> {
+    let start_up = StartUp::begin();
     let (discard, starter) = (arguments.discard, arguments.end_with.map(Pid::from_raw));
-    up::up(arguments.load()?, discard, starter)
+    up::up(arguments.load()?, discard, starter, start_up)
 }
 
 fn status(arguments: StatusArgs) -> anyhow::Result<ExitCode> {

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 use framepipe_cache::Area;
 use framepipe_pipeline::{
     Command, Config, GATEWAY, GATEWAY_BINARY, Generation, Generations, KEEPER, KEEPER_BINARY, Report, STAGES,
-    StageConfig, StartOrder,
+    StageConfig, StartOrder, process_name,
 };
 use framepipe_shm::{Segment, Sweeper, monotonic_ns};
 use nix::sys::{
@@ -25,6 +25,7 @@ use crate::{
     log::say,
     place::{Place, work_of},
     proc_stat::start_time,
+    start_up::StartUp,
     swap::{Orders, Shared, Swap},
 };
 
@@ -102,7 +103,10 @@ pub struct Supervisor<'a> {
     /// When it last looked for hung processes, and since when it has done so without a standstill of its own.
     looked_ns: u64,
     awake_since_ns: u64,
-    started: Instant,
+    /// What the start takes, until the pipeline is ready.
+    start_up: StartUp,
+    /// Whose process got ready last, of those before the gateway.
+    last_ready: String,
     sweeper: Sweeper,
 }
 
@@ -151,13 +155,15 @@ impl<'a> Supervisor<'a> {
             woken_ns: 0,
             looked_ns: 0,
             awake_since_ns: 0,
-            started: Instant::now(),
+            start_up: StartUp::begin(),
+            last_ready: String::new(),
             sweeper: Sweeper::default(),
         })
     }
 
-    /// Starts everything, and goes round until the pipeline has ended.
-    pub fn run(mut self) -> anyhow::Result<End> {
+    /// Starts everything, and goes round until the pipeline has ended. The start began before, as `start_up` knows.
+    pub fn run(mut self, start_up: StartUp) -> anyhow::Result<End> {
+        self.start_up = start_up;
         let ended = self.supervise();
         if ended.is_err() {
             self.end_all();
@@ -257,6 +263,9 @@ impl<'a> Supervisor<'a> {
             Report::Ready { ms } => {
                 child.is_ready = true;
                 place.was_ready = true;
+                if place.stage != GATEWAY && self.phase == Phase::Starting {
+                    self.last_ready = format!("{}[{}]", process_name(place.stage), place.instance);
+                }
                 if place.stage == GATEWAY {
                     self.encodes = child.encodes;
                     if let Swap::Warming(order) = &self.swap
@@ -385,10 +394,12 @@ impl<'a> Supervisor<'a> {
                     && self.places[gateway].restart_at.is_none()
                     && !self.places.iter().filter(|place| place.stage != GATEWAY).any(is_wanting)
                 {
+                    self.start_up.done(format!("stages and keeper, {} last,", self.last_ready));
                     self.spawn(gateway)?;
                 } else if !self.places.iter().any(is_wanting) {
                     self.phase = Phase::Running;
-                    say!("{} is ready after {} ms", self.config.name, self.started.elapsed().as_millis());
+                    self.start_up.done("gateway");
+                    say!("{} is ready after {}", self.config.name, self.start_up.words());
                 }
                 Ok(None)
             }

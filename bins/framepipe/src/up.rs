@@ -16,13 +16,15 @@ use crate::{
     gpu::Gpu,
     house::House,
     log::{self, say},
-    open_files, status,
+    open_files,
+    start_up::StartUp,
+    status,
     supervisor::{End, Supervisor, take_signals},
     swap::{Shared, Swapper},
 };
 
 /// Brings a pipeline up and supervises it to its end; that of `starter`, too, is taken for SIGTERM.
-pub fn up(config: Config, discard: bool, starter: Option<Pid>) -> anyhow::Result<ExitCode> {
+pub fn up(config: Config, discard: bool, starter: Option<Pid>, mut start_up: StartUp) -> anyhow::Result<ExitCode> {
     let signals = take_signals()?;
     if let Some(starter) = starter {
         set_pdeathsig(Signal::SIGTERM)?;
@@ -37,7 +39,9 @@ pub fn up(config: Config, discard: bool, starter: Option<Pid>) -> anyhow::Result
          configuration's folder)",
         config.onnxruntime.display()
     );
+    start_up.done("configuration");
     let house = House::make(&config, discard)?;
+    start_up.done("memory and sockets");
     let (repairs, generations) = (Repairs::default(), Shared::new(house.generations.clone()));
     let (order, orders) = crossbeam_channel::unbounded();
     let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
@@ -55,7 +59,7 @@ pub fn up(config: Config, discard: bool, starter: Option<Pid>) -> anyhow::Result
     thread::Builder::new().name("control".into()).spawn(move || control.serve(&socket))?;
     let memory = (house.segment, house.area);
     let ended = Supervisor::new(&config, memory, house.handed(), signals, repairs, generations, (orders, wake))
-        .and_then(Supervisor::run);
+        .and_then(|supervisor| supervisor.run(start_up));
     // What was accepted outlives a launcher that could not go on: the next one takes the segment over.
     let holds_frames = house.holds_frames();
     house.clear(holds_frames)?;
