@@ -394,7 +394,7 @@ impl<'a> Supervisor<'a> {
                     && self.places[gateway].restart_at.is_none()
                     && !self.places.iter().filter(|place| place.stage != GATEWAY).any(is_wanting)
                 {
-                    self.start_up.done(format!("stages and keeper, {} last,", self.last_ready));
+                    self.start_up.done(format!("stages up to {}", self.last_ready));
                     self.spawn(gateway)?;
                 } else if !self.places.iter().any(is_wanting) {
                     self.phase = Phase::Running;
