@@ -1,5 +1,19 @@
-//! The configuration: what is typed (`config/raw.rs`, unknown keys are errors), parsed once into what is meant.
+//! The configuration: what is typed (`config/raw.rs`, unknown keys are errors), in layers, parsed once into what is meant.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `raw.rs` | every key as it is typed, its default, and what follows from other keys |
+//! | `layers.rs` | **the layers**: file, drop-ins, environment, command line |
+//! | `environment.rs`, `overrides.rs` | the last two of them |
+//! | `origin.rs`, `explained.rs` | who said which value |
+//! | `error.rs` | what can be wrong |
 
+mod environment;
+mod error;
+mod explained;
+mod layers;
+mod origin;
+mod overrides;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -11,7 +25,15 @@ use framepipe_model::ModelRef;
 use framepipe_vision::Limits;
 use serde::{Deserialize, Serialize};
 
-use crate::{Device, Mps, Profile, STAGES, stage_index};
+use self::{environment::Environment, layers::Layers, origin::Origins};
+pub use self::{
+    environment::NO_KEYS,
+    error::ConfigError,
+    explained::{Explained, Setting},
+    origin::Origin,
+    overrides::Overrides,
+};
+use crate::{Device, Mps, STAGES, profile};
 
 /// Most processes of one stage.
 pub(crate) const PROCESSES_MAX: u32 = 64;
@@ -19,39 +41,6 @@ pub(crate) const PROCESSES_MAX: u32 = 64;
 pub(crate) const THREADS_MAX: u32 = 256;
 /// Most frames of one batch.
 const BATCH_MAX: u32 = 256;
-
-/// A configuration that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{path}: {error}")]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// What the operating system said.
-        error: std::io::Error,
-    },
-    /// It is no TOML, or has a key that framepipe does not know, or a value of another type.
-    #[error("{path}: {error}")]
-    Toml {
-        /// Which file.
-        path: PathBuf,
-        /// Line, key and reason.
-        error: Box<toml::de::Error>,
-    },
-    /// A value that cannot be.
-    #[error("{path}: {key} = {value}: {advice}")]
-    Value {
-        /// Which file.
-        path: PathBuf,
-        /// Which key.
-        key: String,
-        /// Its value.
-        value: String,
-        /// What to write instead.
-        advice: String,
-    },
-}
 
 /// The checked configuration. Paths are absolute.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -211,55 +200,49 @@ pub struct PoolConfig {
     pub classes: Vec<(u64, u64)>,
 }
 
-/// What the command line says over the file.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Overrides {
-    /// What the stages are laid out for.
-    pub profile: Option<Profile>,
-    /// The cores that they are laid out for; none: those that this process may use.
-    pub cores: Option<u32>,
-    /// Processes by stage name.
-    pub processes: Vec<(String, u32)>,
-    /// Where images and tensors lie.
-    pub device: Option<Device>,
-    /// Whether the processes on a GPU share it by MPS.
-    pub mps: Option<Mps>,
-    /// TCP address.
-    pub tcp: Option<String>,
-    /// The instance's name.
-    pub name: Option<String>,
-    /// The folder of sockets and lock.
-    pub run: Option<PathBuf>,
-    /// The folder of the journals.
-    pub state: Option<PathBuf>,
-    /// What a detection's score is above.
-    pub score_threshold: Option<f32>,
-    /// Most crops of one frame.
-    pub crops_max: Option<u32>,
-}
-
 impl Config {
-    /// Reads, checks and completes a configuration file. Relative paths in it are relative to its folder.
+    /// Reads, checks and completes the configuration of a pipeline: its file, drop-ins, the environment, and what the command line
+    /// says (`config/layers.rs`). Relative paths in the first three are relative to the file's folder.
     ///
     /// # Errors
-    /// Names the file, the key, the value and what to do about it.
+    /// Names the file, variable or option, the key, the value and what to do about it.
     pub fn load(path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.into(), error })?;
-        Self::parse(&text, path, overrides)
+        Ok(Self::explain(path, overrides)?.config)
     }
 
-    /// Like [`Config::load`], of a text that lies at `path`.
+    /// Like [`Config::load`], with the origin of each value.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn explain(path: &Path, overrides: &Overrides) -> Result<Explained, ConfigError> {
+        Self::explain_in(path, overrides, environment::of_this_process())
+    }
+
+    /// Like [`Config::load`], of a text that lies at `path`, without drop-ins and environment.
     ///
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(text: &str, path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let raw: raw::Raw =
-            toml::from_str(text).map_err(|error| ConfigError::Toml { path: path.into(), error: Box::new(error) })?;
-        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let folder = std::path::absolute(folder).map_err(|error| ConfigError::Read { path: path.into(), error })?;
-        let config = raw.complete(&folder, overrides);
-        config.check(path)?;
-        Ok(config)
+        let mut layers = Layers::of_text(text, path)?;
+        layers.add_overrides(overrides)?;
+        Ok(Self::of(layers, path, &folder_of(path)?, overrides.cores)?.config)
+    }
+
+    fn explain_in(path: &Path, overrides: &Overrides, environment: Environment) -> Result<Explained, ConfigError> {
+        let folder = folder_of(path)?;
+        let mut layers = Layers::of_files(path, &folder)?;
+        layers.add_environment(environment)?;
+        layers.add_overrides(overrides)?;
+        Self::of(layers, path, &folder, overrides.cores)
+    }
+
+    fn of(layers: Layers, path: &Path, folder: &Path, cores: Option<u32>) -> Result<Explained, ConfigError> {
+        let cores = cores.unwrap_or_else(profile::cores);
+        let mut raw = layers.typed(path)?;
+        raw.fill(folder, cores);
+        let config = raw.clone().complete(cores);
+        config.check(&layers.origins)?;
+        Ok(Explained { config, layers: layers.said, raw, origins: layers.origins })
     }
 
     /// Where optimised graphs of models lie.
@@ -301,8 +284,8 @@ impl Config {
         ]
     }
 
-    fn check(&self, path: &Path) -> Result<(), ConfigError> {
-        let check = Check(path);
+    fn check(&self, origins: &Origins) -> Result<(), ConfigError> {
+        let check = Check(origins);
         check.name("name", &self.name)?;
         if let Some(threshold) = self.score_threshold.filter(|threshold| !(0.0..1.0).contains(threshold)) {
             return Err(check.wrong("pipeline.score_threshold", threshold, "give a number from 0 to below 1"));
@@ -384,12 +367,20 @@ impl CacheConfig {
     }
 }
 
-struct Check<'p>(&'p Path);
+/// The folder to which relative paths in a pipeline's file are relative.
+fn folder_of(path: &Path) -> Result<PathBuf, ConfigError> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::path::absolute(folder).map_err(|error| ConfigError::Read { path: path.into(), error })
+}
+
+struct Check<'o>(&'o Origins);
 
 impl Check<'_> {
     fn wrong(&self, key: &str, value: impl ToString, advice: impl ToString) -> ConfigError {
+        // More may be said of it, behind a comma.
+        let origin = self.0.blamed(key.split(',').next().unwrap_or(key));
         let (key, value, advice) = (key.to_owned(), value.to_string(), advice.to_string());
-        ConfigError::Value { path: self.0.into(), key, value, advice }
+        ConfigError::Value { origin, key, value, advice }
     }
 
     fn range(&self, key: &str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
@@ -412,12 +403,4 @@ impl Check<'_> {
 /// Bytes as people write them: a number, or "1 MiB".
 fn bytes(size: ByteSize) -> u64 {
     size.as_u64()
-}
-
-impl Overrides {
-    /// Sets the processes of a stage, which exists.
-    pub fn set_processes(&mut self, stage: &str, processes: u32) {
-        debug_assert!(stage_index(stage).is_some());
-        self.processes.push((stage.to_owned(), processes));
-    }
 }

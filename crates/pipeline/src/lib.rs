@@ -5,8 +5,10 @@
 //! |---|---|
 //! | `stages.rs` | **the table**: stages, their binaries, queues and pools |
 //! | `stage_loop.rs` | **the loop**: claim up to B, acquire, process, publish, free, heartbeat |
-//! | `config.rs`, `config/` | the configuration file: as typed, then checked |
+//! | `command_line.rs` | a program's command line, described for completions and man pages |
+//! | `config.rs`, `config/` | the configuration: in layers, as typed, then checked |
 //! | `plan.rs` | from the configuration and the manifests to the segment's geometry |
+//! | `memory.rs` | what a pipeline takes of the host's memory |
 //! | `device.rs` | where images and tensors lie on their way: `pipeline.device` |
 //! | `slab.rs` | the memory of handed pools, inherited as descriptors |
 //! | `turners.rs` | which attribute model turns the crops of which |
@@ -22,6 +24,7 @@
 //! | `say.rs` | words for the operator |
 
 mod cache_stats;
+pub mod command_line;
 mod config;
 mod config_file;
 mod control;
@@ -31,6 +34,7 @@ pub mod faults;
 mod generation;
 mod kept;
 pub mod observe;
+mod memory;
 mod plan;
 mod process;
 mod profile;
@@ -44,7 +48,8 @@ mod turners;
 
 pub use cache_stats::{CacheStats, ImageStats, KindStats, Upkeep};
 pub use config::{
-    CacheConfig, Config, ConfigError, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig,
+    CacheConfig, Config, ConfigError, Explained, JournalConfig, NO_KEYS, Origin, Overrides, PoolConfig,
+    QuarantineConfig, ServerConfig, Setting, StageConfig,
 };
 pub use config_file::ConfigFile;
 pub use control::{Command, Report, StartOrder};
@@ -52,6 +57,7 @@ pub use device::{Device, DeviceError, Mps};
 pub use framepipe_shm::Place;
 pub use generation::{Generation, Generations};
 pub use kept::{Bytes, KeptAt, Leased, TENSOR_FACTS_BYTES, offer_made};
+pub use memory::MemoryNeed;
 pub use plan::{Plan, PlanError};
 pub use process::{Exit, Process, run_stage};
 pub use profile::{Layout, Profile};

@@ -1,6 +1,6 @@
 //! What the processes and threads of the stages are laid out for, where nobody has said how many.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     StageRow,
@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The aim of a layout.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// Most frames a second: processes share the cores, each with an inference engine of one thread.

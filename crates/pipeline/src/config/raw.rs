@@ -1,64 +1,62 @@
-//! The configuration file as it is typed. Every key is optional but those of `[pipeline]` without a default;
-//! `config/framepipe.toml` shows each with its default.
+//! The configuration as it is typed, in one layer or in all of them together. Every key may be left out here, so that a layer can be
+//! read alone; `pipeline.detector` alone must have been said in one of them. `config/framepipe.toml` shows each key with its default.
 
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 use framepipe_model::ModelRef;
 use framepipe_vision::Limits;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::{
-    CacheConfig, Config, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig, bytes,
-};
-use crate::{Device, Layout, Mps, Pool, Profile, STAGES, profile, stage_index};
+use super::{CacheConfig, Config, JournalConfig, PoolConfig, QuarantineConfig, ServerConfig, StageConfig, bytes};
+use crate::{Device, Layout, Mps, Pool, Profile, STAGES};
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct Raw {
     name: Option<String>,
-    #[serde(default)]
     profile: Profile,
     pipeline: RawPipeline,
-    #[serde(default)]
     paths: RawPaths,
-    #[serde(default)]
     server: RawServer,
-    #[serde(default)]
     journal: RawJournal,
-    #[serde(default)]
     quarantine: RawQuarantine,
-    #[serde(default)]
     cache: RawCache,
-    #[serde(default)]
     limits: Limits,
-    #[serde(default)]
     stages: RawStages,
-    #[serde(default)]
     pools: RawPools,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct RawPipeline {
-    detector: ModelRef,
-    #[serde(default)]
+    detector: Option<ModelRef>,
     attributes: Vec<ModelRef>,
-    #[serde(default)]
     device: Device,
-    #[serde(default)]
     mps: Mps,
-    score_threshold: Option<f32>,
-    #[serde(default = "defaults::crops_max")]
+    score_threshold: Option<f64>,
     crops_max: u32,
-    #[serde(default = "defaults::crop_batch_max")]
     crop_batch_max: u32,
-    #[serde(default = "defaults::attempts_max")]
     attempts_max: u8,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
+impl Default for RawPipeline {
+    fn default() -> Self {
+        Self {
+            detector: None,
+            attributes: Vec::new(),
+            device: Device::default(),
+            mps: Mps::default(),
+            score_threshold: None,
+            crops_max: 32,
+            crop_batch_max: 32,
+            attempts_max: 2,
+        }
+    }
+}
+
+#[derive(Clone, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
 struct RawPaths {
     models: Option<PathBuf>,
     onnxruntime: Option<PathBuf>,
@@ -67,7 +65,7 @@ struct RawPaths {
     shm: Option<PathBuf>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawServer {
     tcp: String,
@@ -75,6 +73,7 @@ struct RawServer {
     inbox: Vec<PathBuf>,
     connections_max: u32,
     frames_max: u32,
+    #[serde(serialize_with = "exact")]
     bytes_max: ByteSize,
     idempotency_window_s: u64,
     idempotency_keys_max: u32,
@@ -97,12 +96,15 @@ impl Default for RawServer {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawJournal {
+    #[serde(serialize_with = "exact")]
     memory_bytes_max: ByteSize,
+    #[serde(serialize_with = "exact")]
     stream_bytes_max: ByteSize,
     streams_max: u32,
+    #[serde(serialize_with = "exact")]
     result_bytes_max: ByteSize,
     retention_s: u64,
 }
@@ -119,10 +121,11 @@ impl Default for RawJournal {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawQuarantine {
     entries_max: u32,
+    #[serde(serialize_with = "exact")]
     bytes_max: ByteSize,
 }
 
@@ -132,15 +135,20 @@ impl Default for RawQuarantine {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawCache {
+    #[serde(serialize_with = "exact")]
     memory_bytes_max: ByteSize,
     soft: f64,
     hard: f64,
+    #[serde(serialize_with = "exact")]
     disk_bytes_max: ByteSize,
+    #[serde(serialize_with = "exact")]
     chunk_bytes: ByteSize,
+    #[serde(serialize_with = "exact")]
     tensor_bytes_max: ByteSize,
+    #[serde(serialize_with = "exact")]
     result_bytes_max: ByteSize,
     metadata_entries_max: u32,
     k: u32,
@@ -171,7 +179,7 @@ impl Default for RawCache {
 }
 
 /// One entry a row of the stage table.
-#[derive(Deserialize, Default)]
+#[derive(Clone, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct RawStages {
     ingest: RawStage,
@@ -181,7 +189,7 @@ struct RawStages {
     attribute: RawStage,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Clone, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct RawStage {
     processes: Option<u32>,
@@ -193,7 +201,7 @@ struct RawStage {
 }
 
 /// One entry a pool.
-#[derive(Deserialize, Default)]
+#[derive(Clone, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct RawPools {
     encoded: Option<Vec<RawClass>>,
@@ -206,24 +214,15 @@ struct RawPools {
     cached: Option<Vec<RawClass>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawClass {
-    #[serde(default)]
+    #[serde(default, serialize_with = "exact")]
     bytes: ByteSize,
     slots: u64,
 }
 
 mod defaults {
-    pub fn crops_max() -> u32 {
-        32
-    }
-    pub fn crop_batch_max() -> u32 {
-        32
-    }
-    pub fn attempts_max() -> u8 {
-        2
-    }
     pub fn hang_ms_max() -> u64 {
         30_000
     }
@@ -245,43 +244,77 @@ mod defaults {
     }
 }
 
+/// Bytes as they are read again: of units that lose none of them.
+fn exact<S: Serializer>(size: &ByteSize, serializer: S) -> Result<S::Ok, S::Error> {
+    let bytes = bytes(*size);
+    let unit = [(30, "GiB"), (20, "MiB"), (10, "KiB")]
+        .into_iter()
+        .find(|(bits, _)| bytes > 0 && bytes.trailing_zeros() >= *bits);
+    match unit {
+        Some((bits, name)) => serializer.serialize_str(&format!("{} {name}", bytes >> bits)),
+        None => serializer.serialize_u64(bytes),
+    }
+}
+
+/// What [`Raw::fill`] has said where nobody else had.
+fn filled<T>(value: Option<T>) -> T {
+    value.expect("it was filled in")
+}
+
 impl Raw {
-    pub(super) fn complete(self, folder: &Path, overrides: &Overrides) -> Config {
-        let name = overrides.name.clone().or(self.name).unwrap_or_else(|| "framepipe".into());
-        let place = |path: PathBuf| folder.join(path);
-        let tcp = overrides.tcp.clone().unwrap_or(self.server.tcp);
-        let run = overrides.run.clone().or(self.paths.run.map(place)).unwrap_or_else(|| run_folder().join(&name));
-        let state = overrides.state.clone().or(self.paths.state.map(place));
-        let cores = overrides.cores.unwrap_or_else(profile::cores);
-        let stages = self.stages.complete(self.profile, cores, overrides);
-        let detectors = stages[stage_index("detect").expect("the stage table has this stage")].processes;
+    /// True where somebody has said which detector.
+    pub(super) fn has_detector(&self) -> bool {
+        self.pipeline.detector.is_some()
+    }
+
+    /// Fills in what nobody has said and what follows from other keys; relative paths are relative to `folder`.
+    pub(super) fn fill(&mut self, folder: &Path, cores: u32) {
+        let name = self.name.get_or_insert_with(|| "framepipe".into()).clone();
+        let place = |path: &mut PathBuf| *path = folder.join(&*path);
+        let paths = &mut self.paths;
+        place(paths.models.get_or_insert_with(|| "../models".into()));
+        place(paths.onnxruntime.get_or_insert_with(|| "../build/lib/libonnxruntime.so".into()));
+        place(paths.state.get_or_insert_with(|| state_folder().join(&name)));
+        place(paths.shm.get_or_insert_with(|| "/dev/shm".into()));
+        let run = paths.run.get_or_insert_with(|| run_folder().join(&name));
+        place(run);
+        place(self.server.unix.get_or_insert_with(|| run.join("grpc.sock")));
+        self.server.inbox.iter_mut().for_each(place);
+        let chunk_bytes = bytes(self.cache.chunk_bytes).checked_next_multiple_of(4096).unwrap_or(u64::MAX);
+        self.cache.chunk_bytes = ByteSize(chunk_bytes);
+        self.stages.fill(self.profile, cores);
+        self.pools.fill(filled(self.stages.detect.processes));
+    }
+
+    /// What is meant by what was typed and filled in.
+    pub(super) fn complete(self, cores: u32) -> Config {
         Config {
-            detector: self.pipeline.detector,
+            detector: filled(self.pipeline.detector),
             attributes: self.pipeline.attributes,
-            device: overrides.device.clone().unwrap_or(self.pipeline.device),
-            mps: overrides.mps.unwrap_or(self.pipeline.mps),
-            score_threshold: overrides.score_threshold.or(self.pipeline.score_threshold),
-            crops_max: overrides.crops_max.unwrap_or(self.pipeline.crops_max),
+            device: self.pipeline.device,
+            mps: self.pipeline.mps,
+            score_threshold: self.pipeline.score_threshold.map(|threshold| threshold as f32),
+            crops_max: self.pipeline.crops_max,
             crop_batch_max: self.pipeline.crop_batch_max,
             attempts_max: self.pipeline.attempts_max,
             frames_max: self.server.frames_max,
             limits: self.limits,
-            models: place(self.paths.models.unwrap_or_else(|| "../models".into())),
-            onnxruntime: place(self.paths.onnxruntime.unwrap_or_else(|| "../build/lib/libonnxruntime.so".into())),
-            state: state.unwrap_or_else(|| state_folder().join(&name)),
-            shm: place(self.paths.shm.unwrap_or_else(|| "/dev/shm".into())),
+            models: filled(self.paths.models),
+            onnxruntime: filled(self.paths.onnxruntime),
+            run: filled(self.paths.run),
+            state: filled(self.paths.state),
+            shm: filled(self.paths.shm),
             server: ServerConfig {
-                tcp: Some(tcp).filter(|address| !address.is_empty()),
-                unix: self.server.unix.map_or_else(|| run.join("grpc.sock"), place),
-                inbox: self.server.inbox.into_iter().map(place).collect(),
+                tcp: Some(self.server.tcp).filter(|address| !address.is_empty()),
+                unix: filled(self.server.unix),
+                inbox: self.server.inbox,
                 connections_max: self.server.connections_max,
                 idempotency_window_s: self.server.idempotency_window_s,
                 idempotency_keys_max: self.server.idempotency_keys_max,
                 bytes_max: bytes(self.server.bytes_max),
                 hang_ms_max: self.server.hang_ms_max,
             },
-            run,
-            name,
+            name: filled(self.name),
             journal: JournalConfig {
                 stream_bytes_max: bytes(self.journal.stream_bytes_max),
                 streams_max: self.journal.streams_max,
@@ -298,7 +331,7 @@ impl Raw {
                 soft: self.cache.soft,
                 hard: self.cache.hard,
                 disk_bytes_max: bytes(self.cache.disk_bytes_max),
-                chunk_bytes: bytes(self.cache.chunk_bytes).next_multiple_of(4096),
+                chunk_bytes: bytes(self.cache.chunk_bytes),
                 tensor_bytes_max: bytes(self.cache.tensor_bytes_max),
                 result_bytes_max: bytes(self.cache.result_bytes_max),
                 metadata_entries_max: self.cache.metadata_entries_max,
@@ -309,42 +342,55 @@ impl Raw {
                 inbox_ttl_s: self.cache.inbox_ttl_s,
             },
             cores,
-            pools: self.pools.complete(detectors),
-            stages,
+            stages: self.stages.complete(),
+            pools: self.pools.complete(),
         }
     }
 }
 
 impl RawStages {
-    fn complete(self, profile: Profile, cores: u32, overrides: &Overrides) -> Vec<StageConfig> {
-        let profile = overrides.profile.unwrap_or(profile);
-        let raw = [self.ingest, self.preprocess, self.detect, self.postprocess, self.attribute];
-        let complete = |(raw, row): (RawStage, &crate::StageRow)| {
-            let said = overrides.processes.iter().rev().find(|(name, _)| name == row.name);
-            let said = said.map(|(_, count)| *count).or(raw.processes);
-            let Layout { processes, threads } = profile.layout(row, cores, said, raw.threads);
-            StageConfig {
-                processes,
-                threads,
-                batch_max: raw.batch_max.unwrap_or(1),
-                batch_wait_us_max: raw.batch_wait_us_max.unwrap_or(2000),
-                nice: raw.nice.unwrap_or(10),
-                hang_ms_max: raw.hang_ms_max.unwrap_or_else(defaults::hang_ms_max),
-            }
+    fn fill(&mut self, profile: Profile, cores: u32) {
+        let stages =
+            [&mut self.ingest, &mut self.preprocess, &mut self.detect, &mut self.postprocess, &mut self.attribute];
+        for (raw, row) in stages.into_iter().zip(&STAGES) {
+            let Layout { processes, threads } = profile.layout(row, cores, raw.processes, raw.threads);
+            (raw.processes, raw.threads) = (Some(processes), Some(threads));
+            raw.batch_max.get_or_insert(1);
+            raw.batch_wait_us_max.get_or_insert(2000);
+            raw.nice.get_or_insert(10);
+            raw.hang_ms_max.get_or_insert_with(defaults::hang_ms_max);
+        }
+    }
+
+    fn complete(self) -> Vec<StageConfig> {
+        let complete = |raw: RawStage| StageConfig {
+            processes: filled(raw.processes),
+            threads: filled(raw.threads),
+            batch_max: filled(raw.batch_max),
+            batch_wait_us_max: filled(raw.batch_wait_us_max),
+            nice: filled(raw.nice),
+            hang_ms_max: filled(raw.hang_ms_max),
         };
-        raw.into_iter().zip(&STAGES).map(complete).collect()
+        [self.ingest, self.preprocess, self.detect, self.postprocess, self.attribute].map(complete).into()
     }
 }
 
 impl RawPools {
-    fn complete(self, detectors: u32) -> Vec<PoolConfig> {
-        let raw =
-            [self.encoded, self.image, self.tensor, self.raw, self.detections, self.attributes, self.held, self.cached];
-        let complete = |(raw, pool): (Option<Vec<RawClass>>, Pool)| {
-            let typed = raw.map(|classes| classes.iter().map(|class| (bytes(class.bytes), class.slots)).collect());
-            PoolConfig { classes: typed.unwrap_or_else(|| defaults::pool(pool, detectors.into())) }
-        };
-        raw.into_iter().zip(Pool::ALL).map(complete).collect()
+    fn fill(&mut self, detectors: u32) {
+        let Self { encoded, image, tensor, raw, detections, attributes, held, cached } = self;
+        let pools = [encoded, image, tensor, raw, detections, attributes, held, cached];
+        for (raw, pool) in pools.into_iter().zip(Pool::ALL) {
+            let class = |(bytes, slots)| RawClass { bytes: ByteSize(bytes), slots };
+            raw.get_or_insert_with(|| defaults::pool(pool, detectors.into()).into_iter().map(class).collect());
+        }
+    }
+
+    fn complete(self) -> Vec<PoolConfig> {
+        let class = |class: RawClass| (bytes(class.bytes), class.slots);
+        let complete = |raw| PoolConfig { classes: filled::<Vec<RawClass>>(raw).into_iter().map(class).collect() };
+        [self.encoded, self.image, self.tensor, self.raw, self.detections, self.attributes, self.held, self.cached]
+            .map(complete)
+            .into()
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Device, Mps, Pool};
+use crate::{Device, Mps, Pool, Profile, stage_index};
 
 const LEAST: &str = "[pipeline]\ndetector = \"finder\"\n";
 

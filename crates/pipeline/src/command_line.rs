@@ -1,0 +1,212 @@
+//! A program's command line, and its description for another program: `framepipe` has verbs that are programs of their own (demo,
+//! eval, inspect, model, …), and writes completions and man pages of them all.
+
+use std::ffi::OsStr;
+
+use clap::{Arg, ArgAction, Command, Parser, ValueHint, builder::PossibleValue};
+use serde::{Deserialize, Serialize};
+
+/// The one argument that has a program describe its command line (JSON) instead of doing anything. In no help: it is for programs.
+pub const DESCRIBE: &str = "--describe-command-line";
+
+/// Reads this program's command line, or describes it and ends, if that is asked for. In place of [`Parser::parse`].
+pub fn parse<Cli: Parser>() -> Cli {
+    if is_description_wanted() {
+        println!("{}", Described::of(&Cli::command()).json());
+        std::process::exit(0);
+    }
+    Cli::parse()
+}
+
+/// True where this program is to describe its command line.
+pub fn is_description_wanted() -> bool {
+    let mut arguments = std::env::args_os().skip(1);
+    arguments.len() == 1 && arguments.next().as_deref() == Some(OsStr::new(DESCRIBE))
+}
+
+/// What completions and man pages show of a command.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Described {
+    name: String,
+    version: Option<String>,
+    about: Option<String>,
+    long_about: Option<String>,
+    after_help: Option<String>,
+    is_hidden: bool,
+    needs_subcommand: bool,
+    arguments: Vec<DescribedArgument>,
+    subcommands: Vec<Described>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DescribedArgument {
+    id: String,
+    long: Option<String>,
+    short: Option<char>,
+    aliases: Vec<String>,
+    help: Option<String>,
+    long_help: Option<String>,
+    value_names: Vec<String>,
+    values: Vec<DescribedValue>,
+    defaults: Vec<String>,
+    hint: String,
+    takes_value: bool,
+    is_repeated: bool,
+    /// Least and most values of one occurrence.
+    count: Option<(usize, usize)>,
+    is_required: bool,
+    is_global: bool,
+    is_hidden: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DescribedValue {
+    name: String,
+    help: Option<String>,
+}
+
+impl Described {
+    /// Of a command.
+    pub fn of(command: &Command) -> Self {
+        let words = |words: Option<&clap::builder::StyledStr>| words.map(ToString::to_string);
+        Self {
+            name: command.get_name().to_owned(),
+            version: command.get_version().map(str::to_owned),
+            about: words(command.get_about()),
+            long_about: words(command.get_long_about()),
+            after_help: words(command.get_after_help()),
+            is_hidden: command.is_hide_set(),
+            needs_subcommand: command.is_subcommand_required_set(),
+            arguments: command.get_arguments().map(DescribedArgument::of).collect(),
+            subcommands: command.get_subcommands().map(Self::of).collect(),
+        }
+    }
+
+    /// For the program that asked.
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).expect("words and numbers alone")
+    }
+
+    /// The subcommand of this name.
+    pub fn subcommand(self, name: &str) -> Option<Self> {
+        self.subcommands.into_iter().find(|command| command.name == name)
+    }
+
+    /// The command, under this name.
+    pub fn command(self, name: &str) -> Command {
+        let mut command = Command::new(fixed(name.to_owned()))
+            .hide(self.is_hidden)
+            .subcommand_required(self.needs_subcommand)
+            .args(self.arguments.into_iter().map(DescribedArgument::argument));
+        command = command.subcommands(self.subcommands.into_iter().map(|command| {
+            let name = command.name.clone();
+            command.command(&name)
+        }));
+        if let Some(version) = self.version {
+            command = command.version(fixed(version));
+        }
+        if let Some(about) = self.about {
+            command = command.about(about);
+        }
+        if let Some(about) = self.long_about {
+            command = command.long_about(about);
+        }
+        match self.after_help {
+            Some(words) => command.after_help(words),
+            None => command,
+        }
+    }
+}
+
+impl DescribedArgument {
+    fn of(argument: &Arg) -> Self {
+        let words = |words: Option<&clap::builder::StyledStr>| words.map(ToString::to_string);
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let value =
+            |value: PossibleValue| DescribedValue { name: value.get_name().to_owned(), help: words(value.get_help()) };
+        let takes_value = argument.get_action().takes_values();
+        Self {
+            id: argument.get_id().to_string(),
+            long: argument.get_long().map(str::to_owned),
+            short: argument.get_short(),
+            aliases: argument.get_visible_aliases().as_deref().map(owned).unwrap_or_default(),
+            help: words(argument.get_help()),
+            long_help: words(argument.get_long_help()),
+            value_names: argument.get_value_names().unwrap_or_default().iter().map(ToString::to_string).collect(),
+            values: argument
+                .get_possible_values()
+                .into_iter()
+                .filter(|value| !value.is_hide_set())
+                .map(value)
+                .collect(),
+            defaults: match takes_value {
+                true => {
+                    argument.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect()
+                }
+                false => Vec::new(),
+            },
+            hint: format!("{:?}", argument.get_value_hint()),
+            takes_value,
+            is_repeated: matches!(argument.get_action(), ArgAction::Append | ArgAction::Count),
+            count: argument.get_num_args().map(|count| (count.min_values(), count.max_values())),
+            is_required: argument.is_required_set(),
+            is_global: argument.is_global_set(),
+            is_hidden: argument.is_hide_set(),
+        }
+    }
+
+    fn argument(self) -> Arg {
+        let action = match (self.takes_value, self.is_repeated) {
+            (true, true) => ArgAction::Append,
+            (true, false) => ArgAction::Set,
+            (false, true) => ArgAction::Count,
+            (false, false) => ArgAction::SetTrue,
+        };
+        let value = |value: DescribedValue| {
+            let possible = PossibleValue::new(fixed(value.name));
+            match value.help {
+                Some(help) => possible.help(help),
+                None => possible,
+            }
+        };
+        let mut argument = Arg::new(fixed(self.id))
+            .action(action)
+            .global(self.is_global)
+            .hide(self.is_hidden)
+            .required(self.is_required)
+            .visible_aliases(self.aliases.into_iter().map(fixed).collect::<Vec<_>>());
+        if let Some(long) = self.long {
+            argument = argument.long(fixed(long));
+        }
+        if let Some(short) = self.short {
+            argument = argument.short(short);
+        }
+        if let Some(help) = self.help {
+            argument = argument.help(help);
+        }
+        if let Some(help) = self.long_help {
+            argument = argument.long_help(help);
+        }
+        if !self.takes_value {
+            return argument;
+        }
+        if let Some((least, most)) = self.count {
+            argument = argument.num_args(least..=most);
+        }
+        if !self.values.is_empty() {
+            argument = argument.value_parser(self.values.into_iter().map(value).collect::<Vec<_>>());
+        }
+        argument
+            .value_names(self.value_names.into_iter().map(fixed).collect::<Vec<_>>())
+            .default_values(self.defaults.into_iter().map(fixed).collect::<Vec<_>>())
+            .value_hint(self.hint.to_ascii_lowercase().parse().unwrap_or(ValueHint::Unknown))
+    }
+}
+
+/// Words for as long as the program runs, as clap wants them: once, by a program that ends when it has used them.
+fn fixed(words: String) -> &'static str {
+    words.leak()
+}
