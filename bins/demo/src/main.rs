@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use framepipe_client::{Client, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
-use framepipe_pipeline::{Config, ConfigFile, Overrides};
+use framepipe_pipeline::{Config, ConfigFile, Overrides, command_line};
 use framepipe_temporary::Server;
 
 use crate::print::Totals;
@@ -30,7 +30,9 @@ const STREAM: &str = "demo";
     version,
     after_help = "Examples:
   framepipe demo --config config/street.toml photos/bus.jpg
-  framepipe demo --config config/faces.toml --out /tmp/faces ~/Pictures/*.jpg"
+  framepipe demo --config config/faces.toml --out /tmp/faces ~/Pictures/*.jpg
+
+Exit status: 0 every photo has its result; 1 one has not, or the pipeline did not start, as the message says; 2 wrong usage."
 )]
 struct Cli {
     #[command(flatten)]
@@ -48,7 +50,7 @@ struct Cli {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match demo(Cli::parse()).await {
+    match demo(command_line::parse::<Cli>()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("framepipe demo: {error:#}");

@@ -20,7 +20,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use framepipe_accuracy::{Labels, accuracy};
 use framepipe_client::Client;
-use framepipe_pipeline::{Config, ConfigFile, Overrides, Plan};
+use framepipe_pipeline::{Config, ConfigFile, Overrides, Plan, command_line};
 use framepipe_temporary::Server;
 
 use crate::{report::Report, task::Task};
@@ -71,7 +71,7 @@ struct Cli {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match eval(Cli::parse()).await {
+    match eval(command_line::parse::<Cli>()).await {
         Ok(status) => status,
         Err(error) => {
             eprintln!("framepipe eval: {error:#}");

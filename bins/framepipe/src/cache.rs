@@ -24,23 +24,37 @@ const KEEPER_WAIT: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// The kinds, in the words of who asks.
-const KINDS: &str = "\
-Kinds:
-  metadata  of an image: its format, size and orientation
-  tensors   an image as the detector takes it in, so that it needs no decoding
-  results   what was found in an image, so that no model needs to run";
+macro_rules! with_kinds {
+    ($($words:literal)*) => {
+        concat!(
+            $($words,)*
+            "\n\nKinds:\n",
+            "  metadata  of an image: its format, size and orientation\n",
+            "  tensors   an image as the detector takes it in, so that it needs no decoding\n",
+            "  results   what was found in an image, so that no model needs to run",
+            "\n\nExit status: 0 done; 1 not done, as the message says; 2 wrong usage."
+        )
+    };
+}
 
 /// What to do with the cache.
 #[derive(Subcommand)]
 pub enum CacheVerb {
     /// Show how full it is, how often it helped, and what became of kept images.
+    #[command(after_help = "Examples:
+  framepipe cache stats --config config/street.toml
+  framepipe cache stats --json | jq .memory_bytes
+
+Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
     Stats {
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
     /// List what is remembered of images: metadata, tensors and results. Images that are kept for their frames are not listed.
-    #[command(after_help = KINDS)]
+    #[command(after_help = with_kinds!("Examples:
+  framepipe cache list --config config/street.toml
+  framepipe cache list results --limit 20 --json"))]
     List {
         /// Of this kind alone.
         #[arg(value_parser = kind())]
@@ -53,7 +67,9 @@ pub enum CacheVerb {
         json: bool,
     },
     /// Drop what is remembered of images: it is made again when it is asked for. Images that are kept for their frames stay.
-    #[command(after_help = KINDS, override_usage = "framepipe cache drop [OPTIONS] <KIND|--all>")]
+    #[command(after_help = with_kinds!("Examples:
+  framepipe cache drop tensors --config config/street.toml
+  framepipe cache drop --all"), override_usage = "framepipe cache drop [OPTIONS] <KIND|--all>")]
     Drop {
         /// Of this kind.
         #[arg(value_parser = kind(), required_unless_present = "all", conflicts_with = "all")]
@@ -63,6 +79,10 @@ pub enum CacheVerb {
         all: bool,
     },
     /// Compare the checksum of everything cached, and of every image on disk.
+    #[command(after_help = "Example:
+  framepipe cache verify --config config/street.toml
+
+Exit status: 0 nothing is damaged; 1 something is, or could not be looked at, as the message says; 2 wrong usage.")]
     Verify,
 }
 

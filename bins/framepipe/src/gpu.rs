@@ -25,8 +25,8 @@ const ORDER: (&str, &str) = ("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
 const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
 
 /// What `framepipe-gpu list --json` says of one GPU, as far as the launcher needs it.
-#[derive(Clone, Debug, Deserialize)]
-struct Listed {
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Listed {
     uuid: String,
     name: String,
     pci_bus_id: String,
@@ -81,15 +81,7 @@ impl Gpu {
     }
 
     fn find(uuid: Option<&str>) -> anyhow::Result<Self> {
-        let mut command = Command::new(sibling(PROGRAM).context("this build has no program for GPUs")?);
-        command.args(["list", "--json"]).env(ORDER.0, ORDER.1);
-        if let Some(part) = uuid.filter(|uuid| uuid.starts_with("MIG-")) {
-            command.env(VISIBLE, part); // of a GPU's parts the driver shows the first one, unless another is named
-        }
-        let (status, said) = run_out::run(&command, b"", PATIENCE)?;
-        ensure!(status.success(), "{}", said.text_or(status));
-        let listed = serde_json::from_slice(&said.stdout).with_context(|| format!("what {PROGRAM} says of GPUs"))?;
-        let Listed { uuid, name, pci_bus_id } = choose(listed, uuid)?;
+        let Listed { uuid, name, pci_bus_id } = choose(listed(uuid)?, uuid)?;
         Ok(Self { uuid, name, cpus: cpus::near_to(&pci_bus_id), daemon: None })
     }
 
@@ -120,9 +112,21 @@ pub fn no_gpu() -> Vec<(&'static str, OsString)> {
     vec![(VISIBLE, OsString::new())]
 }
 
+/// The GPUs of this machine; of one that is cut into parts, the part that is meant.
+pub fn listed(uuid: Option<&str>) -> anyhow::Result<Vec<Listed>> {
+    let mut command = Command::new(sibling(PROGRAM).context("this build has no program for GPUs")?);
+    command.args(["list", "--json"]).env(ORDER.0, ORDER.1);
+    if let Some(part) = uuid.filter(|uuid| uuid.starts_with("MIG-")) {
+        command.env(VISIBLE, part); // of a GPU's parts the driver shows the first one, unless another is named
+    }
+    let (status, said) = run_out::run(&command, b"", PATIENCE)?;
+    ensure!(status.success(), "{}", said.text_or(status));
+    serde_json::from_slice(&said.stdout).with_context(|| format!("what {PROGRAM} says of GPUs"))
+}
+
 /// The GPU that is meant, of those that there are. A part of one is called as it was asked for, since the driver's name of it
 /// is not the one that it is opened by.
-fn choose(listed: Vec<Listed>, uuid: Option<&str>) -> anyhow::Result<Listed> {
+pub fn choose(listed: Vec<Listed>, uuid: Option<&str>) -> anyhow::Result<Listed> {
     let there: Vec<String> = listed.iter().map(|gpu| gpu.uuid.clone()).collect();
     let found = match uuid {
         Some(part) if part.starts_with("MIG-") => {
@@ -136,6 +140,12 @@ fn choose(listed: Vec<Listed>, uuid: Option<&str>) -> anyhow::Result<Listed> {
     let is_plain = gpu.uuid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') && !gpu.uuid.is_empty();
     ensure!(is_plain, "{PROGRAM} says that a GPU is called {:?}, which is no UUID", gpu.uuid);
     Ok(gpu)
+}
+
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.uuid)
+    }
 }
 
 impl fmt::Display for GpuNote {

@@ -24,13 +24,20 @@
 //! | `quarantine.rs` | `framepipe quarantine`: frames that killed their stage |
 //! | `status.rs` | `framepipe status` |
 //! | `control.rs` | the socket by which a launcher is asked |
+//! | `configuration.rs` | `framepipe config`: checked, shown with origins, documented |
+//! | `room.rs` | room in memory: what a pipeline needs, and what there is |
+//! | `doctor.rs`, `doctor/` | `framepipe doctor`: whether this machine has what a pipeline needs |
+//! | `programs.rs` | verbs that are programs of their own |
+//! | `pages.rs` | `framepipe man` and `framepipe completions` |
 //! | `cache.rs` | `framepipe cache` |
 
 mod cache;
 mod child;
+mod configuration;
 mod control;
 mod cpus;
 mod deaths;
+mod doctor;
 mod gpu;
 mod gpu_slab;
 mod house;
@@ -39,9 +46,12 @@ mod last_words;
 mod log;
 mod mps;
 mod open_files;
+mod pages;
 mod place;
 mod proc_stat;
+mod programs;
 mod quarantine;
+mod room;
 mod run_out;
 mod slabs;
 mod start_up;
@@ -53,21 +63,27 @@ mod up;
 use std::{
     ffi::OsString,
     io::{ErrorKind, Write as _},
-    os::unix::process::CommandExt as _,
-    path::PathBuf,
-    process::{Command, ExitCode},
+    path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use anyhow::Context as _;
 use clap::{
-    Args, Parser, Subcommand,
+    Args, CommandFactory as _, Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
+use clap_complete::Shell;
 use framepipe_model::ModelRef;
-use framepipe_pipeline::{Config, ConfigFile, Device, Mps, NO_TELEMETRY, Overrides, Profile};
+use framepipe_pipeline::{
+    Config, ConfigFile, Device, Mps, Overrides, Profile,
+    command_line::{self, Described},
+};
 use nix::unistd::Pid;
 
-use crate::{cache::CacheVerb, control::Answer, quarantine::QuarantineVerb, start_up::StartUp};
+use crate::{
+    cache::CacheVerb, configuration::ConfigVerb, control::Answer, programs::become_program, quarantine::QuarantineVerb,
+    start_up::StartUp,
+};
 
 /// Vision inference on one host: images in tmpfs become streamed detections and attributes.
 #[derive(Parser)]
@@ -80,7 +96,12 @@ use crate::{cache::CacheVerb, control::Answer, quarantine::QuarantineVerb, start
   framepipe demo --config config/faces.toml photos/*.jpg
   framepipe eval --pipeline street --labels labels.json --images photos
   framepipe inspect photos/zidane.jpg --config config/faces.toml
-  framepipe model list"
+  framepipe model list
+
+A pipeline's file says what it does; drop-ins beside it, variables (FRAMEPIPE_STAGES__DETECT__PROCESSES=3) and options override it:
+framepipe config --help.
+
+Exit status: 0 done; 1 not done, as the message says; 2 wrong usage; others as the command's own help says."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -102,7 +123,7 @@ Exit status: 0 drained and stopped; 1 could not start or was forced to stop; 2 w
   framepipe status --config config/street.toml
   framepipe status --config config/street.toml --json | jq .queues
 
-Exit status: 0 it runs; 1 it does not.")]
+Exit status: 0 it runs; 1 it does not; 2 wrong usage.")]
     Status(StatusArgs),
     /// Look at frames that killed their stage, try them again, or drop them.
     #[command(after_help = "Examples:
@@ -111,7 +132,7 @@ Exit status: 0 it runs; 1 it does not.")]
   framepipe quarantine retry 1881234567890
   framepipe quarantine drop --all
 
-Exit status: 0 done; 1 not done, as the message says; 3 the frame killed its stage again.")]
+Exit status: 0 done; 1 not done, as the message says; 2 wrong usage; 3 the frame killed its stage again.")]
     Quarantine(QuarantineArgs),
     /// Look at what a pipeline keeps beside its frames, and drop what is remembered of images.
     #[command(after_help = "Examples:
@@ -127,6 +148,53 @@ frames in flight (HOLD_COPY, Upload) are neither listed nor dropped; `stats` cou
 
 Exit status: 0 done, and nothing is damaged; 1 not done, as the message says, or verify found damage; 2 wrong usage.")]
     Cache(CacheArgs),
+    /// Say whether a configuration is good, show what it comes to and where each value comes from, or print the documented defaults.
+    #[command(after_help = "Examples:
+  framepipe config check --config config/street.toml
+  framepipe config show --config config/street.toml
+  framepipe config default
+
+A pipeline's configuration comes in layers, each overriding those before it key by key. Of DIR/street.toml:
+  1. the file;
+  2. drop-ins: DIR/framepipe.d/*.toml (for every pipeline in DIR), then DIR/street.d/*.toml, in the order of their names;
+  3. variables: FRAMEPIPE_STAGES__DETECT__PROCESSES=3 is stages.detect.processes = 3;
+  4. options of the command line.
+Relative paths in 1 to 3 are relative to DIR; those of options to where you are.
+
+Exit status: 0 done; 1 the configuration is not good, as the message says; 2 wrong usage.")]
+    Config(ConfigArgs),
+    /// Look whether this machine has what a pipeline needs, and say what to do where it has not.
+    #[command(after_help = "Examples:
+  framepipe doctor --config config/street.toml
+  framepipe doctor --json | jq '.rows[] | select(.state != \"good\")'
+
+Nothing is changed. Of each row: good; warning, the pipeline runs, but slower or less safely than it could; or FAILED, it does not.
+
+Exit status: 0 nothing failed; 1 something did; 2 wrong usage.")]
+    Doctor(DoctorArgs),
+    /// Print completions of all commands for a shell.
+    #[command(after_help = "Examples:
+  framepipe completions bash > /etc/bash_completion.d/framepipe
+  framepipe completions zsh > ~/.zfunc/_framepipe
+  framepipe completions fish > ~/.config/fish/completions/framepipe.fish
+
+Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
+    Completions {
+        /// The shell.
+        #[arg(value_parser = shells())]
+        shell: Shell,
+    },
+    /// Write a man page of each command into a folder.
+    #[command(after_help = "Examples:
+  framepipe man /usr/local/share/man/man1
+  framepipe man pages && man -l pages/framepipe-up.1
+
+Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
+    Man {
+        /// The folder, which is made where it is not there.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
     /// Bring a pipeline up, push photos, print the results, write annotated PNGs, shut down.
     #[command(disable_help_flag = true)]
     Demo {
@@ -177,6 +245,13 @@ fn sharing() -> impl TypedValueParser<Value = Mps> {
     names.map(|said| Mps::ALL.into_iter().find(|(name, _)| *name == said).expect("one of the names").1)
 }
 
+/// Reads the name of a shell.
+fn shells() -> impl TypedValueParser<Value = Shell> {
+    const SHELLS: [(&str, Shell); 3] = [("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
+    let names = PossibleValuesParser::new(SHELLS.map(|(name, _)| name));
+    names.map(|said| SHELLS.into_iter().find(|(name, _)| *name == said).expect("one of the names").1)
+}
+
 /// Reads the name of a profile.
 fn aims() -> impl TypedValueParser<Value = Profile> {
     let names = PossibleValuesParser::new(Profile::ALL.map(|(name, _)| name));
@@ -193,18 +268,21 @@ struct Instance {
     /// Folder of the sockets and the lock, instead of the configuration's.
     #[arg(long, value_name = "DIR", global = true)]
     run_dir: Option<PathBuf>,
+    /// Folder of unread results, of the quarantine and of images on disk, instead of the configuration's.
+    #[arg(long, value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
 }
 
 #[derive(Args)]
 struct UpArgs {
     #[command(flatten)]
     instance: Instance,
-    /// Folder of unread results, instead of the configuration's.
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
     /// TCP address (IP:PORT) of the gRPC listener, instead of the configuration's; "" for none.
     #[arg(long, value_name = "ADDRESS")]
     tcp: Option<String>,
+    /// Folder in which clients store images, instead of the configuration's; may be repeated.
+    #[arg(long, value_name = "DIR")]
+    inbox: Vec<PathBuf>,
     /// What the processes and threads of the stages are laid out for, where no number is given: throughput (as many
     /// detect processes as cores, of one thread each) or latency (one, whose engine uses all cores)
     /// [default: the configuration's, or throughput].
@@ -265,20 +343,31 @@ struct StatusArgs {
 struct CacheArgs {
     #[command(flatten)]
     instance: Instance,
-    /// Folder of unread results and of images on disk, instead of the configuration's.
-    #[arg(long, value_name = "DIR", global = true)]
-    state_dir: Option<PathBuf>,
     #[command(subcommand)]
     verb: CacheVerb,
+}
+
+#[derive(Args)]
+struct ConfigArgs {
+    #[command(flatten)]
+    instance: Instance,
+    #[command(subcommand)]
+    verb: ConfigVerb,
+}
+
+#[derive(Args)]
+struct DoctorArgs {
+    #[command(flatten)]
+    instance: Instance,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
 struct QuarantineArgs {
     #[command(flatten)]
     instance: Instance,
-    /// Folder of unread results and of the quarantine, instead of the configuration's.
-    #[arg(long, value_name = "DIR", global = true)]
-    state_dir: Option<PathBuf>,
     #[command(subcommand)]
     verb: QuarantineVerb,
 }
@@ -308,8 +397,13 @@ struct UseModel {
 
 impl Instance {
     fn load(&self, overrides: Overrides) -> anyhow::Result<Config> {
-        let overrides = Overrides { name: self.name.clone(), run: self.run_dir.clone(), ..overrides };
-        Ok(Config::load(&self.file.config, &overrides)?)
+        Ok(Config::load(&self.file.config, &self.over(overrides))?)
+    }
+
+    /// What it says, beside what `overrides` do.
+    fn over(&self, overrides: Overrides) -> Overrides {
+        let (name, run, state) = (self.name.clone(), self.run_dir.clone(), self.state_dir.clone());
+        Overrides { name, run, state, ..overrides }
     }
 }
 
@@ -319,7 +413,7 @@ impl UpArgs {
             profile: self.profile,
             cores: self.cores,
             tcp: self.tcp,
-            state: self.state_dir,
+            inbox: self.inbox,
             device: self.device,
             mps: self.mps,
             score_threshold: self.score_threshold,
@@ -352,21 +446,9 @@ impl UpArgs {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Verb::Up(arguments) => up(arguments),
-        Verb::Status(arguments) => status(arguments),
-        Verb::Quarantine(arguments) => quarantine(arguments),
-        Verb::Cache(arguments) => cache(arguments),
-        Verb::Demo { arguments } => Err(become_sibling("framepipe-demo", &arguments)),
-        Verb::Eval { arguments } => Err(become_sibling("framepipe-eval", &arguments)),
-        Verb::Inspect { arguments } => Err(become_sibling("framepipe-inspect", &arguments)),
-        Verb::GpuList { arguments } => Err(become_gpu_tool("list", arguments)),
-        Verb::GpuAccept { arguments } => Err(become_gpu_tool("accept", arguments)),
-        // The launcher is asked for one verb; all others are of the repository.
-        Verb::Model { arguments } if arguments.first().is_some_and(|verb| verb == "use") => {
-            use_model(UseModel::parse_from(arguments))
-        }
-        Verb::Model { arguments } => Err(become_sibling("framepipe-model", &arguments)),
+    let done = match command_line::is_description_wanted() {
+        true => whole().and_then(|whole| print(&format!("{}\n", Described::of(&whole).json()))),
+        false => run(Cli::parse().command),
     };
     let ended = done.unwrap_or_else(|error| {
         log::say!("framepipe: {error:#}");
@@ -374,6 +456,29 @@ fn main() -> ExitCode {
     });
     log::flush();
     ended
+}
+
+fn run(verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Up(arguments) => up(arguments),
+        Verb::Status(arguments) => status(arguments),
+        Verb::Quarantine(arguments) => quarantine(arguments),
+        Verb::Cache(arguments) => cache(arguments),
+        Verb::Config(arguments) => config(&arguments),
+        Verb::Doctor(arguments) => doctor(&arguments),
+        Verb::Completions { shell } => whole().and_then(|whole| print(&pages::completions(whole, shell))),
+        Verb::Man { folder } => man(&folder),
+        Verb::Demo { arguments } => Err(become_program("demo", &arguments)),
+        Verb::Eval { arguments } => Err(become_program("eval", &arguments)),
+        Verb::Inspect { arguments } => Err(become_program("inspect", &arguments)),
+        Verb::GpuList { arguments } => Err(become_program("gpu-list", &arguments)),
+        Verb::GpuAccept { arguments } => Err(become_program("gpu-accept", &arguments)),
+        // The launcher is asked for one verb; all others are of the repository.
+        Verb::Model { arguments } if arguments.first().is_some_and(|verb| verb == "use") => {
+            use_model(UseModel::parse_from(arguments))
+        }
+        Verb::Model { arguments } => Err(become_program("model", &arguments)),
+    }
 }
 
 fn up(arguments: UpArgs) -> anyhow::Result<ExitCode> {
@@ -405,15 +510,37 @@ fn use_model(arguments: UseModel) -> anyhow::Result<ExitCode> {
 }
 
 fn quarantine(arguments: QuarantineArgs) -> anyhow::Result<ExitCode> {
-    let config = arguments.instance.load(Overrides { state: arguments.state_dir, ..Overrides::default() })?;
+    let config = arguments.instance.load(Overrides::default())?;
     print(&quarantine::run(&config, &arguments.verb)?)
 }
 
 fn cache(arguments: CacheArgs) -> anyhow::Result<ExitCode> {
-    let config = arguments.instance.load(Overrides { state: arguments.state_dir, ..Overrides::default() })?;
+    let config = arguments.instance.load(Overrides::default())?;
     let said = cache::run(&config, &arguments.verb)?;
     let printed = print(&said.text)?;
     Ok(if said.is_good { printed } else { ExitCode::FAILURE })
+}
+
+fn config(arguments: &ConfigArgs) -> anyhow::Result<ExitCode> {
+    let ConfigArgs { instance, verb } = arguments;
+    print(&configuration::run(&instance.file.config, &instance.over(Overrides::default()), verb)?)
+}
+
+fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let DoctorArgs { instance, json } = arguments;
+    let report = doctor::examine(&instance.file.config, &instance.over(Overrides::default()));
+    let printed = print(&if *json { report.json()? } else { report.to_string() })?;
+    Ok(if report.is_good() { printed } else { ExitCode::FAILURE })
+}
+
+fn man(folder: &Path) -> anyhow::Result<ExitCode> {
+    let count = pages::write(whole()?, folder)?;
+    print(&format!("{count} pages in {}\n", folder.display()))
+}
+
+/// The command line, with those of all programs.
+fn whole() -> anyhow::Result<clap::Command> {
+    programs::whole(Cli::command(), vec![UseModel::command().name("use")])
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {
@@ -421,21 +548,4 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to standard output"),
         _ => Ok(ExitCode::SUCCESS), // whoever closed the pipe has read enough
     }
-}
-
-/// Becomes the program that knows GPUs, with one of its verbs.
-fn become_gpu_tool(verb: &str, arguments: Vec<OsString>) -> anyhow::Error {
-    let arguments: Vec<OsString> = [verb.into()].into_iter().chain(arguments).collect();
-    become_sibling(gpu::PROGRAM, &arguments)
-}
-
-/// Demo and eval are clients, with a client's dependencies, and inspect and model have those of stages: programs of their own. Returns why it
-/// could not.
-fn become_sibling(binary: &str, arguments: &[OsString]) -> anyhow::Error {
-    let program = match child::sibling(binary) {
-        Ok(program) => program,
-        Err(error) => return error,
-    };
-    let error = Command::new(&program).args(arguments).env(NO_TELEMETRY.0, NO_TELEMETRY.1).exec();
-    Err::<(), _>(error).with_context(|| format!("cannot run {}", program.display())).expect_err("it is an error")
 }

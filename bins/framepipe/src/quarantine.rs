@@ -19,22 +19,40 @@ use crate::child::sibling;
 #[derive(Subcommand)]
 pub enum QuarantineVerb {
     /// List the frames, the oldest first.
+    #[command(after_help = "Examples:
+  framepipe quarantine list --config config/street.toml
+  framepipe quarantine list --json | jq '.[].frame'
+
+Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
     List {
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
     /// Show one frame's story: how its stage died, and its last words.
+    #[command(after_help = "Example:
+  framepipe quarantine show 1881234567890 --config config/street.toml
+
+Exit status: 0 done; 1 there is no such frame, or it cannot be read, as the message says; 2 wrong usage.")]
     Show {
         /// The frame's number.
         frame: u64,
     },
     /// Push a frame once more, on a stream of its own; if it kills no stage, it leaves the quarantine.
+    #[command(after_help = "Example:
+  framepipe quarantine retry 1881234567890 --config config/street.toml
+
+Exit status: 0 it killed no stage; 1 not done, as the message says; 2 wrong usage; 3 it killed its stage again.")]
     Retry {
         /// The frame's number.
         frame: u64,
     },
     /// Drop frames from the quarantine.
+    #[command(after_help = "Examples:
+  framepipe quarantine drop 1881234567890 --config config/street.toml
+  framepipe quarantine drop --all
+
+Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
     Drop {
         /// The frames' numbers.
         #[arg(required_unless_present = "all", conflicts_with = "all")]

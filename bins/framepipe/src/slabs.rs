@@ -48,7 +48,7 @@ fn in_host_memory(pool: Pool, bytes: u64) -> anyhow::Result<Slab> {
 
 /// What the kernel thinks can be had without swapping. Looked at before, because reserving more does not fail, but has
 /// processes killed.
-fn available_bytes() -> anyhow::Result<u64> {
+pub fn available_bytes() -> anyhow::Result<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")).and_then(|kib| kib.trim().parse::<u64>().ok());

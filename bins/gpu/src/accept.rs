@@ -20,8 +20,10 @@ use report::Report;
   framepipe gpu-accept --device GPU-155d4096-286a-33ad-450b-20779a858f20 --out gpu-report
   framepipe gpu-accept --only slabs,models --batches 1,8,32
 
-It writes report.json and report.md, after each part what there is by then. Exit status: 0 all tests passed; 1 one did not, a model
-does not run on the GPU, or there is none, as the message says.")]
+It writes report.json and report.md, after each part what there is by then.
+
+Exit status: 0 all tests passed; 1 one did not, a model does not run on the GPU, or there is none, as the message says; 2 wrong
+usage.")]
 pub struct Arguments {
     /// The pipeline's configuration, whose device is a GPU.
     #[arg(long, value_name = "FILE", default_value = "config/paper-gpu.toml")]
@@ -56,8 +58,8 @@ enum Part {
 
 /// Runs the parts and writes the report.
 pub fn accept(arguments: &Arguments) -> anyhow::Result<()> {
-    let device = Device::open(&arguments.device)?;
     let config = Config::load(&arguments.config, &Overrides::default())?;
+    let device = Device::open(&arguments.device)?;
     ensure!(
         matches!(config.device, framepipe_pipeline::Device::Gpu(_)),
         "{} has pipeline.device = \"{}\": give one whose device is a GPU, such as config/paper-gpu.toml",

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use framepipe_gpu::{Choice, Gpu, Unavailable, gpus};
+use framepipe_pipeline::command_line;
 
 /// Show GPUs, make slabs in their memory, and accept a machine's GPU.
 #[derive(Parser)]
@@ -36,7 +37,7 @@ enum Verb {
   framepipe gpu-list
   framepipe gpu-list --json | jq -r '.[].uuid'
 
-Exit status: 0 there is one; 1 there is none, as the message says."
+Exit status: 0 there is one; 1 there is none, as the message says; 2 wrong usage."
     )]
     List(ListArguments),
     /// Make a slab for the launcher: its descriptor goes out over the socket at descriptor 3.
@@ -67,7 +68,7 @@ fn choice(text: &str) -> Result<Choice, String> {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let done = match command_line::parse::<Cli>().command {
         Verb::List(arguments) => list(arguments.json).map_err(anyhow::Error::from),
         Verb::Slab(arguments) => slab::send(&arguments),
         Verb::Accept(arguments) => accept::accept(&arguments),

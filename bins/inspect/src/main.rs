@@ -31,7 +31,7 @@ use anyhow::{Context as _, ensure};
 use clap::Parser;
 use framepipe_draw::{Captioned, draw};
 use framepipe_frame::detections::Detection;
-use framepipe_pipeline::{Config, ConfigFile, Overrides, Plan};
+use framepipe_pipeline::{Config, ConfigFile, Overrides, Plan, command_line};
 
 use crate::{
     folder::Folder,
@@ -79,7 +79,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    match inspect(&Cli::parse()) {
+    match inspect(&command_line::parse::<Cli>()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("framepipe inspect: {error:#}");

@@ -18,13 +18,15 @@ mod repository;
 
 use std::{
     io::{ErrorKind, Write as _},
+    path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use framepipe_infer::Runtime;
 use framepipe_model::ModelRef;
-use framepipe_pipeline::{Config, ConfigFile, Overrides};
+use framepipe_pipeline::{Config, ConfigFile, Overrides, command_line};
 
 /// List, show, check, add and remove the models of the repository, and quantize them to INT8.
 #[derive(Parser)]
@@ -39,7 +41,9 @@ use framepipe_pipeline::{Config, ConfigFile, Overrides};
   framepipe model add yolov8n.onnx --name yolov8n
   framepipe model quantize nanodet416-4c-fp32 --images recordings
 
-To let a model serve in a running pipeline: framepipe model use --help"
+To let a model serve in a running pipeline: framepipe model use --help
+
+Exit status: 0 done; 1 not done, as the message says; 2 wrong usage; 130 quantize was stopped by Ctrl-C."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -66,7 +70,7 @@ enum Verb {
   framepipe model list
   framepipe model list --json | jq '.[] | select(.precision == \"int8\") | .name'
 
-Exit status: 0 all can be read; 1 one cannot, as the message says.")]
+Exit status: 0 all can be read; 1 one cannot, as the message says; 2 wrong usage.")]
     List {
         #[command(flatten)]
         place: Place,
@@ -79,7 +83,7 @@ Exit status: 0 all can be read; 1 one cannot, as the message says.")]
   framepipe model show faceres
   framepipe model show faceres@1 --json
 
-Exit status: 0 done; 1 there is no such model, or it cannot be read.")]
+Exit status: 0 done; 1 there is no such model, or it cannot be read; 2 wrong usage.")]
     Show {
         /// NAME, for the highest version, or NAME@VERSION.
         model: ModelRef,
@@ -95,7 +99,7 @@ Exit status: 0 done; 1 there is no such model, or it cannot be read.")]
   framepipe model check faceres@1
   framepipe model check --all
 
-Exit status: 0 all can be served; 1 one cannot, as its line says.")]
+Exit status: 0 all can be served; 1 one cannot, as its line says; 2 wrong usage.")]
     Check {
         /// NAME, for the highest version, or NAME@VERSION.
         #[arg(required_unless_present = "all", conflicts_with = "all")]
@@ -112,14 +116,14 @@ Exit status: 0 all can be served; 1 one cannot, as its line says.")]
   framepipe model add yolov8n.onnx --name yolov8n --licence AGPL-3.0 --source 'my own training'
   framepipe model add colours.onnx --name colours@3 --labels colours.txt
 
-Exit status: 0 it lies in the repository, finished or not; 1 it does not, as the message says.")]
+Exit status: 0 it lies in the repository, finished or not; 1 it does not, as the message says; 2 wrong usage.")]
     Add(add::Arguments),
     /// Remove one version of a model, or all; refused where the configuration uses it.
     #[command(after_help = "Examples:
   framepipe model remove faceres@2
   framepipe model remove faceres --config config/faces.toml --yes
 
-Exit status: 0 removed; 1 refused, as the message says.")]
+Exit status: 0 removed; 1 refused, as the message says; 2 wrong usage.")]
     Remove {
         /// NAME, for all versions, or NAME@VERSION.
         model: ModelRef,
@@ -142,12 +146,18 @@ agreement with the float model is 0.97 or more; docs/int8.md says how it is meas
 images give the same model. report.json in the new version's folder has every trial.
 
 Exit status: 0 the new version lies in the repository; 1 it does not, as the message says;
-130 stopped by Ctrl-C: nothing was changed.")]
+2 wrong usage; 130 stopped by Ctrl-C: nothing was changed.")]
     Quantize(quantize::Arguments),
+    /// Load the engine's library and say what it is: for `framepipe doctor`.
+    #[command(hide = true)]
+    Engine {
+        /// ONNX Runtime's library.
+        library: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().verb) {
+    match run(command_line::parse::<Cli>().verb) {
         Ok(status) => status,
         Err(error) => {
             eprintln!("framepipe model: {error:#}");
@@ -167,6 +177,10 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         }
         Verb::Add(arguments) => print(&add::add(&arguments.place.load()?, &arguments)?),
         Verb::Remove { model, place, yes } => print(&remove::remove(&place.load()?, &model, yes)?),
+        Verb::Engine { library } => {
+            let runtime = Runtime::load(&library)?;
+            print(&format!("{}: {}\n", runtime.library().display(), runtime.version()))
+        }
         Verb::Quantize(arguments) => match quantize::quantize(&arguments.place.load()?, &arguments)? {},
     }
 }

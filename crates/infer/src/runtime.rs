@@ -49,6 +49,11 @@ impl Runtime {
         Self { graphs: Some(GraphCache::new(folder, ort::info())), ..self }
     }
 
+    /// What the library says of its own build.
+    pub fn version(&self) -> &'static str {
+        ort::info()
+    }
+
     /// The library file.
     pub fn library(&self) -> &Path {
         &self.library
