@@ -77,6 +77,7 @@ use crate::{cache::CacheVerb, control::Answer, quarantine::QuarantineVerb, start
     after_help = "Examples:
   framepipe up --config config/street.toml --detect 2
   framepipe status --config config/street.toml
+  framepipe push photos/*.jpg --config config/street.toml
   framepipe demo --config config/faces.toml photos/*.jpg
   framepipe eval --pipeline street --labels labels.json --images photos
   framepipe inspect photos/zidane.jpg --config config/faces.toml
@@ -127,6 +128,20 @@ frames in flight (HOLD_COPY, Upload) are neither listed nor dropped; `stats` cou
 
 Exit status: 0 done, and nothing is damaged; 1 not done, as the message says, or verify found damage; 2 wrong usage.")]
     Cache(CacheArgs),
+    /// Push images into a running pipeline, and print their results as they come.
+    #[command(disable_help_flag = true)]
+    Push {
+        /// See `framepipe push --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Print the results of a stream as they come.
+    #[command(disable_help_flag = true)]
+    Pull {
+        /// See `framepipe pull --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Bring a pipeline up, push photos, print the results, write annotated PNGs, shut down.
     #[command(disable_help_flag = true)]
     Demo {
@@ -357,6 +372,8 @@ fn main() -> ExitCode {
         Verb::Status(arguments) => status(arguments),
         Verb::Quarantine(arguments) => quarantine(arguments),
         Verb::Cache(arguments) => cache(arguments),
+        Verb::Push { arguments } => Err(become_client("push", arguments)),
+        Verb::Pull { arguments } => Err(become_client("pull", arguments)),
         Verb::Demo { arguments } => Err(become_sibling("framepipe-demo", &arguments)),
         Verb::Eval { arguments } => Err(become_sibling("framepipe-eval", &arguments)),
         Verb::Inspect { arguments } => Err(become_sibling("framepipe-inspect", &arguments)),
@@ -425,8 +442,17 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
 
 /// Becomes the program that knows GPUs, with one of its verbs.
 fn become_gpu_tool(verb: &str, arguments: Vec<OsString>) -> anyhow::Error {
+    become_with_verb(gpu::PROGRAM, verb, arguments)
+}
+
+/// Becomes the program that pushes and pulls.
+fn become_client(verb: &str, arguments: Vec<OsString>) -> anyhow::Error {
+    become_with_verb("framepipe-client", verb, arguments)
+}
+
+fn become_with_verb(binary: &str, verb: &str, arguments: Vec<OsString>) -> anyhow::Error {
     let arguments: Vec<OsString> = [verb.into()].into_iter().chain(arguments).collect();
-    become_sibling(gpu::PROGRAM, &arguments)
+    become_sibling(binary, &arguments)
 }
 
 /// Demo and eval are clients, with a client's dependencies, and inspect and model have those of stages: programs of their own. Returns why it
