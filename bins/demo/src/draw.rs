@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use framepipe_client::{Attribute, Detection, Detections, Keypoint, Value};
+use framepipe_client::{Attribute, Detection, Detections, Keypoint, Value, words};
 use framepipe_draw::{Captioned, Point, draw, draw_points};
 use framepipe_vision::{Decoder, Limits, probe};
 use image::RgbImage;
@@ -43,5 +43,5 @@ fn point(one: &Keypoint) -> Point {
 fn attributes(one: &Detection) -> Vec<String> {
     let seen = |value: &&Attribute| !matches!(value.value, Some(Value::Embedding(_) | Value::Keypoints(_)) | None);
     let attributes = one.attributes.iter().filter(seen);
-    attributes.map(|attribute| format!("{} {}", attribute.name, crate::print::words(attribute))).collect()
+    attributes.map(|attribute| format!("{} {}", attribute.name, words::attribute(attribute))).collect()
 }

@@ -93,6 +93,7 @@ use crate::{
     after_help = "Examples:
   framepipe up --config config/street.toml --detect 2
   framepipe status --config config/street.toml
+  framepipe push photos/*.jpg --config config/street.toml
   framepipe demo --config config/faces.toml photos/*.jpg
   framepipe eval --pipeline street --labels labels.json --images photos
   framepipe inspect photos/zidane.jpg --config config/faces.toml
@@ -194,6 +195,20 @@ Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
         /// The folder, which is made where it is not there.
         #[arg(value_name = "DIR")]
         folder: PathBuf,
+    },
+    /// Push images into a running pipeline, and print their results as they come.
+    #[command(disable_help_flag = true)]
+    Push {
+        /// See `framepipe push --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Print the results of a stream as they come.
+    #[command(disable_help_flag = true)]
+    Pull {
+        /// See `framepipe pull --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
     /// Bring a pipeline up, push photos, print the results, write annotated PNGs, shut down.
     #[command(disable_help_flag = true)]
@@ -468,6 +483,8 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Doctor(arguments) => doctor(&arguments),
         Verb::Completions { shell } => whole().and_then(|whole| print(&pages::completions(whole, shell))),
         Verb::Man { folder } => man(&folder),
+        Verb::Push { arguments } => Err(become_program("push", &arguments)),
+        Verb::Pull { arguments } => Err(become_program("pull", &arguments)),
         Verb::Demo { arguments } => Err(become_program("demo", &arguments)),
         Verb::Eval { arguments } => Err(become_program("eval", &arguments)),
         Verb::Inspect { arguments } => Err(become_program("inspect", &arguments)),

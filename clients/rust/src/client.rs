@@ -109,7 +109,8 @@ impl Client {
     /// dies, for the server has yet to read it. A push that fails deletes its file at once, with one exception: after
     /// [`Error::Unavailable`] the server may have accepted the batch all the same, so with an idempotency key of the
     /// caller's own the file is kept for a push with the same key, which then sends the same batch again. A push
-    /// whose future is dropped leaves its file. With [`Hold::Copy`] the file is deleted when the push has been accepted.
+    /// whose future is dropped leaves its file. With [`Hold::Copy`] the file is deleted when the push has been accepted, and when
+    /// its future is dropped.
     pub async fn push(&self, request: PushRequest<'_>) -> Result<Batch, Error> {
         let PushRequest { mut message, images, wait } = request;
         let own_key = with_key(&mut message);
@@ -129,7 +130,9 @@ impl Client {
                 async move { grpc.push_data(message).await }
             })
         };
+        let dropped = DeletedWithCall(blob.clone().filter(|_| is_copied));
         let batch = self.enqueue(message, blob.as_ref().filter(|_| !is_copied), wait, push).await;
+        dropped.disarm();
         let Some(blob) = blob else { return batch };
         match &batch {
             Ok(_) if !is_copied => {}
@@ -234,6 +237,24 @@ impl Client {
                 return Err(Error::Unavailable(format!("{}: {}", self.address, with_causes(&status))));
             };
             sleep(pause).await;
+        }
+    }
+}
+
+/// The file of a push whose images the server copies: nobody reads it any more once the call is given up.
+struct DeletedWithCall(Option<Blob>);
+
+impl DeletedWithCall {
+    /// The call has ended by itself: its outcome says what becomes of the file.
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for DeletedWithCall {
+    fn drop(&mut self) {
+        if let Some(blob) = &self.0 {
+            let _ = blob.delete(); // what cannot be deleted is left to who cleans the inbox
         }
     }
 }

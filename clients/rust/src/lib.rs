@@ -16,7 +16,7 @@
 //!
 //! A map of the crate: `client` (the calls), `push` and `inbox` (what is pushed, and the file it travels in), `upload`,
 //! `batches` (which frames are out, and when their file goes), `results` and `acknowledge` (the results, across
-//! broken connections, and what the server may forget), `error`, `backoff`.
+//! broken connections, and what the server may forget), `words` (results for people), `error`, `backoff`.
 
 mod acknowledge;
 mod backoff;
@@ -27,6 +27,7 @@ mod inbox;
 mod push;
 mod results;
 mod upload;
+pub mod words;
 
 pub use batches::Batch;
 pub use client::Client;

@@ -33,11 +33,14 @@ pub struct ResultsOptions {
     pub until_drained: bool,
     /// Acknowledge at the latest after so many results (or half a second, or at the end).
     pub ack_every: u64,
+    /// Acknowledge at all. Without it the server keeps everything for a later reader, also what lies before `after`, which is
+    /// passed over.
+    pub acknowledge: bool,
 }
 
 impl Default for ResultsOptions {
     fn default() -> Self {
-        Self { after: 0, until_drained: false, ack_every: 64 }
+        Self { after: 0, until_drained: false, ack_every: 64, acknowledge: true }
     }
 }
 
@@ -117,7 +120,8 @@ impl Results {
         self.opened = Instant::now();
         let request = PullResultRequest {
             stream: self.stream.clone(),
-            after_sequence: self.last,
+            // It acknowledges: who does not want that reads again from where the server keeps them, and drops the repeats.
+            after_sequence: if self.options.acknowledge { self.last } else { 0 },
             until_drained: self.options.until_drained,
         };
         let mut grpc = self.client.grpc.clone();
@@ -165,7 +169,7 @@ impl Results {
 
     /// The consumer asks for the next result: it is done with the one in hand.
     fn done_with_last(&mut self) {
-        if std::mem::take(&mut self.in_hand) {
+        if std::mem::take(&mut self.in_hand) && self.options.acknowledge {
             let (client, every) = (&self.client, self.options.ack_every.max(1));
             let acknowledger = self
                 .acknowledger

@@ -144,6 +144,22 @@ async fn what_the_server_copies_the_client_need_not_keep() {
 }
 
 #[tokio::test]
+async fn a_push_that_is_given_up_leaves_its_file_only_where_the_server_reads_it_later() {
+    let bench = Bench::new();
+    for (hold, left) in [(Hold::Copy, 0), (Hold::Reference, 1)] {
+        bench.fake.change(|state| state.push_faults.push_back(Code::ResourceExhausted));
+        let refused = bench.fake.state().pushes.len() + 1;
+        let pushing = bench.client.push(PushRequest::images([b"x"]).hold(hold).wait(PATIENCE));
+        let is_refused = bench.fake.wait_for(|state| (state.pushes.len() == refused).then_some(()));
+        tokio::select! {
+            answer = pushing => panic!("{answer:?} came before the refusal was heeded"),
+            () = is_refused => {}
+        }
+        assert_eq!(bench.files().len(), left, "{hold:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_upload_sends_the_images_in_pieces_and_makes_no_file() {
     let bench = Bench::new();
     let client = bench.client.clone().with_inbox("/nowhere");

@@ -83,6 +83,20 @@ async fn rest_of(mut results: Results, count: usize) -> Vec<u64> {
 }
 
 #[tokio::test]
+async fn who_acknowledges_nothing_leaves_everything_to_the_next_reader() {
+    let bench = Bench::new();
+    bench.push(5).await;
+    bench.fake.change(|state| state.pull_faults.push_back((2, Some(Code::Unavailable))));
+    let looking = ResultsOptions { acknowledge: false, ..until_drained() };
+    assert_eq!(rest(bench.client.results("cam-1", looking.clone())).await, [1, 2, 3, 4, 5], "over a broken connection");
+    let behind = ResultsOptions { after: 3, ..looking };
+    assert_eq!(rest(bench.client.results("cam-1", behind)).await, [4, 5]);
+    let state = bench.fake.state();
+    let begins: Vec<u64> = state.pulls.iter().map(|pull| pull.after_sequence).collect();
+    assert_eq!((begins, state.acknowledged, state.acks.len()), (vec![0, 0, 0], 0, 0));
+}
+
+#[tokio::test]
 async fn reading_goes_on_over_a_server_that_died_and_came_back() {
     let mut bench = Bench::new();
     bench.fake.change(|state| state.complete_at_once = false);
