@@ -4,10 +4,12 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `stages.rs` | **the table**: stages, their binaries, queues and pools |
+//! | `table.rs` | the process table's entries: which is whose |
 //! | `stage_loop.rs` | **the loop**: claim up to B, acquire, process, publish, free, heartbeat |
 //! | `config.rs`, `config/` | the configuration file: as typed, then checked |
 //! | `plan.rs` | from the configuration and the manifests to the segment's geometry |
 //! | `device.rs` | where images and tensors lie on their way: `pipeline.device` |
+//! | `pinning.rs` | the CPUs that processes are bound to, as they are asked for |
 //! | `slab.rs` | the memory of handed pools, inherited as descriptors |
 //! | `turners.rs` | which attribute model turns the crops of which |
 //! | `generation.rs` | the models that frames are accepted for, which change while the pipeline serves |
@@ -31,6 +33,7 @@ pub mod faults;
 mod generation;
 mod kept;
 pub mod observe;
+mod pinning;
 mod plan;
 mod process;
 mod profile;
@@ -40,11 +43,13 @@ mod slab;
 pub mod source;
 mod stage_loop;
 mod stages;
+mod table;
 mod turners;
 
 pub use cache_stats::{CacheStats, ImageStats, KindStats, Upkeep};
 pub use config::{
-    CacheConfig, Config, ConfigError, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig,
+    AutoConfig, CacheConfig, Config, ConfigError, JournalConfig, Overrides, PROCESSES_MAX, PoolConfig,
+    QuarantineConfig, ServerConfig, StageConfig,
 };
 pub use config_file::ConfigFile;
 pub use control::{Command, Report, StartOrder};
@@ -52,6 +57,7 @@ pub use device::{Device, DeviceError, Mps};
 pub use framepipe_shm::Place;
 pub use generation::{Generation, Generations};
 pub use kept::{Bytes, KeptAt, Leased, TENSOR_FACTS_BYTES, offer_made};
+pub use pinning::{CpuList, CpuListError, Pinning};
 pub use plan::{Plan, PlanError};
 pub use process::{Exit, Process, run_stage};
 pub use profile::{Layout, Profile};
@@ -62,3 +68,4 @@ pub use stages::{
     cache_folder, gateway_access, gateway_cache_use, keeper_access, process_name, queue_before, queues_of, stage_index,
     start_again,
 };
+pub use table::{ENTRIES, ENTRIES_EACH, GATEWAY_ENTRY, KEEPER_ENTRY, entries_of, worker_entries};

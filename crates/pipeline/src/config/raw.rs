@@ -9,9 +9,10 @@ use framepipe_vision::Limits;
 use serde::Deserialize;
 
 use super::{
-    CacheConfig, Config, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig, bytes,
+    AutoConfig, CacheConfig, Config, JournalConfig, Overrides, PoolConfig, QuarantineConfig, ServerConfig, StageConfig,
+    bytes,
 };
-use crate::{Device, Layout, Mps, Pool, Profile, STAGES, profile, stage_index};
+use crate::{CpuList, Device, Layout, Mps, Pinning, Pool, Profile, STAGES, profile, stage_index};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +33,8 @@ pub(super) struct Raw {
     cache: RawCache,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    auto: RawAuto,
     #[serde(default)]
     stages: RawStages,
     #[serde(default)]
@@ -79,6 +82,8 @@ struct RawServer {
     idempotency_window_s: u64,
     idempotency_keys_max: u32,
     hang_ms_max: u64,
+    cpus: Option<CpuList>,
+    numa_node: Option<u32>,
 }
 
 impl Default for RawServer {
@@ -93,6 +98,8 @@ impl Default for RawServer {
             idempotency_window_s: 600,
             idempotency_keys_max: 65_536,
             hang_ms_max: defaults::hang_ms_max(),
+            cpus: None,
+            numa_node: None,
         }
     }
 }
@@ -148,6 +155,8 @@ struct RawCache {
     raw_frames: bool,
     uploads_max: u32,
     inbox_ttl_s: u64,
+    cpus: Option<CpuList>,
+    numa_node: Option<u32>,
 }
 
 impl Default for RawCache {
@@ -166,8 +175,17 @@ impl Default for RawCache {
             raw_frames: false,
             uploads_max: 8,
             inbox_ttl_s: 0,
+            cpus: None,
+            numa_node: None,
         }
     }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawAuto {
+    enabled: bool,
+    cores: Option<u32>,
 }
 
 /// One entry a row of the stage table.
@@ -190,6 +208,8 @@ struct RawStage {
     batch_wait_us_max: Option<u64>,
     nice: Option<i32>,
     hang_ms_max: Option<u64>,
+    cpus: Option<CpuList>,
+    numa_node: Option<u32>,
 }
 
 /// One entry a pool.
@@ -279,6 +299,7 @@ impl Raw {
                 idempotency_keys_max: self.server.idempotency_keys_max,
                 bytes_max: bytes(self.server.bytes_max),
                 hang_ms_max: self.server.hang_ms_max,
+                pinning: Pinning { cpus: self.server.cpus, numa_node: self.server.numa_node },
             },
             run,
             name,
@@ -307,6 +328,11 @@ impl Raw {
                 raw_frames: self.cache.raw_frames,
                 uploads_max: self.cache.uploads_max,
                 inbox_ttl_s: self.cache.inbox_ttl_s,
+                pinning: Pinning { cpus: self.cache.cpus, numa_node: self.cache.numa_node },
+            },
+            auto: AutoConfig {
+                enabled: overrides.auto || self.auto.enabled,
+                cores: overrides.auto_cores.or(self.auto.cores),
             },
             cores,
             pools: self.pools.complete(detectors),
@@ -330,6 +356,7 @@ impl RawStages {
                 batch_wait_us_max: raw.batch_wait_us_max.unwrap_or(2000),
                 nice: raw.nice.unwrap_or(10),
                 hang_ms_max: raw.hang_ms_max.unwrap_or_else(defaults::hang_ms_max),
+                pinning: Pinning { cpus: raw.cpus, numa_node: raw.numa_node },
             }
         };
         raw.into_iter().zip(&STAGES).map(complete).collect()
