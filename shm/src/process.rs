@@ -52,6 +52,7 @@ pub struct ProcessEntry {
     restarts: AtomicU32,
     heartbeat_ns: AtomicU64,
     counters: [AtomicU64; 10],
+    is_wanted: AtomicU32,
 }
 
 impl ProcessEntry {
@@ -104,6 +105,16 @@ impl ProcessEntry {
     /// Sets the process's state.
     pub fn set_state(&self, state: ProcessState) {
         self.state.store(state as u32, Ordering::Release);
+    }
+
+    /// True where the launcher wants a process to have this entry, whether one has or not.
+    pub fn is_wanted(&self) -> bool {
+        self.is_wanted.load(Ordering::Relaxed) != 0
+    }
+
+    /// Says whether a process shall have this entry.
+    pub fn set_wanted(&self, is_wanted: bool) {
+        self.is_wanted.store(is_wanted.into(), Ordering::Relaxed);
     }
 
     /// How often a process of this entry was restarted after a death.

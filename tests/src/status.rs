@@ -20,6 +20,8 @@ pub struct Status {
     pub jobs: Jobs,
     /// The generations of models that may have frames in flight.
     pub generations: Vec<Generation>,
+    /// Each stage.
+    pub stages: Vec<Stage>,
     /// Each process.
     pub processes: Vec<Process>,
     /// Each slot pool.
@@ -85,6 +87,15 @@ pub struct Jobs {
     pub claimed: usize,
 }
 
+/// One stage.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Stage {
+    /// Its name.
+    pub stage: String,
+    /// The processes that it shall have.
+    pub wanted: u32,
+}
+
 /// One process.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Process {
@@ -128,6 +139,11 @@ impl Status {
     /// The processes of a stage, or the gateway, or the keeper.
     pub fn stage<'s>(&'s self, stage: &'s str) -> impl Iterator<Item = &'s Process> {
         self.processes.iter().filter(move |process| process.stage == stage)
+    }
+
+    /// The processes that a stage shall have.
+    pub fn wanted(&self, stage: &str) -> u32 {
+        self.stages.iter().find(|one| one.stage == stage).expect("the stage is in the status").wanted
     }
 
     /// Frames that are accepted and not answered yet.

@@ -70,6 +70,7 @@ impl Bench {
             raw_frames: false,
             uploads_max: 1,
             inbox_ttl_s: 0,
+            pinning: Default::default(),
         }
     }
 

@@ -70,7 +70,12 @@ impl<'a> Handed<'a> {
     }
 }
 
-impl Inheritance<'_> {
+impl<'a> Inheritance<'a> {
+    /// Bound to these CPUs, where some are asked for.
+    pub fn bound_to(self, cpus: Option<&'a Cpus>) -> Self {
+        Self { cpus: cpus.or(self.cpus), ..self }
+    }
+
     /// Gives each descriptor a number in the child, and notes them in its order.
     fn number(&self, order: StartOrder) -> anyhow::Result<(Vec<FdMapping>, StartOrder)> {
         let descriptors = self.listeners.iter().copied().chain(self.slabs.iter().map(|slab| &slab.memory));
@@ -111,6 +116,8 @@ pub struct Child {
     pub is_ready: bool,
     /// True once it said that it cannot go on.
     pub has_failed: bool,
+    /// True once it was told to end, or was killed before it could hear that.
+    pub is_told: bool,
     /// True once it was killed for a fault of the GPU that another process met.
     pub is_condemned: bool,
 }
@@ -164,6 +171,7 @@ impl Child {
             encodes: None,
             is_ready: false,
             has_failed: false,
+            is_told: false,
             is_condemned: false,
         })
     }
@@ -208,6 +216,12 @@ impl Child {
         if let Some(commands) = &self.commands {
             let _ = commands.send(order); // an error: it died, which its pidfd tells
         }
+    }
+
+    /// Tells the child to finish what it has claimed and end; one that has claimed nothing yet is killed.
+    pub fn stop(&mut self) {
+        self.is_told = true;
+        if self.is_ready { self.command(Order::Stop) } else { self.kill() }
     }
 
     /// Readable once the child is dead.

@@ -1,15 +1,12 @@
 //! The control socket: one request a connection, a line of JSON; the launcher's answers are lines of JSON too.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::Shutdown,
     os::unix::net::{UnixListener, UnixStream},
     path::Path,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +15,9 @@ use framepipe_model::ModelRef;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    drain::Farewell,
     house::CONTROL_SOCKET,
+    orders::{Desk, RestartWhat, WAITING_MAX, What},
     status::{Answers, Status},
     swap::Swapper,
 };
@@ -29,8 +28,6 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(1);
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest request.
 const REQUEST_BYTES_MAX: u64 = 4096;
-/// Requests that take time, at once: one is under way, the others wait for their turn.
-const WAITING_MAX: usize = 16;
 
 /// What a client wants.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,6 +42,20 @@ pub enum Request {
         /// What shall serve.
         new: ModelRef,
     },
+    /// Other numbers of processes.
+    Scale {
+        /// By stage.
+        processes: BTreeMap<String, u32>,
+    },
+    /// New processes in place of those that run.
+    Restart {
+        /// Which.
+        what: RestartWhat,
+    },
+    /// New frames refused, the accepted ones finished, and then the end.
+    Drain,
+    /// The configuration read again.
+    Reload,
 }
 
 /// What the launcher says. All but `Progress` end the connection.
@@ -57,7 +68,7 @@ pub enum Answer {
     Progress(String),
     /// It is done.
     Done(String),
-    /// It is not done: nothing has changed.
+    /// It is not done, as the words say.
     Failed(String),
 }
 
@@ -65,15 +76,14 @@ pub enum Answer {
 pub struct Control {
     answers: Answers,
     swapper: Arc<Swapper>,
-    /// A generation at a time: whoever wants another one has this, from the first look at the models on.
-    turn: Arc<Mutex<()>>,
-    waiting: Arc<AtomicUsize>,
+    desk: Arc<Desk>,
+    farewell: Arc<Farewell>,
 }
 
 impl Control {
     /// Of this pipeline.
-    pub fn new(answers: Answers, swapper: Swapper) -> Self {
-        Self { answers, swapper: Arc::new(swapper), turn: Arc::default(), waiting: Arc::default() }
+    pub fn new(answers: Answers, swapper: Swapper, desk: Arc<Desk>, farewell: Arc<Farewell>) -> Self {
+        Self { answers, swapper: Arc::new(swapper), desk, farewell }
     }
 
     /// Answers whoever connects, for ever.
@@ -91,34 +101,49 @@ impl Control {
         BufReader::new(&stream).take(REQUEST_BYTES_MAX).read_line(&mut line)?;
         match serde_json::from_str(&line) {
             Ok(Request::Status) => say(&stream, &Answer::Status(Box::new(self.answers.status()))),
-            Ok(Request::UseModel { old, new }) => self.use_model(stream, old, new),
+            Ok(Request::UseModel { old, new }) => {
+                let swapper = self.swapper.clone();
+                self.in_turn(stream, move |desk, say| swapper.swap(&old, &new, desk, say))
+            }
+            Ok(Request::Scale { processes }) => {
+                self.in_turn(stream, move |desk, say| desk.order(What::Processes(processes), say))
+            }
+            Ok(Request::Restart { what }) => {
+                self.in_turn(stream, move |desk, say| desk.order(What::Restart(what), say))
+            }
+            Ok(Request::Reload) => self.in_turn(stream, |desk, say| desk.reload(say)),
+            Ok(Request::Drain) => {
+                self.desk.drain();
+                self.farewell.wait(stream)
+            }
             Err(error) => say(&stream, &Answer::Failed(format!("no request of this version: {error}"))),
         }
     }
 
-    fn use_model(&self, stream: UnixStream, old: String, new: ModelRef) -> std::io::Result<()> {
-        let (swapper, turn, waiting) = (self.swapper.clone(), self.turn.clone(), self.waiting.clone());
-        if waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
-            waiting.fetch_sub(1, Ordering::Relaxed);
-            return say(
+    /// Does what takes time on a thread of its own, in its turn, and answers meanwhile.
+    fn in_turn(
+        &self,
+        stream: UnixStream,
+        act: impl FnOnce(&Desk, &mut dyn FnMut(Answer)) + Send + 'static,
+    ) -> std::io::Result<()> {
+        let answers = stream.try_clone()?;
+        let has_turn = self.desk.in_turn(move |desk| {
+            act(desk, &mut |answer| {
+                let _ = say(&answers, &answer); // who asked may have gone: it is done all the same
+            });
+        })?;
+        match has_turn {
+            true => Ok(()),
+            false => say(
                 &stream,
-                &Answer::Failed(format!("{WAITING_MAX} changes of models wait already: try again later")),
-            );
+                &Answer::Failed(format!("{WAITING_MAX} changes wait for their turn already: try again later")),
+            ),
         }
-        let wait_and_swap = move || {
-            {
-                let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-                swapper.swap(&old, &new, |answer| {
-                    let _ = say(&stream, &answer); // who asked may have gone: it is done all the same
-                });
-            }
-            waiting.fetch_sub(1, Ordering::Relaxed);
-        };
-        thread::Builder::new().name("use-model".into()).spawn(wait_and_swap).map(drop)
     }
 }
 
-fn say(mut stream: &UnixStream, answer: &Answer) -> std::io::Result<()> {
+/// Says an answer.
+pub fn say(mut stream: &UnixStream, answer: &Answer) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
     stream.write_all(&line)
@@ -138,7 +163,12 @@ pub fn ask(run: &Path, request: &Request, mut progress: impl FnMut(String)) -> a
         let line = line.context("the launcher does not answer")?;
         match serde_json::from_str(&line).context("the launcher's answer is of another version")? {
             Answer::Progress(words) => progress(words),
-            last => return Ok(last),
+            last => {
+                if let Request::Drain = request {
+                    stream.read_to_end(&mut Vec::new())?; // which the launcher's end ends
+                }
+                return Ok(last);
+            }
         }
     }
     anyhow::bail!("the launcher ended meanwhile")

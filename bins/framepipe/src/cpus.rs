@@ -1,7 +1,10 @@
-//! The CPUs that are near to a GPU, as the kernel tells them, and processes that are bound to them.
+//! CPUs that processes are bound to: those that the configuration names, or whose NUMA node it does, and those that are near to a
+//! GPU, as the kernel tells them.
 
 use std::{fmt, fs::File, io, io::Read as _, path::Path};
 
+use anyhow::{Context as _, bail, ensure};
+use framepipe_pipeline::{Config, CpuList, GATEWAY, Pinning, STAGES};
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     unistd::Pid,
@@ -11,12 +14,14 @@ use crate::log::say;
 
 /// Where the kernel tells of PCI devices.
 const PCI_DEVICES: &str = "/sys/bus/pci/devices";
+/// Where it tells of NUMA nodes.
+const NODES: &str = "/sys/devices/system/node";
 /// Most bytes of a list that are read.
 const LIST_BYTES_MAX: u64 = 4096;
 /// The calling thread.
 const SELF: Pid = Pid::from_raw(0);
 
-/// Some of the CPUs that the launcher may use, not all of them.
+/// Some of the CPUs that the launcher may use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cpus(CpuSet);
 
@@ -28,7 +33,88 @@ pub fn near_to(bus_id: &str) -> Option<Cpus> {
     let domain = u32::from_str_radix(domain, 16).ok()?;
     let folder = format!("{domain:04x}:{}", rest.to_ascii_lowercase());
     let list = read(&Path::new(PCI_DEVICES).join(folder).join("local_cpulist")).ok()?;
-    within(&parse(&list)?, &sched_getaffinity(SELF).ok()?)
+    let usable = usable().ok()?;
+    within(&list.parse().ok()?, &usable).filter(|Cpus(near)| *near != usable)
+}
+
+/// What the processes of each kind are bound to, as the configuration says.
+#[derive(Clone)]
+pub struct Pins {
+    stages: Vec<Option<Cpus>>,
+    gateway: Option<Cpus>,
+    keeper: Option<Cpus>,
+}
+
+impl Pins {
+    /// Those of a configuration.
+    ///
+    /// # Errors
+    /// Where it names CPUs that the launcher may not use, or a node that there is not.
+    pub fn of(config: &Config) -> anyhow::Result<Self> {
+        let usable = usable().context("the CPUs that this program may use")?;
+        let stages = STAGES.iter().zip(&config.stages);
+        Ok(Self {
+            stages: stages
+                .map(|(row, stage)| asked(&stage.pinning, &format!("stages.{}", row.name), &usable))
+                .collect::<anyhow::Result<_>>()?,
+            gateway: asked(&config.server.pinning, "server", &usable)?,
+            keeper: asked(&config.cache.pinning, "cache", &usable)?,
+        })
+    }
+
+    /// Binds the stages' processes to what others say of them.
+    pub fn take_stages(&mut self, others: Self) {
+        self.stages = others.stages;
+    }
+
+    /// Binds one stage's to what it was bound to before.
+    pub fn leave_stage(&mut self, stage: usize, before: &Self) {
+        self.stages[stage] = before.stages[stage];
+    }
+
+    /// Of the processes that bear a stage's number, or what stands in its place.
+    pub fn of_stage(&self, stage: usize) -> Option<&Cpus> {
+        match self.stages.get(stage) {
+            Some(cpus) => cpus.as_ref(),
+            None if stage == GATEWAY => self.gateway.as_ref(),
+            None => self.keeper.as_ref(),
+        }
+    }
+}
+
+/// What a section of the configuration asks for.
+fn asked(pinning: &Pinning, section: &str, usable: &CpuSet) -> anyhow::Result<Option<Cpus>> {
+    if let Some(list) = &pinning.cpus {
+        let may = |cpu: usize| cpu < CpuSet::count() && usable.is_set(cpu) == Ok(true);
+        if let Some((first, _)) =
+            list.ranges().find(|(first, last)| *last >= CpuSet::count() || !(*first..=*last).all(may))
+        {
+            let wrong = (first..).find(|cpu| !may(*cpu)).unwrap_or(first);
+            bail!(
+                "{section}.cpus = \"{list}\": this program may not use CPU {wrong}, but {} alone: name some of those, or let it \
+                 have more (taskset, the unit's CPUAffinity or AllowedCPUs, the container's --cpuset-cpus)",
+                Cpus(*usable)
+            );
+        }
+        return Ok(within(list, usable));
+    }
+    let Some(node) = pinning.numa_node else { return Ok(None) };
+    let folder = Path::new(NODES).join(format!("node{node}"));
+    let list = read(&folder.join("cpulist")).with_context(|| {
+        let there = read(&Path::new(NODES).join("online")).unwrap_or_default();
+        format!("{section}.numa_node = {node}: there is no such node here; there are: {}", there.trim())
+    })?;
+    let cpus = list.parse().ok().and_then(|list| within(&list, usable));
+    ensure!(
+        cpus.is_some(),
+        "{section}.numa_node = {node}: it has no CPU that this program may use; it has: {}",
+        list.trim()
+    );
+    Ok(cpus)
+}
+
+fn usable() -> nix::Result<CpuSet> {
+    sched_getaffinity(SELF)
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -37,26 +123,15 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Those of a list that may be used, where that is some and not all.
-fn within(list: &CpuSet, usable: &CpuSet) -> Option<Cpus> {
+/// Those of a list that may be used, where there are any. CPUs that a set has no room for are none that may be.
+fn within(list: &CpuList, usable: &CpuSet) -> Option<Cpus> {
     let mut both = CpuSet::new();
-    let are_set = |cpu: &usize| [list, usable].iter().all(|set| set.is_set(*cpu) == Ok(true));
-    (0..CpuSet::count()).filter(are_set).for_each(|cpu| both.set(cpu).expect("it is below the count"));
-    (both != CpuSet::new() && both != *usable).then_some(Cpus(both))
-}
-
-/// Reads the kernel's way to write a set, `0-3,8,10-11`. CPUs that a set has no room for are left out; none: it is no list.
-fn parse(text: &str) -> Option<CpuSet> {
-    let mut set = CpuSet::new();
-    for part in text.trim().split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
-        if first > last {
-            return None;
-        }
-        (first..=last.min(CpuSet::count() - 1)).for_each(|cpu| set.set(cpu).expect("it is below the count"));
+    let may = |cpu: &usize| usable.is_set(*cpu) == Ok(true);
+    for (first, last) in list.ranges() {
+        let known = first..=last.min(CpuSet::count() - 1);
+        known.filter(may).for_each(|cpu| both.set(cpu).expect("it is below the count"));
     }
-    Some(set)
+    (both != CpuSet::new()).then_some(Cpus(both))
 }
 
 /// Does something (starts a process) bound to these CPUs, and is free again then. What cannot be bound is done all the same.
@@ -80,21 +155,7 @@ pub fn bound_to<T>(cpus: Option<&Cpus>, act: impl FnOnce() -> T) -> T {
 
 impl fmt::Display for Cpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_in = |cpu: usize| self.0.is_set(cpu) == Ok(true);
-        let mut separator = "";
-        let mut first = None;
-        for cpu in 0..=CpuSet::count() {
-            match (first, is_in(cpu)) {
-                (None, true) => first = Some(cpu),
-                (Some(begin), false) => {
-                    let end = if begin == cpu - 1 { String::new() } else { format!("-{}", cpu - 1) };
-                    write!(f, "{separator}{begin}{end}")?;
-                    (separator, first) = (",", None);
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        CpuList::from(&self.0).fmt(f)
     }
 }
 
@@ -104,24 +165,56 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_list_of_cpus_is_read_as_it_is_written_and_nothing_else_is_one() {
-        for list in ["0", "0-3", "0-3,8,10-11", "0-15,32-47", "7,1023"] {
-            assert_eq!(Cpus(parse(&format!("{list}\n")).expect(list)).to_string(), list);
-        }
-        assert_eq!(Cpus(parse("1022-18446744073709551615").expect("a list")).to_string(), "1022-1023");
-        assert_eq!(Cpus(parse("5000,3").expect("a list")).to_string(), "3");
-        let hostile =
-            ["", "\n", ",", "1,", "-", "3-1", "-1", "1-2-3", "a", "0x1", "1 2", "18446744073709551616", "\0", "١"];
-        hostile.into_iter().for_each(|list| assert_eq!(parse(list), None, "{list:?}"));
+    fn list(text: &str) -> CpuList {
+        text.parse().expect("a list")
+    }
+
+    fn set(text: &str) -> CpuSet {
+        within(&list(text), &all()).expect("there are some").0
+    }
+
+    fn all() -> CpuSet {
+        let mut all = CpuSet::new();
+        (0..CpuSet::count()).for_each(|cpu| all.set(cpu).expect("it is below the count"));
+        all
     }
 
     #[test]
-    fn nothing_is_bound_where_all_cpus_are_near_or_none_is_known() {
-        let set = |list| parse(list).expect("a list");
-        assert_eq!(within(&set("0-3"), &set("2-9")).map(|cpus| cpus.to_string()), Some("2-3".into()));
-        assert_eq!(within(&set("0-63"), &set("0-7")), None, "all");
-        assert_eq!(within(&set("8-15"), &set("0-7")), None, "none that may be used");
+    fn a_set_is_written_as_the_kernel_writes_it() {
+        for text in ["0", "0-3", "0-3,8,10-11", "0-15,32-47", "7,1023"] {
+            assert_eq!(Cpus(set(text)).to_string(), text);
+        }
+        assert_eq!(Cpus(set("1022-18446744073709551615")).to_string(), "1022-1023");
+        assert_eq!(Cpus(set("5000,3")).to_string(), "3");
+    }
+
+    #[test]
+    fn cpus_that_may_not_be_used_and_nodes_that_are_not_there_are_errors() {
+        let usable = set("0-3,6");
+        let of = |cpus: Option<&str>, numa_node| {
+            let pinning = Pinning { cpus: cpus.map(list), numa_node };
+            asked(&pinning, "stages.detect", &usable).map_err(|error| format!("{error:#}"))
+        };
+        let cpus = |text| of(Some(text), None).map(|cpus| cpus.expect("they are asked for").to_string());
+        assert_eq!(of(None, None), Ok(None));
+        assert_eq!(cpus("2-3,6"), Ok("2-3,6".into()));
+        assert_eq!(cpus("6,0"), Ok("0,6".into()));
+        for (text, wrong) in [("0-4", 4), ("5", 5), ("2,6-7", 7), ("3,5000", 5000), ("1-18446744073709551615", 4)] {
+            let said = cpus(text).expect_err("they are not all there");
+            assert!(said.starts_with(&format!("stages.detect.cpus = \"{text}\"")), "{said}");
+            assert!(said.contains(&format!("may not use CPU {wrong}, but 0-3,6 alone")), "{said}");
+        }
+        let said = of(None, Some(4_000_000)).expect_err("there is no such node");
+        assert!(
+            said.starts_with("stages.detect.numa_node = 4000000: there is no such node here; there are: "),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn nothing_is_bound_where_no_cpu_is_known_to_be_near() {
+        assert_eq!(within(&list("0-3"), &set("2-9")).map(|cpus| cpus.to_string()), Some("2-3".into()));
+        assert_eq!(within(&list("8-15"), &set("0-7")), None, "none that may be used");
         for bus_id in ["", "x", "../../../etc:passwd", "0000:ff:1f.7", "g:0", "0000:/", "1:2:3:4", "99999999999:0"] {
             assert_eq!(near_to(bus_id), None, "{bus_id:?}");
         }
@@ -131,7 +224,7 @@ mod tests {
     fn a_process_that_is_started_bound_has_these_cpus_and_the_launcher_has_all_again() {
         let before = sched_getaffinity(SELF).expect("it is known");
         let first = (0..CpuSet::count()).find(|cpu| before.is_set(*cpu) == Ok(true)).expect("a CPU runs this");
-        let cpus = Cpus(parse(&first.to_string()).expect("a list"));
+        let cpus = Cpus(set(&first.to_string()));
         let started =
             bound_to(Some(&cpus), || Command::new("grep").args(["Cpus_allowed_list", "/proc/self/status"]).output());
         let said = String::from_utf8(started.expect("it runs").stdout).expect("text");

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     process::ExitStatus,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use framepipe_frame::Request;
@@ -146,13 +146,12 @@ impl Supervisor<'_> {
     /// another's fault of the GPU, or it had not begun to work; else the frames that it had in hand. `None`: it ended as it was told to, with nothing in hand.
     fn blame(&self, death: &Death) -> Option<Blame> {
         let place = &self.places[death.place];
-        let is_stopping = matches!(self.phase, Phase::Stopping { .. }) || !self.is_wanted(place);
-        if is_stopping && death.status.code() == Some(Exit::Done as i32) {
+        if death.child.is_told && death.status.code() == Some(Exit::Done as i32) {
             return None;
         }
         // Its exit status proves no will: a library that chokes on a frame may call exit() with any number.
         let own_will = death.child.has_failed;
-        let is_told = is_stopping || death.child.is_condemned;
+        let is_told = death.child.is_told || death.child.is_condemned;
         // A gateway that takes stock has many frames claimed, none of which it works on; the keeper claims none.
         let at_work = death.child.is_ready && place.stage != KEEPER;
         Some(if own_will || is_told || !at_work { Blame::Nobody } else { Blame::Frames })
@@ -174,7 +173,7 @@ impl Supervisor<'_> {
                 attempts: u32::from(word.attempts()) + 1,
                 last_words: death.child.last_words.take(WORDS_PATIENCE),
             };
-            isolate::enter(self.config, self.area, &casualty, request, story);
+            isolate::enter(&self.config, self.area, &casualty, request, story);
         }
     }
 
@@ -190,10 +189,18 @@ impl Supervisor<'_> {
             self.give_up(&format!("{title} cannot start: {why}"));
             return Ok(());
         }
+        if self.fails_with(death, &why) {
+            return Ok(());
+        }
         if matches!(self.phase, Phase::Stopping { .. }) || !self.is_wanted(&self.places[death.place]) {
             return Ok(());
         }
         let place = &mut self.places[death.place];
+        if death.child.is_told {
+            say!("launcher: {title} ended as it was told to; the next one starts");
+            place.restart_at = Some(Instant::now());
+            return Ok(());
+        }
         if !place.was_ready && death.status.code() == Some(Exit::Unusable as i32) {
             anyhow::bail!("{title} cannot start: {why}"); // it never could: starting it again would end the same way
         }

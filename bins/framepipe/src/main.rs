@@ -13,6 +13,12 @@
 //! | `run_out.rs` | a program run to its end, which is not waited for long |
 //! | `open_files.rs` | the limit of open files, raised |
 //! | `supervisor.rs` | the loop: starts, restarts, hung processes, drain and stop |
+//! | `orders.rs` | what takes time and is done by the loop, one at a time |
+//! | `work.rs` | changes of the processes while they serve, one after the other |
+//! | `scale.rs` | other numbers of processes |
+//! | `reload.rs` | the configuration read again |
+//! | `auto.rs`, `auto/policy.rs` | processes that go to the bottleneck by themselves |
+//! | `restart.rs` | new processes in place of those that run |
 //! | `swap.rs` | other models while the pipeline serves |
 //! | `place.rs` | a place in the pipeline, and when its next process starts |
 //! | `deaths.rs` | the dead waited for, and what they had put back |
@@ -23,6 +29,8 @@
 //! | `proc_stat.rs` | who a pid is, against its reuse |
 //! | `quarantine.rs` | `framepipe quarantine`: frames that killed their stage |
 //! | `status.rs` | `framepipe status` |
+//! | `drain.rs` | who waits for the pipeline's end |
+//! | `verbs.rs` | what a running pipeline is told to do |
 //! | `control.rs` | the socket by which a launcher is asked |
 //! | `configuration.rs` | `framepipe config`: checked, shown with origins, documented |
 //! | `room.rs` | room in memory: what a pipeline needs, and what there is |
@@ -31,6 +39,7 @@
 //! | `pages.rs` | `framepipe man` and `framepipe completions` |
 //! | `cache.rs` | `framepipe cache` |
 
+mod auto;
 mod cache;
 mod child;
 mod configuration;
@@ -38,6 +47,7 @@ mod control;
 mod cpus;
 mod deaths;
 mod doctor;
+mod drain;
 mod gpu;
 mod gpu_slab;
 mod house;
@@ -46,19 +56,25 @@ mod last_words;
 mod log;
 mod mps;
 mod open_files;
+mod orders;
 mod pages;
 mod place;
 mod proc_stat;
 mod programs;
 mod quarantine;
+mod reload;
+mod restart;
 mod room;
 mod run_out;
+mod scale;
 mod slabs;
 mod start_up;
 mod status;
 mod supervisor;
 mod swap;
 mod up;
+mod verbs;
+mod work;
 
 use std::{
     ffi::OsString,
@@ -81,8 +97,13 @@ use framepipe_pipeline::{
 use nix::unistd::Pid;
 
 use crate::{
-    cache::CacheVerb, configuration::ConfigVerb, control::Answer, programs::become_program, quarantine::QuarantineVerb,
+    cache::CacheVerb,
+    configuration::ConfigVerb,
+    control::Answer,
+    programs::become_program,
+    quarantine::QuarantineVerb,
     start_up::StartUp,
+    verbs::{PlainArgs, RestartArgs, ScaleArgs},
 };
 
 /// Vision inference on one host: images in tmpfs become streamed detections and attributes.
@@ -126,6 +147,48 @@ Exit status: 0 drained and stopped; 1 could not start or was forced to stop; 2 w
 
 Exit status: 0 it runs; 1 it does not; 2 wrong usage.")]
     Status(StatusArgs),
+    /// Change how many processes stages have, while they serve. No frame is lost, and none waits for it.
+    #[command(after_help = "Examples:
+  framepipe scale detect=3 --config config/street.toml
+  framepipe scale detect=1 attribute=2
+
+It answers when all new processes are warm and all surplus ones have ended, which finish what they have claimed first. The numbers
+stay in force until the pipeline is stopped; a launcher that follows a killed one has them too. Slots in shared memory stay as
+they were laid out ([pools]): with many more processes than the pipeline was started with, they may become the bottleneck.
+
+Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
+    Scale(ScaleArgs),
+    /// Replace running processes by new ones, one after the other, while frames flow.
+    #[command(after_help = "Examples:
+  framepipe restart --config config/street.toml
+  framepipe restart detect
+  framepipe restart gateway
+  framepipe restart 12345
+
+A worker's replacement gets warm first, and the old process finishes what it has claimed then. A replacement that does not get
+warm leaves the old one serving. Gateway and keeper are one each: they are told to stop, and the next one starts at once; clients
+connect anew.
+
+Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
+    Restart(RestartArgs),
+    /// Read the configuration again, as SIGHUP does, and do what it says of the stages, while frames flow.
+    #[command(after_help = "Examples:
+  framepipe reload --config config/street.toml
+  systemctl reload framepipe
+
+Done at once is what is under [stages]: processes as by `framepipe scale`, the rest by a rolling restart of the stages that it is
+about. Whatever else has changed is named, with its old and its new value, and waits for the next start. Numbers of processes that
+`framepipe scale` or --auto has put in force stay where the configuration says what it said before. A configuration that is wrong
+changes nothing.
+
+Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
+    Reload(PlainArgs),
+    /// Refuse new frames, finish the accepted ones, and end the pipeline, as SIGTERM does; return when it has ended.
+    #[command(after_help = "Examples:
+  framepipe drain --config config/street.toml
+
+Exit status: 0 it has ended, and every accepted frame has its result; 1 not so, as the message says; 2 wrong usage.")]
+    Drain(PlainArgs),
     /// Look at frames that killed their stage, try them again, or drop them.
     #[command(after_help = "Examples:
   framepipe quarantine list --config config/street.toml
@@ -273,7 +336,7 @@ fn aims() -> impl TypedValueParser<Value = Profile> {
     names.map(|said| Profile::ALL.into_iter().find(|(name, _)| *name == said).expect("one of the names").1)
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct Instance {
     #[command(flatten)]
     file: ConfigFile,
@@ -288,7 +351,7 @@ struct Instance {
     state_dir: Option<PathBuf>,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct UpArgs {
     #[command(flatten)]
     instance: Instance,
@@ -337,6 +400,13 @@ struct UpArgs {
     /// Most crops of one frame, instead of the configuration's.
     #[arg(long, value_name = "N")]
     crops_max: Option<u32>,
+    /// Let processes go to the stage that holds the others up, while the pipeline serves.
+    #[arg(long)]
+    auto: bool,
+    /// The cores that the stages' processes may use together then [default: the configuration's, or as many as they have at
+    /// the start].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    auto_cores: Option<u32>,
     /// Drain and stop, as on SIGTERM, when the process of this pid ends, which must be the one that starts this one.
     #[arg(long, value_name = "PID")]
     end_with: Option<i32>,
@@ -423,13 +493,17 @@ impl Instance {
 }
 
 impl UpArgs {
-    fn load(self) -> anyhow::Result<Config> {
+    /// Loads the configuration, for so many cores, where it is loaded again.
+    fn load(&self, cores: Option<u32>) -> anyhow::Result<Config> {
+        let cores = cores.or(self.cores);
         let mut overrides = Overrides {
             profile: self.profile,
-            cores: self.cores,
-            tcp: self.tcp,
-            inbox: self.inbox,
-            device: self.device,
+            cores,
+            tcp: self.tcp.clone(),
+            inbox: self.inbox.clone(),
+            device: self.device.clone(),
+            auto: self.auto,
+            auto_cores: self.auto_cores,
             mps: self.mps,
             score_threshold: self.score_threshold,
             crops_max: self.crops_max,
@@ -448,12 +522,12 @@ impl UpArgs {
         let config = self.instance.load(overrides.clone())?;
         // What a dead launcher left is taken over as it is laid out, however many cores there are by now.
         match house::cores_of_left(&config) {
-            Some(cores) if self.cores.is_none() && cores != config.cores => {
+            Some(left) if cores.is_none() && left != config.cores => {
                 log::say!(
-                    "laid out for {cores} cores, like what the launcher before has left; there are {}",
+                    "laid out for {left} cores, like what the launcher before has left; there are {}",
                     config.cores
                 );
-                self.instance.load(Overrides { cores: Some(cores), ..overrides })
+                self.instance.load(Overrides { cores: Some(left), ..overrides })
             }
             _ => Ok(config),
         }
@@ -477,6 +551,10 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Up(arguments) => up(arguments),
         Verb::Status(arguments) => status(arguments),
+        Verb::Scale(arguments) => verbs::scale(&arguments),
+        Verb::Restart(arguments) => verbs::restart(&arguments),
+        Verb::Reload(arguments) => verbs::reload(&arguments),
+        Verb::Drain(arguments) => verbs::drain(&arguments),
         Verb::Quarantine(arguments) => quarantine(arguments),
         Verb::Cache(arguments) => cache(arguments),
         Verb::Config(arguments) => config(&arguments),
@@ -501,7 +579,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
 fn up(arguments: UpArgs) -> anyhow::Result<ExitCode> {
     let start_up = StartUp::begin();
     let (discard, starter) = (arguments.discard, arguments.end_with.map(Pid::from_raw));
-    up::up(arguments.load()?, discard, starter, start_up)
+    up::up(Box::new(move |cores| arguments.load(cores)), discard, starter, start_up)
 }
 
 fn status(arguments: StatusArgs) -> anyhow::Result<ExitCode> {
@@ -517,13 +595,8 @@ fn status(arguments: StatusArgs) -> anyhow::Result<ExitCode> {
 
 fn use_model(arguments: UseModel) -> anyhow::Result<ExitCode> {
     let UseModel { instance, model: new, replace } = arguments;
-    let config = instance.load(Overrides::default())?;
     let request = control::Request::UseModel { old: replace.unwrap_or_else(|| new.name.clone()), new };
-    match control::ask(&config.run, &request, |words| log::say!("{words}"))? {
-        Answer::Done(words) | Answer::Progress(words) => print(&format!("{words}\n")),
-        Answer::Failed(words) => anyhow::bail!("{words}"),
-        Answer::Status(_) => anyhow::bail!("the launcher's answer is of another version"),
-    }
+    verbs::tell(&instance, &request)
 }
 
 fn quarantine(arguments: QuarantineArgs) -> anyhow::Result<ExitCode> {

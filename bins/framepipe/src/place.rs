@@ -28,6 +28,8 @@ pub struct Place {
     pub parity: usize,
     /// Its entry in the process table.
     pub entry: usize,
+    /// True where a process of its stage shall have it, while there are frames for its parity.
+    pub is_wanted: bool,
     /// The process, while there is one.
     pub child: Option<Child>,
     /// When the last one started.
@@ -51,6 +53,7 @@ impl Place {
             instance,
             parity,
             entry,
+            is_wanted: false,
             child: None,
             started: Instant::now(),
             restart_at: None,
@@ -61,7 +64,7 @@ impl Place {
         }
     }
 
-    /// Forgets its former processes, which were another generation's.
+    /// Forgets its former processes.
     pub fn renew(&mut self) {
         *self = Self::new(self.stage, self.instance, self.parity, self.entry);
     }

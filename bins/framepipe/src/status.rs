@@ -5,7 +5,7 @@ use std::{fmt, time::Instant};
 use framepipe_cache::Area;
 use framepipe_model::ModelRef;
 use framepipe_pipeline::{
-    CacheStats, Config, Generation,
+    CacheStats, Config, Generation, Generations, STAGES,
     observe::{Jobs, PoolUse, Process, Queue},
     queue_before,
 };
@@ -35,6 +35,8 @@ pub struct Status {
     pub jobs: Jobs,
     /// The generations of models that may have frames in flight, in order.
     pub generations: Vec<GenerationNote>,
+    /// Each stage.
+    pub stages: Vec<StageNote>,
     /// Each process.
     pub processes: Vec<Process>,
     /// Each queue.
@@ -58,6 +60,15 @@ pub struct GenerationNote {
     pub serves: bool,
 }
 
+/// A stage.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StageNote {
+    /// Its name.
+    pub stage: String,
+    /// The processes that it shall have, of each generation.
+    pub wanted: u32,
+}
+
 /// Answers for a pipeline.
 pub struct Answers {
     config: Config,
@@ -65,8 +76,6 @@ pub struct Answers {
     segment: &'static Segment,
     area: &'static Area,
     started: Instant,
-    /// Processes of the stages.
-    workers: usize,
     repairs: Repairs,
     generations: Shared,
 }
@@ -80,25 +89,20 @@ impl Answers {
         repairs: Repairs,
         generations: Shared,
     ) -> Self {
-        let workers = config.stages.iter().map(|stage| stage.processes as usize).sum();
         let config = config.clone();
-        Self { config, gpu, segment, area, started: Instant::now(), workers, repairs, generations }
+        Self { config, gpu, segment, area, started: Instant::now(), repairs, generations }
     }
 
     /// How the pipeline is at this moment.
     pub fn status(&self) -> Status {
-        let living = self.generations.lock().living.clone();
+        let Generations { living, processes: wanted, .. } = self.generations.lock().clone();
         let entry_queue = self.segment.entry_queue();
         let note = |one: &Generation| GenerationNote {
             number: one.number,
             models: one.models().map(ModelRef::to_string).collect(),
             serves: queue_before(0, one.parity()) == entry_queue,
         };
-        let workers = living.iter().flat_map(|one| {
-            let first = one.parity() * self.workers;
-            (first..first + self.workers).map(|place| Process::of(self.segment, place, Some(one.number)))
-        });
-        let others = [2 * self.workers, 2 * self.workers + 1].map(|place| Process::of(self.segment, place, None));
+        let stage_note = |name: &str| StageNote { stage: name.into(), wanted: wanted.get(name).copied().unwrap_or(0) };
         Status {
             name: self.config.name.clone(),
             pid: std::process::id(),
@@ -107,7 +111,8 @@ impl Answers {
             accepted: self.segment.accepted(),
             jobs: Jobs::of(self.segment),
             generations: living.iter().map(note).collect(),
-            processes: workers.chain(others).collect(),
+            stages: STAGES.iter().map(|row| stage_note(row.name)).collect(),
+            processes: Process::all(self.segment, &living),
             queues: Queue::all(self.segment),
             pools: PoolUse::all(self.segment),
             cache: CacheStats::of(self.area, &self.config.cache),
@@ -135,13 +140,14 @@ impl fmt::Display for Status {
         writeln!(f)?;
         writeln!(
             f,
-            "{:<14}{:>8}  {:<9}{:>9}{:>10}{:>8}{:>9}",
+            "{:<14}{:>8}  {:<9}{:>9}{:>10}{:>8}{:>9}  cpus",
             "process", "pid", "state", "restarts", "frames", "errors", "busy s"
         )?;
         for one in &self.processes {
             let title = format!("{}[{}]", one.stage, one.instance);
             let Process { pid, state, restarts, frames, errors, busy_s, .. } = one;
-            writeln!(f, "{title:<14}{pid:>8}  {state:<9}{restarts:>9}{frames:>10}{errors:>8}{busy_s:>9.1}")?;
+            let cpus = one.cpus.as_deref().unwrap_or_default();
+            writeln!(f, "{title:<14}{pid:>8}  {state:<9}{restarts:>9}{frames:>10}{errors:>8}{busy_s:>9.1}  {cpus}")?;
         }
         writeln!(f, "\n{:<14}{:>8}", "queue before", "depth")?;
         for queue in &self.queues {

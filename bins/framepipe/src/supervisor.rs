@@ -2,6 +2,7 @@
 
 use std::{
     os::fd::OwnedFd,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -9,8 +10,8 @@ use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender};
 use framepipe_cache::Area;
 use framepipe_pipeline::{
-    Command, Config, GATEWAY, GATEWAY_BINARY, Generation, Generations, KEEPER, KEEPER_BINARY, Report, STAGES,
-    StageConfig, StartOrder, process_name,
+    Command, Config, GATEWAY, GATEWAY_BINARY, GATEWAY_ENTRY, Generation, Generations, KEEPER, KEEPER_BINARY,
+    KEEPER_ENTRY, Report, STAGES, StartOrder, entries_of, process_name,
 };
 use framepipe_shm::{Segment, Sweeper, monotonic_ns};
 use nix::sys::{
@@ -20,31 +21,37 @@ use nix::sys::{
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::{
+    auto::Auto,
     child::{Child, Handed, Word},
+    cpus::Pins,
     deaths::Repairs,
     log::say,
+    orders::{Desk, Order, Said, WAITING_MAX},
     place::{Place, work_of},
     proc_stat::start_time,
     start_up::StartUp,
-    swap::{Orders, Shared, Swap},
+    swap::{Shared, Swap},
+    work::Work,
 };
 
 /// Between two sweeps for what a lost hint or wake-up left behind.
 const SWEEP: Duration = Duration::from_millis(500);
 /// Between two looks for an old generation's last frame, or for the end of those who shared a GPU that had a fault.
 const LOOK: Duration = Duration::from_millis(10);
+/// Of a signal that the kernel sends by itself: `SI_KERNEL`.
+const SI_KERNEL: i32 = 0x80;
 /// The launcher itself stood still, if it did not look for so long.
 const STANDSTILL_NS: u64 = 2_000_000_000;
 /// For a process to take its first frame: models load slowly on a busy machine.
 const START_MAX: Duration = Duration::from_secs(120);
 /// For a process that was told to stop, to end by itself, without a sign of life.
-const STOP_WAIT: Duration = Duration::from_secs(10);
+pub const STOP_WAIT: Duration = Duration::from_secs(10);
 
-/// Takes SIGINT and SIGTERM from now on. To be called before any thread is started: a thread that does not block them
+/// Takes SIGINT, SIGTERM and SIGHUP from now on. To be called before any thread is started: a thread that does not block them
 /// would be the one to die of them.
 pub fn take_signals() -> anyhow::Result<SignalFd> {
     let mut mask = SigSet::empty();
-    [Signal::SIGINT, Signal::SIGTERM].into_iter().for_each(|signal| mask.add(signal));
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().for_each(|signal| mask.add(signal));
     mask.thread_block()?;
     Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
@@ -78,11 +85,16 @@ pub enum Phase {
 
 /// The supervisor of one pipeline.
 pub struct Supervisor<'a> {
-    pub(crate) config: &'a Config,
+    /// Its stages are as they shall be by now.
+    pub(crate) config: Config,
+    /// As it was read last, but for what waits for the next start.
+    pub(crate) loaded: Config,
+    pub(crate) pins: Pins,
+    pub(crate) auto: Option<Auto>,
     pub(crate) segment: &'static Segment,
     pub(crate) area: &'static Area,
     pub(crate) handed: Handed<'a>,
-    /// Of each parity the workers of each stage; then the gateway; the cache's keeper last.
+    /// By entry in the process table.
     pub(crate) places: Vec<Place>,
     pub(crate) generations: Shared,
     /// The configuration with the models that the segment was made for.
@@ -90,7 +102,9 @@ pub struct Supervisor<'a> {
     /// By parity, the generation whose workers shall run.
     pub(crate) serving: [Option<Generation>; 2],
     pub(crate) swap: Swap,
-    pub(crate) orders: Orders,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) orders: Receiver<Order>,
+    pub(crate) work: Option<Work>,
     /// The newest generation whose results the gateway can encode.
     pub(crate) encodes: Option<u64>,
     words: (Sender<Word>, Receiver<Word>),
@@ -111,38 +125,48 @@ pub struct Supervisor<'a> {
 }
 
 impl<'a> Supervisor<'a> {
-    /// A supervisor; nothing is started yet.
+    /// A supervisor; nothing is started yet. `wake` wakes its loop.
     pub fn new(
-        config: &'a Config,
+        (loaded, pins): (Config, Pins),
         (segment, area): (&'static Segment, &'static Area),
         handed: Handed<'a>,
         signals: SignalFd,
         repairs: Repairs,
         generations: Shared,
-        (orders, wake): (Orders, OwnedFd),
-    ) -> anyhow::Result<Self> {
-        let of_stage = |(stage, config): (usize, &StageConfig)| {
-            (0..config.processes as usize).map(move |instance| (stage, instance))
-        };
-        let stages = |parity| config.stages.iter().enumerate().flat_map(of_stage).map(move |it| (parity, it));
-        let places = stages(0).chain(stages(1)).chain([(0, (GATEWAY, 0)), (0, (KEEPER, 0))]).enumerate();
-        let place = |(entry, (parity, (stage, instance)))| Place::new(stage, instance, parity, entry);
+        (desk, orders, wake): (Arc<Desk>, Receiver<Order>, OwnedFd),
+    ) -> Self {
+        let stages = (0..2).flat_map(|parity| (0..STAGES.len()).map(move |stage| (stage, parity)));
+        let workers = stages.flat_map(|(stage, parity)| {
+            entries_of(stage, parity)
+                .enumerate()
+                .map(move |(instance, entry)| Place::new(stage, instance, parity, entry))
+        });
+        let others =
+            [(GATEWAY, GATEWAY_ENTRY), (KEEPER, KEEPER_ENTRY)].map(|(stage, entry)| Place::new(stage, 0, 0, entry));
+        let places: Vec<Place> = workers.chain(others).collect();
+        debug_assert!(places.iter().enumerate().all(|(index, place)| index == place.entry));
+        // What a dead launcher left goes on with as many processes as it had by then.
+        let config = generations.lock().in_force(&loaded);
         let Generations { living, made_for, .. } = generations.lock().clone();
-        let made_for = made_for.applied_to(config);
         let swap = match living.as_slice() {
-            [old, _] => Swap::Finishing { old: old.clone(), is_told: false, said: None },
+            [old, _] => Swap::Finishing { old: old.clone(), is_told: false, said: Said::to_the_log() },
             _ => Swap::Idle,
         };
         let mut serving = [None, None];
         living.into_iter().for_each(|one| serving[one.parity()] = Some(one.clone()));
-        Ok(Self {
-            places: places.map(place).collect(),
+        let mut supervisor = Self {
+            places,
+            made_for: made_for.applied_to(&config),
+            auto: Auto::of(&config),
             config,
-            made_for,
+            loaded,
+            pins,
             generations,
             serving,
             swap,
+            desk,
             orders,
+            work: None,
             encodes: None,
             segment,
             area,
@@ -158,7 +182,9 @@ impl<'a> Supervisor<'a> {
             start_up: StartUp::begin(),
             last_ready: String::new(),
             sweeper: Sweeper::default(),
-        })
+        };
+        (0..2).for_each(|parity| supervisor.want_as_configured(parity));
+        supervisor
     }
 
     /// Starts everything, and goes round until the pipeline has ended. The start began before, as `start_up` knows.
@@ -172,15 +198,19 @@ impl<'a> Supervisor<'a> {
     }
 
     fn supervise(&mut self) -> anyhow::Result<End> {
-        for place in [self.keeper()].into_iter().chain(0..self.gateway()) {
+        for place in [KEEPER_ENTRY].into_iter().chain(0..GATEWAY_ENTRY) {
             if self.is_wanted(&self.places[place]) {
                 self.spawn(place)?;
             }
         }
         let mut next_sweep = Instant::now() + SWEEP;
         loop {
+            self.show_wanted();
             self.wait(next_sweep)?;
             self.read_signals()?;
+            if self.desk.take_drain() {
+                self.drain("framepipe drain");
+            }
             self.hear_all();
             self.bury()?;
             self.restart_due();
@@ -188,8 +218,10 @@ impl<'a> Supervisor<'a> {
                 next_sweep = Instant::now() + SWEEP;
                 self.sweeper.sweep(self.segment);
                 self.kill_hung();
+                self.look_at_load();
             }
             self.advance_swap()?;
+            while self.advance_work() {}
             if let Some(end) = self.advance()? {
                 return Ok(end);
             }
@@ -218,15 +250,13 @@ impl<'a> Supervisor<'a> {
     fn read_signals(&mut self) -> anyhow::Result<()> {
         while let Some(signal) = self.signals.read_signal()? {
             let name = Signal::try_from(signal.ssi_signo as i32).map_or("a signal", Signal::as_str);
+            // The kernel itself sends it where the terminal is gone that the launcher was started from, which is no wish to reload.
+            if name == Signal::SIGHUP.as_str() && signal.ssi_code != SI_KERNEL {
+                self.reload_by_signal();
+                continue;
+            }
             match self.phase {
-                Phase::Starting | Phase::Running => {
-                    say!("{name}: finishing what was accepted, refusing new frames; once more to stop at once");
-                    self.phase = Phase::Draining;
-                    self.give_up("the pipeline stops");
-                    // One that is not ready has not counted the frames yet, and is told when it is.
-                    let gateway = self.places[self.gateway()].child.as_ref();
-                    gateway.filter(|child| child.is_ready).into_iter().for_each(|child| child.command(Command::Drain));
-                }
+                Phase::Starting | Phase::Running => self.drain(name),
                 Phase::Draining => {
                     say!("{name} again: stopping at once; frames in flight are kept for the next start");
                     self.stop(End::Forced);
@@ -237,13 +267,39 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
+    fn reload_by_signal(&self) {
+        match self.desk.in_turn(|desk| desk.reload(drop)) {
+            Ok(true) => {}
+            Ok(false) => say!("launcher: SIGHUP: {WAITING_MAX} changes wait for their turn already: it is not heeded"),
+            Err(error) => say!("launcher: SIGHUP: the configuration is not read again: {error}"),
+        }
+    }
+
+    /// Refuses new frames, finishes what was accepted, and ends then.
+    fn drain(&mut self, why: &str) {
+        if !matches!(self.phase, Phase::Starting | Phase::Running) {
+            return;
+        }
+        say!("{why}: finishing what was accepted, refusing new frames; SIGTERM or SIGINT from now on stops at once");
+        self.phase = Phase::Draining;
+        self.give_up_work("the pipeline stops");
+        // One that is not ready has not counted the frames yet, and is told when it is.
+        let gateway = self.places[GATEWAY_ENTRY].child.as_ref();
+        gateway.filter(|child| child.is_ready).into_iter().for_each(|child| child.command(Command::Drain));
+    }
+
     fn stop(&mut self, end: End) {
         self.phase = Phase::Stopping { end, since: Instant::now() };
         for place in &mut self.places {
             place.restart_at = None;
-            if let Some(child) = &mut place.child {
-                if child.is_ready { child.command(Command::Stop) } else { child.kill() }
-            }
+            place.child.iter_mut().for_each(|child| child.stop());
+        }
+    }
+
+    /// Says in the process table which entries shall have a process, for those who read it.
+    fn show_wanted(&self) {
+        for place in &self.places {
+            self.segment.processes()[place.entry].set_wanted(self.is_wanted(place));
         }
     }
 
@@ -268,15 +324,15 @@ impl<'a> Supervisor<'a> {
                 }
                 if place.stage == GATEWAY {
                     self.encodes = child.encodes;
-                    if let Swap::Warming(order) = &self.swap
-                        && self.encodes != Some(order.next.number)
+                    if let Swap::Warming(next) = &self.swap
+                        && self.encodes != Some(next.generation.number)
                     {
-                        child.command(Command::Encode(Box::new(order.next.clone()))); // it began before the generation did
+                        child.command(Command::Encode(Box::new(next.generation.clone()))); // it began before the generation did
                     }
                 }
                 match self.phase {
                     Phase::Draining if place.stage == GATEWAY => child.command(Command::Drain),
-                    Phase::Stopping { .. } => child.command(Command::Stop),
+                    Phase::Stopping { .. } => child.stop(),
                     _ => say!("{} is ready after {ms} ms", place.title()),
                 }
             }
@@ -354,8 +410,9 @@ impl<'a> Supervisor<'a> {
             None if place.stage == KEEPER => (KEEPER_BINARY, self.handed.of_keeper()),
             None => (GATEWAY_BINARY, self.handed.of_gateway()),
         };
+        let handed = handed.bound_to(self.pins.of_stage(place.stage));
         let (config, generations) = match &self.serving[place.parity] {
-            Some(generation) if place.is_worker() => (generation.applied_to(self.config), vec![generation.clone()]),
+            Some(generation) if place.is_worker() => (generation.applied_to(&self.config), vec![generation.clone()]),
             _ => (self.made_for.clone(), self.generations.lock().living.clone()),
         };
         let encodes = generations.last().map(|generation| generation.number);
@@ -386,7 +443,7 @@ impl<'a> Supervisor<'a> {
         // A keeper that died holds nothing up: frames pass without it.
         let is_dead_keeper = |place: &Place| place.stage == KEEPER && place.child.is_none();
         let is_wanting = |place: &Place| self.is_wanted(place) && !is_ready(place) && !is_dead_keeper(place);
-        let gateway = self.gateway();
+        let gateway = GATEWAY_ENTRY;
         match self.phase {
             // The gateway comes last: a client that finds it served finds a warm pipeline.
             Phase::Starting => {
@@ -415,13 +472,10 @@ impl<'a> Supervisor<'a> {
                 Ok(None)
             }
             Phase::Stopping { end, since } => {
-                let now_ns = monotonic_ns();
-                for place in &mut self.places {
+                for place in 0..self.places.len() {
                     // A gateway that takes many results to the disk beats meanwhile.
-                    let beat_ns = self.segment.processes()[place.entry].heartbeat_ns();
-                    let silence = Duration::from_nanos(now_ns.saturating_sub(beat_ns));
-                    if since.elapsed().min(silence) > STOP_WAIT {
-                        place.child.as_mut().into_iter().for_each(Child::kill);
+                    if since.elapsed().min(self.silence_of(place)) > STOP_WAIT {
+                        self.places[place].child.as_mut().into_iter().for_each(Child::kill);
                     }
                 }
                 Ok(self.places.iter().all(|place| place.child.is_none()).then_some(end))
@@ -431,28 +485,13 @@ impl<'a> Supervisor<'a> {
 
     /// True where a process shall fill a place.
     pub(crate) fn is_wanted(&self, place: &Place) -> bool {
-        !place.is_worker() || self.serving[place.parity].is_some()
+        !place.is_worker() || (place.is_wanted && self.serving[place.parity].is_some())
     }
 
-    /// Where the gateway's place is.
-    pub(crate) fn gateway(&self) -> usize {
-        self.places.len() - 2
-    }
-
-    /// Where the keeper's place is.
-    fn keeper(&self) -> usize {
-        self.places.len() - 1
-    }
-
-    /// Where the places of a parity's workers are.
-    pub(crate) fn stage_indices(&self, parity: usize) -> std::ops::Range<usize> {
-        let count = self.gateway() / 2;
-        parity * count..(parity + 1) * count
-    }
-
-    /// The places of a parity's workers.
-    pub(crate) fn stage_places(&self, parity: usize) -> impl Iterator<Item = &Place> {
-        self.places[self.stage_indices(parity)].iter()
+    /// For how long the process of a place has given no sign of life.
+    pub(crate) fn silence_of(&self, place: usize) -> Duration {
+        let beat_ns = self.segment.processes()[self.places[place].entry].heartbeat_ns();
+        Duration::from_nanos(monotonic_ns().saturating_sub(beat_ns))
     }
 
     /// Kills all that still live, and waits for them.

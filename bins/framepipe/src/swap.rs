@@ -8,30 +8,29 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::fd::OwnedFd,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::Context as _;
-use crossbeam_channel::{Receiver, Sender};
 use framepipe_frame::Request;
 use framepipe_model::{Manifest, ModelRef};
-use framepipe_pipeline::{Command, Config, Generation, Generations, Plan, queue_before, queues_of};
+use framepipe_pipeline::{
+    Command, Config, GATEWAY_ENTRY, Generation, Generations, Plan, queue_before, queues_of, worker_entries,
+};
 use framepipe_shm::Gate;
 
 use crate::{
     control::Answer,
     log::say,
-    supervisor::{Phase, Supervisor},
+    orders::{Desk, Said, What},
+    supervisor::Supervisor,
+    work::WARM_UP_MAX,
 };
 
 /// Name of the file, in the state folder, of the models that serve instead of the configuration's.
 const CHOICES: &str = "models.json";
-
-/// For a generation to get warm, and the gateway to be told of it.
-const WARM_UP_MAX: Duration = Duration::from_secs(180);
 
 /// The segment's generations, shared with who answers at the control socket. The launcher's loop alone changes them.
 #[derive(Clone)]
@@ -49,13 +48,13 @@ impl Shared {
     }
 }
 
-/// A change that the launcher's loop is to make.
-pub struct Order {
-    /// The generation that shall serve.
-    pub next: Generation,
+/// A generation that gets warm.
+pub struct Next {
+    /// It.
+    pub generation: Generation,
     /// When it was wanted.
     since: Instant,
-    said: Sender<Answer>,
+    said: Said,
 }
 
 /// The threads' side of a change: what may take time, before the launcher's loop is asked.
@@ -63,27 +62,22 @@ pub struct Swapper {
     config: Config,
     made: Plan,
     generations: Shared,
-    orders: Sender<Order>,
-    wake: OwnedFd,
 }
 
 impl Swapper {
-    /// Of a pipeline whose segment was made for `made`; `wake` wakes the launcher's loop.
-    pub fn new(config: Config, made: Plan, generations: Shared, orders: Sender<Order>, wake: OwnedFd) -> Self {
-        Self { config, made, generations, orders, wake }
+    /// Of a pipeline whose segment was made for `made`.
+    pub fn new(config: Config, made: Plan, generations: Shared) -> Self {
+        Self { config, made, generations }
     }
 
     /// Puts `new` in the place of `old`, and says how it goes. One at a time.
-    pub fn swap(&self, old: &str, new: &ModelRef, mut say: impl FnMut(Answer)) {
+    pub fn swap(&self, old: &str, new: &ModelRef, desk: &Desk, mut say: impl FnMut(Answer)) {
         let next = match self.prepare(old, new) {
             Ok(Some(next)) => next,
             Ok(None) => return say(Answer::Done(format!("{new} serves already"))),
             Err(error) => return say(Answer::Failed(format!("{error:#}"))),
         };
-        let (said, hear) = crossbeam_channel::unbounded();
-        let _ = self.orders.send(Order { next, since: Instant::now(), said });
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
-        hear.iter().for_each(say); // until the loop drops the order
+        desk.order(What::Generation(next), say);
     }
 
     /// The next generation, of models that were looked at; `None` where it would be the same.
@@ -110,7 +104,7 @@ pub enum Swap {
     /// One generation serves.
     Idle,
     /// The next one's workers get warm.
-    Warming(Order),
+    Warming(Next),
     /// New frames go to the current generation, and the old one finishes its own.
     Finishing {
         /// The old one.
@@ -118,28 +112,20 @@ pub enum Swap {
         /// Its workers were told to end: it has no frame left.
         is_told: bool,
         /// Who wanted it.
-        said: Option<Sender<Answer>>,
+        said: Said,
     },
 }
 
 impl Supervisor<'_> {
-    /// Goes on with a change of models, or begins the next one.
+    /// Goes on with a change of models.
     pub(crate) fn advance_swap(&mut self) -> anyhow::Result<()> {
         match &self.swap {
-            Swap::Idle => {
-                // Those of a generation that was given up may not be waited for yet.
-                let is_clear = self.places.iter().all(|place| place.child.is_none() || self.is_wanted(place));
-                if is_clear && let Ok(order) = self.orders.try_recv() {
-                    self.begin(order);
-                }
-            }
-            Swap::Warming(order) => {
-                let parity = order.next.parity();
-                let are_warm =
-                    self.stage_places(parity).all(|place| place.child.as_ref().is_some_and(|it| it.is_ready));
-                if are_warm && self.encodes == Some(order.next.number) {
+            Swap::Idle => {}
+            Swap::Warming(next) => {
+                let mut wanted = worker_entries(next.generation.parity()).filter(|place| self.places[*place].is_wanted);
+                if wanted.all(|place| self.is_ready(place)) && self.encodes == Some(next.generation.number) {
                     self.lead_over()?;
-                } else if order.since.elapsed() > WARM_UP_MAX {
+                } else if next.since.elapsed() > WARM_UP_MAX {
                     self.give_up(&format!("it was not warm after {} s", WARM_UP_MAX.as_secs()));
                 }
             }
@@ -153,7 +139,8 @@ impl Supervisor<'_> {
             }
             Swap::Finishing { old, is_told: true, .. } => {
                 let number = old.number;
-                if self.stage_places(old.parity()).all(|place| place.child.is_none()) && !self.is_in_flight(number) {
+                let have_ended = worker_entries(old.parity()).all(|place| self.places[place].child.is_none());
+                if have_ended && !self.is_in_flight(number) {
                     self.forget(number)?;
                 }
             }
@@ -166,97 +153,82 @@ impl Supervisor<'_> {
         matches!(self.swap, Swap::Finishing { .. })
     }
 
-    fn begin(&mut self, order: Order) {
-        let (number, parity) = (order.next.number, order.next.parity());
-        if self.phase != Phase::Running {
-            let _ = order.said.send(Answer::Failed("the pipeline is starting or stopping: try again".into()));
-            return;
-        }
-        let models: Vec<String> = order.next.models().map(ModelRef::to_string).collect();
-        let words = format!("generation {number} gets warm: {}", models.join(", "));
-        say!("launcher: {words}");
-        let _ = order.said.send(Answer::Progress(words));
+    /// Has the workers of the next generation start, as many as those that serve.
+    pub(crate) fn begin_swap(&mut self, next: Generation, since: Instant, said: Said) {
+        let (number, parity) = (next.number, next.parity());
+        let models: Vec<String> = next.models().map(ModelRef::to_string).collect();
+        said.progress(&format!("generation {number} gets warm: {}", models.join(", ")));
         let noted = self.note(|generations| {
             generations.last = number;
-            generations.living.push(order.next.clone());
+            generations.living.push(next.clone());
         });
-        self.serving[parity] = Some(order.next.clone());
+        self.serving[parity] = Some(next.clone());
         self.encodes = None;
-        if let Some(gateway) = self.places[self.gateway()].child.as_ref().filter(|it| it.is_ready) {
-            gateway.command(Command::Encode(Box::new(order.next.clone())));
+        if let Some(gateway) = self.places[GATEWAY_ENTRY].child.as_ref().filter(|it| it.is_ready) {
+            gateway.command(Command::Encode(Box::new(next.clone())));
         } // else the next one is told as it starts
-        self.swap = Swap::Warming(order);
-        let places: Vec<usize> = self.stage_indices(parity).collect();
-        for place in places.iter().copied() {
-            self.places[place].renew();
-        }
-        let started = noted.and_then(|()| places.into_iter().try_for_each(|place| self.spawn(place)));
+        self.swap = Swap::Warming(Next { generation: next, since, said });
+        self.want_as_configured(parity);
+        let mut wanted =
+            worker_entries(parity).filter(|place| self.places[*place].is_wanted).collect::<Vec<_>>().into_iter();
+        let started = noted.and_then(|()| wanted.try_for_each(|place| self.spawn(place)));
         if let Err(error) = started {
             self.give_up(&format!("{error:#}"));
         }
     }
 
+    /// Wants as many processes of each stage as it shall have, in places that know of no former ones.
+    pub(crate) fn want_as_configured(&mut self, parity: usize) {
+        for place in worker_entries(parity) {
+            let place = &mut self.places[place];
+            place.renew();
+            place.is_wanted = place.instance < self.config.stages[place.stage].processes as usize;
+        }
+    }
+
     /// Leads new frames to the next generation.
     fn lead_over(&mut self) -> anyhow::Result<()> {
-        let Swap::Warming(order) = std::mem::replace(&mut self.swap, Swap::Idle) else { return Ok(()) };
-        let old = self.generations.lock().before(order.next.number);
-        self.segment.lead_to(queue_before(0, order.next.parity()));
-        let words = format!("new frames go to generation {}", order.next.number);
-        say!("launcher: {words}");
-        let _ = order.said.send(Answer::Progress(words));
+        let Swap::Warming(next) = std::mem::replace(&mut self.swap, Swap::Idle) else { return Ok(()) };
+        let old = self.generations.lock().before(next.generation.number);
+        self.segment.lead_to(queue_before(0, next.generation.parity()));
+        next.said.progress(&format!("new frames go to generation {}", next.generation.number));
         let configured = self.generations.lock().configured.clone();
-        if let Err(error) = remember(&self.config.state, &configured, &order.next) {
+        if let Err(error) = remember(&self.config.state, &configured, &next.generation) {
             say!("launcher: the next start will serve the configuration's models: {error:#}");
         }
         if let Some(old) = old {
-            self.swap = Swap::Finishing { old, is_told: false, said: Some(order.said) };
+            self.swap = Swap::Finishing { old, is_told: false, said: next.said };
         }
         Ok(())
     }
 
     /// Ends a generation that no frame has seen yet.
     pub(crate) fn give_up(&mut self, why: &str) {
-        let Swap::Warming(order) = std::mem::replace(&mut self.swap, Swap::Idle) else { return };
-        let (number, parity) = (order.next.number, order.next.parity());
-        self.serving[parity] = None;
-        let places: Vec<usize> = self.stage_indices(parity).collect();
-        for place in places {
-            let place = &mut self.places[place];
-            place.restart_at = None;
-            place.child.as_mut().into_iter().for_each(|child| child.kill());
-        }
+        let Swap::Warming(next) = std::mem::replace(&mut self.swap, Swap::Idle) else { return };
+        let number = next.generation.number;
+        self.retire(next.generation.parity());
         let noted = self.note(|generations| generations.living.retain(|one| one.number != number));
         noted.unwrap_or_else(|error| say!("launcher: {error:#}")); // a later launcher sees that no frame was led there
-        say!("launcher: generation {number} was given up: {why}");
-        let _ = order.said.send(Answer::Failed(format!("{why}. The models that served before still do")));
+        next.said.failed(&format!("generation {number} was given up: {why}. The models that served before still do"));
     }
 
     /// True where a place is one of a generation that gets warm.
     pub(crate) fn is_warming(&self, place: usize) -> bool {
         let place = &self.places[place];
-        matches!(&self.swap, Swap::Warming(order) if place.is_worker() && place.parity == order.next.parity())
+        matches!(&self.swap, Swap::Warming(next) if place.is_worker() && place.parity == next.generation.parity())
     }
 
     fn forget(&mut self, number: u64) -> anyhow::Result<()> {
         let Swap::Finishing { said, .. } = std::mem::replace(&mut self.swap, Swap::Idle) else { return Ok(()) };
         self.note(|generations| generations.living.retain(|one| one.number != number))?;
-        let words = format!("generation {} serves alone", self.generations.lock().current().number);
-        say!("launcher: {words}");
-        said.into_iter().for_each(|said| drop(said.send(Answer::Done(words.clone()))));
+        said.done(&format!("generation {} serves alone", self.generations.lock().current().number));
         Ok(())
     }
 
     /// Tells a generation's workers to end: they have nothing left to do.
     fn retire(&mut self, parity: usize) {
         self.serving[parity] = None;
-        let places: Vec<usize> = self.stage_indices(parity).collect();
-        for place in places {
-            let place = &mut self.places[place];
-            place.restart_at = None;
-            if let Some(child) = &mut place.child {
-                if child.is_ready { child.command(Command::Stop) } else { child.kill() }
-            }
-        }
+        worker_entries(parity).for_each(|place| self.dismiss(place));
     }
 
     /// True while a frame that was accepted for a generation has no result in the journal.
@@ -269,7 +241,7 @@ impl Supervisor<'_> {
     }
 
     /// Changes what is known of the generations, on disk as well.
-    fn note(&self, change: impl FnOnce(&mut Generations)) -> anyhow::Result<()> {
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Generations)) -> anyhow::Result<()> {
         let mut generations = self.generations.lock();
         change(&mut generations);
         let folder = self.segment.folder();
@@ -311,6 +283,3 @@ pub fn remember(state: &Path, configured: &[ModelRef], serving: &Generation) -> 
     fs::write(&aside, serde_json::to_vec_pretty(&choices)?).with_context(|| aside.display().to_string())?;
     fs::rename(&aside, &path).with_context(|| path.display().to_string())
 }
-
-/// Where the loop hears of changes.
-pub type Orders = Receiver<Order>;

@@ -33,10 +33,10 @@ pub use self::{
     origin::Origin,
     overrides::Overrides,
 };
-use crate::{Device, Mps, STAGES, profile};
+use crate::{Device, Mps, Pinning, STAGES, profile};
 
 /// Most processes of one stage.
-pub(crate) const PROCESSES_MAX: u32 = 64;
+pub const PROCESSES_MAX: u32 = 64;
 /// Most threads of the inference engine in one process.
 pub(crate) const THREADS_MAX: u32 = 256;
 /// Most frames of one batch.
@@ -87,6 +87,8 @@ pub struct Config {
     pub quarantine: QuarantineConfig,
     /// What is kept beside the frames in flight.
     pub cache: CacheConfig,
+    /// Processes that go where they are needed.
+    pub auto: AutoConfig,
     /// By stage, in the table's order.
     pub stages: Vec<StageConfig>,
     /// By pool, in the order of [`crate::Pool::ALL`].
@@ -112,6 +114,8 @@ pub struct ServerConfig {
     pub bytes_max: u64,
     /// Milliseconds without a heartbeat after which the gateway is held for hung and killed.
     pub hang_ms_max: u64,
+    /// The CPUs that the gateway is bound to.
+    pub pinning: Pinning,
 }
 
 /// Bounds of the journals.
@@ -167,6 +171,8 @@ pub struct CacheConfig {
     pub uploads_max: u32,
     /// Seconds after which a file in an inbox that lies in tmpfs is removed, if nobody changed, opened or pushed it; 0: never.
     pub inbox_ttl_s: u64,
+    /// The CPUs that the keeper is bound to.
+    pub pinning: Pinning,
 }
 
 impl CacheConfig {
@@ -174,6 +180,15 @@ impl CacheConfig {
     pub fn looks_up(&self) -> bool {
         self.tensor_bytes_max > 0 || self.result_bytes_max > 0
     }
+}
+
+/// Processes that go where they are needed, while the pipeline serves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AutoConfig {
+    /// True where they do.
+    pub enabled: bool,
+    /// Cores that the stages' processes may use together; `None`: as many as the configuration lays them out for.
+    pub cores: Option<u32>,
 }
 
 /// One stage's tuning.
@@ -191,6 +206,8 @@ pub struct StageConfig {
     pub nice: i32,
     /// Milliseconds without a heartbeat after which a process is held for hung and killed.
     pub hang_ms_max: u64,
+    /// The CPUs that the processes are bound to.
+    pub pinning: Pinning,
 }
 
 /// One pool's slots.
@@ -303,6 +320,8 @@ impl Config {
         check.range("server.idempotency_keys_max", self.server.idempotency_keys_max.into(), 1, 1 << 20)?;
         check.range("server.bytes_max", self.server.bytes_max, 1 << 20, 1 << 44)?;
         check.range("server.hang_ms_max", self.server.hang_ms_max, 1_000, 3_600_000)?;
+        check.pinning("server", &self.server.pinning)?;
+        check.pinning("cache", &self.cache.pinning)?;
         check.range("quarantine.entries_max", self.quarantine.entries_max.into(), 0, 1 << 16)?;
         check.range("journal.streams_max", self.journal.streams_max.into(), 1, 1 << 16)?;
         check.range("journal.memory_bytes_max", self.journal.memory_bytes_max, 0, 1 << 40)?;
@@ -314,6 +333,7 @@ impl Config {
             return Err(check.wrong("server.inbox", "[]", "name one folder at least, in which clients store images"));
         }
         self.cache.check(&check)?;
+        check.range("auto.cores", self.auto.cores.unwrap_or(1).into(), 1, 1 << 16)?;
         for (stage, row) in self.stages.iter().zip(&STAGES) {
             let key = |name: &str| format!("stages.{}.{name}", row.name);
             check.range(&key("processes"), stage.processes.into(), 1, PROCESSES_MAX.into())?;
@@ -321,6 +341,7 @@ impl Config {
             check.range(&key("batch_max"), stage.batch_max.into(), 1, BATCH_MAX.into())?;
             check.range(&key("batch_wait_us_max"), stage.batch_wait_us_max, 0, 1_000_000)?;
             check.range(&key("hang_ms_max"), stage.hang_ms_max, 1_000, 3_600_000)?;
+            check.pinning(&format!("stages.{}", row.name), &stage.pinning)?;
             if !(-20..=19).contains(&stage.nice) {
                 return Err(check.wrong(&key("nice"), stage.nice, "give -20 to 19"));
             }
@@ -388,6 +409,16 @@ impl Check<'_> {
             return Ok(());
         }
         Err(self.wrong(key, value, format!("give {least} to {most}")))
+    }
+
+    fn pinning(&self, section: &str, pinning: &Pinning) -> Result<(), ConfigError> {
+        match pinning {
+            Pinning { cpus: Some(cpus), numa_node: Some(node) } => {
+                let advice = format!("{section}.cpus = \"{cpus}\" is said too: take one of the two out");
+                Err(self.wrong(&format!("{section}.numa_node"), node, advice))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Letters, digits, `-`, `_`, `.`: what is safe as a folder's name.

@@ -3,12 +3,12 @@
 //!
 //! Queues and places in the process table are told apart by a generation's parity: at most two serve at a time.
 
-use std::{fs, io, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use framepipe_model::{Manifest, ManifestError, ModelRef};
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, stages::queue_before};
+use crate::{Config, PROCESSES_MAX, STAGES, stages::queue_before};
 
 /// Name of [`Generations`]' file in the segment's folder.
 const FILE: &str = "generations.json";
@@ -82,6 +82,8 @@ pub struct Generations {
     pub living: Vec<Generation>,
     /// The highest number that any has had.
     pub last: u64,
+    /// The processes that each stage shall have, which change while the pipeline serves.
+    pub processes: BTreeMap<String, u32>,
 }
 
 impl Generations {
@@ -89,7 +91,22 @@ impl Generations {
     pub fn of(config: &Config, first: Generation) -> Self {
         let configured = Self::configured(config);
         let (living, last, cores) = (vec![first.clone()], first.number, config.cores);
-        Self { configured, cores, living, last, made_for: first }
+        Self { configured, cores, living, last, made_for: first, processes: Self::processes_of(config) }
+    }
+
+    /// The processes of each stage, as a configuration says.
+    pub fn processes_of(config: &Config) -> BTreeMap<String, u32> {
+        STAGES.iter().zip(&config.stages).map(|(row, stage)| (row.name.to_owned(), stage.processes)).collect()
+    }
+
+    /// The configuration with the numbers of processes that are in force.
+    pub fn in_force(&self, config: &Config) -> Config {
+        let mut config = config.clone();
+        for (row, stage) in STAGES.iter().zip(&mut config.stages) {
+            let noted = self.processes.get(row.name).copied();
+            stage.processes = noted.filter(|count| (1..=PROCESSES_MAX).contains(count)).unwrap_or(stage.processes);
+        }
+        config
     }
 
     /// The models that a configuration names, the detector first.
@@ -169,8 +186,14 @@ mod tests {
     fn a_generation_that_was_given_up_leaves_its_number_and_not_its_place() {
         let first = Generation { number: 0, detector: reference("finder@1"), attributes: vec![] };
         let configured = vec![reference("finder")];
-        let mut all =
-            Generations { configured, cores: 2, living: vec![first.clone()], last: 0, made_for: first.clone() };
+        let mut all = Generations {
+            configured,
+            cores: 2,
+            living: vec![first.clone()],
+            last: 0,
+            made_for: first.clone(),
+            processes: BTreeMap::new(),
+        };
         assert_eq!(all.next_number(), 1);
         all.last = 1; // given up
         assert_eq!(all.next_number(), 3, "of the other parity than 0");

@@ -4,12 +4,14 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `stages.rs` | **the table**: stages, their binaries, queues and pools |
+//! | `table.rs` | the process table's entries: which is whose |
 //! | `stage_loop.rs` | **the loop**: claim up to B, acquire, process, publish, free, heartbeat |
 //! | `command_line.rs` | a program's command line, described for completions and man pages |
 //! | `config.rs`, `config/` | the configuration: in layers, as typed, then checked |
 //! | `plan.rs` | from the configuration and the manifests to the segment's geometry |
 //! | `memory.rs` | what a pipeline takes of the host's memory |
 //! | `device.rs` | where images and tensors lie on their way: `pipeline.device` |
+//! | `pinning.rs` | the CPUs that processes are bound to, as they are asked for |
 //! | `slab.rs` | the memory of handed pools, inherited as descriptors |
 //! | `turners.rs` | which attribute model turns the crops of which |
 //! | `generation.rs` | the models that frames are accepted for, which change while the pipeline serves |
@@ -35,6 +37,7 @@ mod generation;
 mod kept;
 mod memory;
 pub mod observe;
+mod pinning;
 mod plan;
 mod process;
 mod profile;
@@ -44,12 +47,13 @@ mod slab;
 pub mod source;
 mod stage_loop;
 mod stages;
+mod table;
 mod turners;
 
 pub use cache_stats::{CacheStats, ImageStats, KindStats, Upkeep};
 pub use config::{
-    CacheConfig, Config, ConfigError, Explained, JournalConfig, NO_KEYS, Origin, Overrides, PoolConfig,
-    QuarantineConfig, ServerConfig, Setting, StageConfig,
+    AutoConfig, CacheConfig, Config, ConfigError, Explained, JournalConfig, NO_KEYS, Origin, Overrides, PROCESSES_MAX,
+    PoolConfig, QuarantineConfig, ServerConfig, Setting, StageConfig,
 };
 pub use config_file::ConfigFile;
 pub use control::{Command, Report, StartOrder};
@@ -58,6 +62,7 @@ pub use framepipe_shm::Place;
 pub use generation::{Generation, Generations};
 pub use kept::{Bytes, KeptAt, Leased, TENSOR_FACTS_BYTES, offer_made};
 pub use memory::MemoryNeed;
+pub use pinning::{CpuList, CpuListError, Pinning};
 pub use plan::{Plan, PlanError};
 pub use process::{Exit, Process, run_stage};
 pub use profile::{Layout, Profile};
@@ -68,3 +73,4 @@ pub use stages::{
     cache_folder, gateway_access, gateway_cache_use, keeper_access, process_name, queue_before, queues_of, stage_index,
     start_again,
 };
+pub use table::{ENTRIES, ENTRIES_EACH, GATEWAY_ENTRY, KEEPER_ENTRY, entries_of, worker_entries};

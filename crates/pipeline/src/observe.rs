@@ -4,7 +4,10 @@
 use framepipe_shm::{Counter, ProcessState, Segment, monotonic_ns};
 use serde::{Deserialize, Serialize};
 
-use crate::{GATEWAY, Pool, process_name, queue_before};
+use crate::{
+    CpuList, GATEWAY, GATEWAY_ENTRY, Generation, KEEPER, KEEPER_ENTRY, Pool, STAGES, entries_of, process_name,
+    queue_before,
+};
 
 /// Jobs by state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +41,8 @@ pub struct Process {
     pub generation: Option<u64>,
     /// Its pid.
     pub pid: u32,
+    /// The CPUs that it may use, as the kernel says.
+    pub cpus: Option<String>,
     /// "starting", "ready", "stopping" or "dead".
     pub state: String,
     /// Restarts after deaths.
@@ -65,10 +70,27 @@ pub struct Process {
 }
 
 impl Process {
-    /// Of the entry at a place of the process table, which serves a generation.
-    pub fn of(segment: &Segment, place: usize, generation: Option<u64>) -> Self {
-        let entry = &segment.processes()[place];
-        let (stage, instance, pid, _) = entry.identity();
+    /// Those that there are, or shall be: the workers of these generations, the gateway, and the keeper.
+    pub fn all(segment: &Segment, generations: &[Generation]) -> Vec<Self> {
+        let stages = |one: &Generation| {
+            let (parity, generation) = (one.parity(), Some(one.number));
+            (0..STAGES.len()).map(move |stage| (entries_of(stage, parity), stage, generation))
+        };
+        let others = [(GATEWAY_ENTRY, GATEWAY), (KEEPER_ENTRY, KEEPER)];
+        let others = others.map(|(entry, stage)| (entry..entry + 1, stage, None));
+        let entries = generations.iter().flat_map(stages).chain(others).flat_map(|(entries, stage, generation)| {
+            entries.enumerate().map(move |(instance, entry)| (entry, (stage, instance), generation))
+        });
+        entries.filter_map(|(entry, identity, generation)| Self::of(segment, entry, identity, generation)).collect()
+    }
+
+    /// The one of an entry, whose place is known by that; none, where there is none and shall be none.
+    fn of(segment: &Segment, entry: usize, (stage, instance): (usize, usize), generation: Option<u64>) -> Option<Self> {
+        let entry = &segment.processes()[entry];
+        if entry.owner() == 0 && !entry.is_wanted() {
+            return None;
+        }
+        let (_, _, pid, _) = entry.identity();
         let heartbeat_ns = Some(entry.heartbeat_ns()).filter(|beat| *beat > 0);
         let state = match entry.state() {
             ProcessState::Vacant => "dead",
@@ -76,11 +98,12 @@ impl Process {
             ProcessState::Ready => "ready",
             ProcessState::Stopping => "stopping",
         };
-        Self {
+        Some(Self {
             stage: process_name(stage).into(),
             instance,
             generation,
             pid,
+            cpus: CpuList::of_process(pid).map(|cpus| cpus.to_string()),
             state: state.into(),
             restarts: entry.restarts(),
             heartbeat_age_ms: heartbeat_ns.map(|beat| monotonic_ns().saturating_sub(beat) / 1_000_000),
@@ -93,7 +116,7 @@ impl Process {
             dropped: entry.counted(Counter::Dropped),
             crop_runs: entry.counted(Counter::CropRuns),
             crops: entry.counted(Counter::Crops),
-        }
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use framepipe_model::{Detector, Manifest, ManifestError, Task};
 use framepipe_shm::{Geometry, GeometryError, POOL_COUNT_MAX, PoolGeometry};
 
 use crate::turners::turners;
-use crate::{Config, Pool, QUEUES, TENSOR_FACTS_BYTES};
+use crate::{Config, ENTRIES, Pool, QUEUES, TENSOR_FACTS_BYTES};
 
 /// Bytes of a result beside its detections and attributes: name, stage times, numbers.
 const RESULT_BASE_BYTES: u64 = 4096;
@@ -217,12 +217,11 @@ fn geometry(
         let classes: Vec<(u64, u64)> = classes.classes.iter().map(sized).collect();
         pools[*pool as usize] = PoolGeometry::new(&classes);
     }
-    let processes: u32 = config.stages.iter().map(|stage| stage.processes).sum();
     Geometry {
         pipeline: pipeline_hash(config, detector, attributes, cache),
         jobs: config.frames_max.into(),
         queues: QUEUES as u64,
-        processes: 2 * u64::from(processes) + 2, // while two generations serve; the gateway; the cache's keeper
+        processes: ENTRIES as u64,
         request_bytes: size_of::<Request>() as u64,
         descriptor_bytes: size_of::<Descriptor>() as u64,
         keys: config.server.idempotency_keys_max.into(),

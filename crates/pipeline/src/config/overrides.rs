@@ -21,6 +21,10 @@ pub struct Overrides {
     pub device: Option<Device>,
     /// Whether the processes on a GPU share it by MPS.
     pub mps: Option<Mps>,
+    /// Processes go where they are needed.
+    pub auto: bool,
+    /// The cores that they may use together.
+    pub auto_cores: Option<u32>,
     /// TCP address.
     pub tcp: Option<String>,
     /// Folders in which clients may store images; none: those that the configuration says.
@@ -62,6 +66,8 @@ impl Overrides {
             ("--mps", ["pipeline", "mps"], words(self.mps)),
             ("--score-threshold", ["pipeline", "score_threshold"], threshold.map(Value::Float)),
             ("--crops-max", ["pipeline", "crops_max"], self.crops_max.map(|most| Value::Integer(most.into()))),
+            ("--auto", ["auto", "enabled"], self.auto.then_some(Value::Boolean(true))),
+            ("--auto-cores", ["auto", "cores"], self.auto_cores.map(|cores| Value::Integer(cores.into()))),
             ("--tcp", ["server", "tcp"], self.tcp.clone().map(Value::String)),
             ("--inbox", ["server", "inbox"], Some(inboxes).filter(|all| !all.is_empty()).map(Value::Array)),
             ("--run-dir", ["paths", "run"], paths("--run-dir", &self.run)?),

@@ -8,8 +8,10 @@ use framepipe_model::ModelRef;
 use framepipe_vision::Limits;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{CacheConfig, Config, JournalConfig, PoolConfig, QuarantineConfig, ServerConfig, StageConfig, bytes};
-use crate::{Device, Layout, Mps, Pool, Profile, STAGES};
+use super::{
+    AutoConfig, CacheConfig, Config, JournalConfig, PoolConfig, QuarantineConfig, ServerConfig, StageConfig, bytes,
+};
+use crate::{CpuList, Device, Layout, Mps, Pinning, Pool, Profile, STAGES};
 
 #[derive(Clone, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -23,6 +25,7 @@ pub(super) struct Raw {
     quarantine: RawQuarantine,
     cache: RawCache,
     limits: Limits,
+    auto: RawAuto,
     stages: RawStages,
     pools: RawPools,
 }
@@ -78,6 +81,8 @@ struct RawServer {
     idempotency_window_s: u64,
     idempotency_keys_max: u32,
     hang_ms_max: u64,
+    cpus: Option<CpuList>,
+    numa_node: Option<u32>,
 }
 
 impl Default for RawServer {
@@ -92,6 +97,8 @@ impl Default for RawServer {
             idempotency_window_s: 600,
             idempotency_keys_max: 65_536,
             hang_ms_max: defaults::hang_ms_max(),
+            cpus: None,
+            numa_node: None,
         }
     }
 }
@@ -156,6 +163,8 @@ struct RawCache {
     raw_frames: bool,
     uploads_max: u32,
     inbox_ttl_s: u64,
+    cpus: Option<CpuList>,
+    numa_node: Option<u32>,
 }
 
 impl Default for RawCache {
@@ -174,8 +183,17 @@ impl Default for RawCache {
             raw_frames: false,
             uploads_max: 8,
             inbox_ttl_s: 0,
+            cpus: None,
+            numa_node: None,
         }
     }
+}
+
+#[derive(Clone, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawAuto {
+    enabled: bool,
+    cores: Option<u32>,
 }
 
 /// One entry a row of the stage table.
@@ -198,6 +216,8 @@ struct RawStage {
     batch_wait_us_max: Option<u64>,
     nice: Option<i32>,
     hang_ms_max: Option<u64>,
+    cpus: Option<CpuList>,
+    numa_node: Option<u32>,
 }
 
 /// One entry a pool.
@@ -313,6 +333,7 @@ impl Raw {
                 idempotency_keys_max: self.server.idempotency_keys_max,
                 bytes_max: bytes(self.server.bytes_max),
                 hang_ms_max: self.server.hang_ms_max,
+                pinning: Pinning { cpus: self.server.cpus, numa_node: self.server.numa_node },
             },
             name: filled(self.name),
             journal: JournalConfig {
@@ -340,7 +361,9 @@ impl Raw {
                 raw_frames: self.cache.raw_frames,
                 uploads_max: self.cache.uploads_max,
                 inbox_ttl_s: self.cache.inbox_ttl_s,
+                pinning: Pinning { cpus: self.cache.cpus, numa_node: self.cache.numa_node },
             },
+            auto: AutoConfig { enabled: self.auto.enabled, cores: self.auto.cores },
             cores,
             stages: self.stages.complete(),
             pools: self.pools.complete(),
@@ -370,6 +393,7 @@ impl RawStages {
             batch_wait_us_max: filled(raw.batch_wait_us_max),
             nice: filled(raw.nice),
             hang_ms_max: filled(raw.hang_ms_max),
+            pinning: Pinning { cpus: raw.cpus, numa_node: raw.numa_node },
         };
         [self.ingest, self.preprocess, self.detect, self.postprocess, self.attribute].map(complete).into()
     }

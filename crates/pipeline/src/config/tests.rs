@@ -52,6 +52,11 @@ fn a_value_out_of_bounds_is_an_error_that_names_key_value_and_bound() {
     for (more, words) in [
         ("[stages.detect]\nprocesses = 0\n", "stages.detect.processes = 0: give 1 to 64"),
         ("[stages.detect]\nnice = 40\n", "stages.detect.nice = 40"),
+        (
+            "[stages.detect]\ncpus = \"0-3\"\nnuma_node = 0\n",
+            "stages.detect.numa_node = 0: stages.detect.cpus = \"0-3\" is said",
+        ),
+        ("[server]\ncpus = \"3-0\"\n", "\"3-0\" is no list of CPUs: write it as the kernel does"),
         ("device = \"tpu\"\n", "\"tpu\" is no device: give \"cpu\", \"memfd\", \"gpu\""),
         ("mps = \"on\"\n", "unknown variant `on`, expected one of `auto`, `off`, `require`"),
         ("mps = \"require\"\n", "pipeline.mps = \"require\": pipeline.device is \"cpu\", no GPU"),

@@ -108,6 +108,7 @@ fn a_suspect_is_taken_alone_when_its_turn_comes_however_many_follow() {
             batch_wait_us_max: 0,
             nice: 0,
             hang_ms_max: 1000,
+            pinning: Default::default(),
         },
         attempts_max: 9,
         quarantine: QuarantineConfig { entries_max: 0, bytes_max: 0 },

@@ -1,0 +1,170 @@
+//! Other numbers of processes while the pipeline serves: `framepipe scale`.
+//!
+//! More: they start in vacant places, and take frames from their stage's queue as soon as they are warm. Fewer: the surplus ones
+//! are told to stop, finish what they have claimed, and end; what waits in the queue is the others'. The numbers are noted beside
+//! the segment before anything is done, so that a launcher that takes it over has them in force.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use framepipe_pipeline::{Config, Generations, PROCESSES_MAX, STAGES, entries_of, stage_index};
+
+use crate::{orders::Said, supervisor::Supervisor, work::Step};
+
+/// A change of the numbers.
+pub struct Scaling {
+    since: Instant,
+    /// Places that had no process.
+    new: Vec<usize>,
+    /// Places whose processes were told to stop.
+    old: Vec<usize>,
+    words: String,
+}
+
+impl Scaling {
+    /// True where a place has its process by this change.
+    pub fn has_started(&self, place: usize) -> bool {
+        self.new.contains(&place)
+    }
+}
+
+/// Fails unless these are stages, with numbers that they may have.
+pub fn check(processes: &BTreeMap<String, u32>) -> Result<(), String> {
+    if processes.is_empty() {
+        return Err("no stage is named: say STAGE=N, such as detect=3".into());
+    }
+    for (stage, count) in processes {
+        if stage_index(stage).is_none() {
+            return Err(format!("there is no stage {stage:?}: {}", stages()));
+        }
+        if !(1..=PROCESSES_MAX).contains(count) {
+            return Err(format!("{stage}={count}: give 1 to {PROCESSES_MAX} processes"));
+        }
+    }
+    Ok(())
+}
+
+/// The stages' names, for an operator.
+pub fn stages() -> String {
+    let names: Vec<&str> = STAGES.iter().map(|row| row.name).collect();
+    format!("the stages are {}", names.join(", "))
+}
+
+impl Supervisor<'_> {
+    /// Begins to change the numbers of processes.
+    pub(crate) fn begin_scaling(&mut self, processes: &BTreeMap<String, u32>, said: &Said) -> Result<Scaling, String> {
+        check(processes)?;
+        let mut after = self.config.clone();
+        let mut changes = Vec::new();
+        for (row, stage) in STAGES.iter().zip(&mut after.stages) {
+            let Some(count) = processes.get(row.name).filter(|count| **count != stage.processes) else { continue };
+            changes.push(format!("{} from {} to {count}", row.name, stage.processes));
+            stage.processes = *count;
+        }
+        let words = match changes.as_slice() {
+            [] => "every stage has as many processes already".into(),
+            changes => changes.join(", "),
+        };
+        self.put_in_force(after).map_err(|error| format!("{error:#}. Nothing has changed"))?;
+        let mut scaling = Scaling { since: Instant::now(), new: Vec::new(), old: Vec::new(), words };
+        if changes.is_empty() {
+            return Ok(scaling);
+        }
+        said.progress(&format!("processes: {}", scaling.words));
+        for stage in 0..STAGES.len() {
+            self.fill(stage, &mut scaling);
+        }
+        Ok(scaling)
+    }
+
+    /// Fills places of a stage, or empties some, until it has as many as it shall.
+    fn fill(&mut self, stage: usize, scaling: &mut Scaling) {
+        let count = self.config.stages[stage].processes as usize;
+        let wanted = self.wanted_of(stage);
+        let vacant = entries_of(stage, self.parity()).filter(|place| self.is_vacant(*place));
+        let new: Vec<usize> = vacant.take(count.saturating_sub(wanted.len())).collect();
+        let mut old = wanted;
+        // Who does not serve goes first, and of those that do the last.
+        old.sort_by_key(|place| {
+            (self.is_ready(*place), self.places[*place].child.is_some(), std::cmp::Reverse(*place))
+        });
+        old.truncate(old.len().saturating_sub(count));
+        old.iter().for_each(|place| self.dismiss(*place));
+        new.iter().for_each(|place| self.engage(*place));
+        scaling.old.extend(old);
+        scaling.new.extend(new);
+    }
+
+    /// Starts a process in a vacant place.
+    pub(crate) fn engage(&mut self, place: usize) {
+        self.places[place].renew();
+        self.places[place].is_wanted = true;
+        self.places[place].restart_at = Some(Instant::now()); // at the loop's next round, which tries again where it cannot
+    }
+
+    pub(crate) fn advance_scaling(&mut self, scaling: &mut Scaling) -> Step {
+        let are_warm = scaling.new.iter().all(|place| self.is_ready(*place));
+        let have_ended = scaling.old.iter().all(|place| self.places[*place].child.is_none());
+        match self.are_late(&scaling.new, scaling.since) {
+            Some(why) => Step::Failed(why),
+            None if scaling.new.is_empty() && scaling.old.is_empty() => Step::Over(scaling.words.clone()),
+            None if are_warm && have_ended => {
+                let took = Duration::from_millis(scaling.since.elapsed().as_millis() as u64);
+                Step::Over(format!("processes: {}, after {took:?}", scaling.words))
+            }
+            None => Step::Waits,
+        }
+    }
+
+    /// Ends those that are not warm, and says what is in force then.
+    pub(crate) fn undo_scaling(&mut self, scaling: &Scaling) -> String {
+        let cold: Vec<usize> = scaling.new.iter().copied().filter(|place| !self.is_ready(*place)).collect();
+        cold.into_iter().for_each(|place| self.dismiss(place));
+        let mut after = self.config.clone();
+        let counts: Vec<usize> = (0..STAGES.len()).map(|stage| self.wanted_of(stage).len()).collect();
+        after.stages.iter_mut().zip(&counts).for_each(|(stage, count)| stage.processes = *count as u32);
+        let noted = self.put_in_force(after).map_or_else(|error| format!(" ({error:#})"), |()| String::new());
+        let counts = STAGES.iter().zip(counts).map(|(row, count)| format!("{} {count}", row.name));
+        format!("The processes are now: {}{noted}", counts.collect::<Vec<_>>().join(", "))
+    }
+
+    /// Puts a configuration's numbers of processes, and whatever else it says of stages, in force.
+    pub(crate) fn put_in_force(&mut self, config: Config) -> anyhow::Result<()> {
+        self.note(|generations| generations.processes = Generations::processes_of(&config))?;
+        self.config = config;
+        Ok(())
+    }
+
+    /// The parity of the generation that serves.
+    pub(crate) fn parity(&self) -> usize {
+        self.generations.lock().current().parity()
+    }
+
+    /// The places of a stage that shall have a process, of the generation that serves.
+    pub(crate) fn wanted_of(&self, stage: usize) -> Vec<usize> {
+        entries_of(stage, self.parity()).filter(|place| self.is_wanted(&self.places[*place])).collect()
+    }
+
+    /// True where a place has no process, and shall have none.
+    pub(crate) fn is_vacant(&self, place: usize) -> bool {
+        self.places[place].child.is_none() && !self.is_wanted(&self.places[place])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_stage_or_no_number_of_processes_is_refused() {
+        let said = |stage: &str, count| check(&BTreeMap::from([(stage.to_owned(), count)])).expect_err("it is wrong");
+        assert!(said("detekt", 2).contains("there is no stage \"detekt\": the stages are ingest, preprocess, detect"));
+        assert_eq!(said("detect", 0), "detect=0: give 1 to 64 processes");
+        assert_eq!(said("detect", 65), "detect=65: give 1 to 64 processes");
+        assert!(said("gateway", 2).contains("there is no stage"), "there is one gateway");
+        assert!(check(&BTreeMap::new()).is_err());
+        assert_eq!(check(&BTreeMap::from([("detect".to_owned(), 1), ("ingest".to_owned(), 64)])), Ok(()));
+    }
+}
