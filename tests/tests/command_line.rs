@@ -229,7 +229,8 @@ fn a_command_that_wants_a_running_pipeline_says_that_there_is_none_and_ends_with
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "framepipe {}: {said}", command.name());
         // Where it looked: the pipeline's sockets, its segment, or what it has put aside.
-        let places = [text(&home.run()), text(&home.shm()), "is not in quarantine"];
+        let (run, shm) = (home.run(), home.shm());
+        let places = [text(&run), text(&shm), "is not in quarantine"];
         assert!(places.iter().any(|place| said.contains(place)), "framepipe {}: {said}", command.name());
     }
 }

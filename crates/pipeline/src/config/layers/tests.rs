@@ -212,12 +212,13 @@ fn a_variable_that_is_no_utf8_is_an_error() {
 #[test]
 fn relative_paths_are_relative_to_the_files_folder_and_those_of_options_to_the_present_one() {
     let folder = folder(&[("street.d/a.toml", "[paths]\nstate = \"mine\"\n")]);
-    let overrides = Overrides { run: Some("here".into()), ..Overrides::default() };
+    let overrides = Overrides { run: Some("here".into()), inbox: vec!["in".into()], ..Overrides::default() };
     let config = explain(&folder, &[("FRAMEPIPE_PATHS__SHM", "memory")], &overrides).expect("it is good").config;
     assert_eq!(config.state, folder.path().join("mine"));
     assert_eq!(config.shm, folder.path().join("memory"));
     assert_eq!(config.run, std::env::current_dir().expect("there is one").join("here"));
     assert_eq!(config.server.unix, config.run.join("grpc.sock"));
+    assert_eq!(config.server.inbox, [std::env::current_dir().expect("there is one").join("in")]);
 }
 
 #[test]
