@@ -220,7 +220,8 @@ fn geometry(
     let processes: u32 = config.stages.iter().map(|stage| stage.processes).sum();
     Geometry {
         pipeline: pipeline_hash(config, detector, attributes, cache),
-        jobs: config.frames_max.into(),
+        jobs: u64::from(config.frames_max) + 1,
+        reserved: 1, // the canary's
         queues: QUEUES as u64,
         processes: 2 * u64::from(processes) + 2, // while two generations serve; the gateway; the cache's keeper
         request_bytes: size_of::<Request>() as u64,
