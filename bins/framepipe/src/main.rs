@@ -205,6 +205,9 @@ struct UpArgs {
     /// TCP address (IP:PORT) of the gRPC listener, instead of the configuration's; "" for none.
     #[arg(long, value_name = "ADDRESS")]
     tcp: Option<String>,
+    /// TCP address (IP:PORT) of the HTTP listener for /metrics, /readyz and /livez, instead of the configuration's; "" for none.
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<String>,
     /// What the processes and threads of the stages are laid out for, where no number is given: throughput (as many
     /// detect processes as cores, of one thread each) or latency (one, whose engine uses all cores)
     /// [default: the configuration's, or throughput].
@@ -319,6 +322,7 @@ impl UpArgs {
             profile: self.profile,
             cores: self.cores,
             tcp: self.tcp,
+            http: self.http,
             state: self.state_dir,
             device: self.device,
             mps: self.mps,

@@ -1,10 +1,22 @@
 //! How a pipeline is, read from its segment at that moment: for `framepipe status` and for `/metrics`. Nobody is asked, and
 //! nothing is changed.
 
+mod stages;
+
+use std::ops::Range;
+
 use framepipe_shm::{Counter, ProcessState, Segment, monotonic_ns};
 use serde::{Deserialize, Serialize};
 
+pub use self::stages::{StageTotals, oldest_waiting, resident_bytes};
 use crate::{GATEWAY, Pool, process_name, queue_before};
+
+/// The places in the process table of all workers of a parity: behind them come those of the other one, the gateway and the
+/// keeper.
+pub fn worker_places(segment: &Segment, parity: usize) -> Range<usize> {
+    let count = (segment.processes().len() - 2) / 2;
+    parity * count..(parity + 1) * count
+}
 
 /// Jobs by state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

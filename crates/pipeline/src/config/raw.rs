@@ -71,6 +71,7 @@ struct RawPaths {
 #[serde(deny_unknown_fields, default)]
 struct RawServer {
     tcp: String,
+    http: String,
     unix: Option<PathBuf>,
     inbox: Vec<PathBuf>,
     connections_max: u32,
@@ -79,12 +80,15 @@ struct RawServer {
     idempotency_window_s: u64,
     idempotency_keys_max: u32,
     hang_ms_max: u64,
+    canary_idle_ms: u64,
+    canary_ms_max: u64,
 }
 
 impl Default for RawServer {
     fn default() -> Self {
         Self {
             tcp: "127.0.0.1:50051".into(),
+            http: "127.0.0.1:9464".into(),
             unix: None,
             inbox: vec!["/dev/shm/framepipe-inbox".into()],
             connections_max: 256,
@@ -93,6 +97,8 @@ impl Default for RawServer {
             idempotency_window_s: 600,
             idempotency_keys_max: 65_536,
             hang_ms_max: defaults::hang_ms_max(),
+            canary_idle_ms: 1000,
+            canary_ms_max: 5000,
         }
     }
 }
@@ -250,6 +256,7 @@ impl Raw {
         let name = overrides.name.clone().or(self.name).unwrap_or_else(|| "framepipe".into());
         let place = |path: PathBuf| folder.join(path);
         let tcp = overrides.tcp.clone().unwrap_or(self.server.tcp);
+        let http = overrides.http.clone().unwrap_or(self.server.http);
         let run = overrides.run.clone().or(self.paths.run.map(place)).unwrap_or_else(|| run_folder().join(&name));
         let state = overrides.state.clone().or(self.paths.state.map(place));
         let cores = overrides.cores.unwrap_or_else(profile::cores);
@@ -272,6 +279,7 @@ impl Raw {
             shm: place(self.paths.shm.unwrap_or_else(|| "/dev/shm".into())),
             server: ServerConfig {
                 tcp: Some(tcp).filter(|address| !address.is_empty()),
+                http: Some(http).filter(|address| !address.is_empty()),
                 unix: self.server.unix.map_or_else(|| run.join("grpc.sock"), place),
                 inbox: self.server.inbox.into_iter().map(place).collect(),
                 connections_max: self.server.connections_max,
@@ -279,6 +287,8 @@ impl Raw {
                 idempotency_keys_max: self.server.idempotency_keys_max,
                 bytes_max: bytes(self.server.bytes_max),
                 hang_ms_max: self.server.hang_ms_max,
+                canary_idle_ms: self.server.canary_idle_ms,
+                canary_ms_max: self.server.canary_ms_max,
             },
             run,
             name,
