@@ -29,6 +29,7 @@ fn make() -> Made {
     let geometry = Geometry {
         pipeline: 1,
         jobs: 2,
+        reserved: 0,
         queues: 2,
         processes: 2,
         request_bytes: 64,

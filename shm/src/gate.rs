@@ -49,8 +49,8 @@ impl<'s> Gate<'s> {
 
     fn take(&self, queue: usize) -> Option<(Job<'s>, JobWord)> {
         while let Some(hint) = self.segment.free_jobs().pop() {
-            if u64::from(hint) >= self.segment.geometry().jobs {
-                continue;
+            if hint >= self.segment.frame_jobs() {
+                continue; // no hint of ours
             }
             let job = Job::new(self.segment, hint);
             let seen = job.word();
@@ -69,6 +69,7 @@ impl<'s> Gate<'s> {
     /// [`Lost`]: this process was declared dead and must end.
     pub fn accept(&self, mut draft: Draft<'s>, key: Option<KeyNote<'_>>) -> Result<(), Lost> {
         let jobs = std::mem::take(&mut draft.jobs);
+        assert!(draft.first != NO_TICKET, "the reserved job is sent, not accepted");
         if let Some(note) = key
             && let Some(key) = Key::at(self.segment, note.place)
         {
@@ -89,7 +90,47 @@ impl<'s> Gate<'s> {
         Ok(())
     }
 
-    /// Frees a job that this gateway claimed, with its slots: its result stands in the journal.
+    /// Takes the reserved job, for what is the gateway's own; `None` while it is not free, or where there is none.
+    pub fn draft_reserved(&self) -> Option<Draft<'s>> {
+        let queue = self.segment.entry_queue();
+        let (job, seen) = self.reserved()?;
+        let writing = seen.written_by(self.owner, queue);
+        if seen.state() != JobState::Free || !job.swap(seen, writing) {
+            return None;
+        }
+        let mut draft = Draft { gate: *self, jobs: vec![(job, writing)], first: NO_TICKET, queue };
+        draft.follow();
+        Some(draft)
+    }
+
+    /// Sends the reserved job on its way. It is not accepted: until it is READY, a death gives it back, and nobody misses it.
+    ///
+    /// # Errors
+    /// [`Lost`].
+    pub fn send_reserved(&self, mut draft: Draft<'s>) -> Result<(), Lost> {
+        for (job, word) in std::mem::take(&mut draft.jobs) {
+            assert!(self.segment.is_reserved(job.index), "a frame's job is accepted");
+            if !job.swap(word, word.ready_at(draft.queue, word.bank())) {
+                return Err(Lost { job: job.index });
+            }
+            self.segment.queue(draft.queue).push(job.index);
+        }
+        self.segment.queue_event(draft.queue).notify(1);
+        Ok(())
+    }
+
+    /// True while the reserved job is on its way, whoever sent it.
+    pub fn is_reserved_away(&self) -> bool {
+        self.reserved().is_some_and(|(_, word)| word.state() != JobState::Free)
+    }
+
+    fn reserved(&self) -> Option<(Job<'s>, JobWord)> {
+        let index = self.segment.frame_jobs();
+        let job = (u64::from(index) < self.segment.geometry().jobs).then(|| Job::new(self.segment, index))?;
+        Some((job, job.word()))
+    }
+
+    /// Frees a job that this gateway claimed, with its slots: its result stands in the journal, or it is the reserved one.
     ///
     /// # Errors
     /// [`Lost`].
@@ -99,14 +140,16 @@ impl<'s> Gate<'s> {
             return Err(Lost { job: work.job.index });
         }
         work.listed().for_each(|slot| self.segment.free_slot(slot));
-        self.segment.free_jobs().push(work.job.index);
+        if !work.is_reserved() {
+            self.segment.free_jobs().push(work.job.index);
+        }
         Ok(())
     }
 
     /// Calls `f` with the request of every accepted job that is not freed yet: for a new gateway that takes stock,
     /// while no other one lives.
     pub fn for_each_accepted(&self, mut f: impl FnMut(&[u8])) {
-        for index in 0..self.segment.geometry().jobs as u32 {
+        for index in 0..self.segment.frame_jobs() {
             let job = Job::new(self.segment, index);
             if matches!(job.word().state(), JobState::Ready | JobState::Claimed) {
                 f(job.request()); // only a gateway frees a job, so the request stands
@@ -178,7 +221,7 @@ impl Draft<'_> {
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
         for (job, word) in self.jobs.drain(..) {
-            if job.swap(word, word.freed()) {
+            if job.swap(word, word.freed()) && !self.gate.segment.is_reserved(job.index) {
                 self.gate.segment.free_jobs().push(job.index);
             }
         }
@@ -192,6 +235,71 @@ mod tests {
     use super::*;
     use crate::{Geometry, PoolGeometry, Worker};
 
+    /// A segment of two jobs for frames, and the reserved one.
+    fn with_reserved(name: &str) -> Segment {
+        let folder = PathBuf::from(format!("/dev/shm/framepipe-test-{name}-{}", std::process::id()));
+        let mut pools = [PoolGeometry::default(); POOL_COUNT_MAX];
+        pools[0] = PoolGeometry::new(&[(4096, 1)]);
+        let geometry = Geometry {
+            pipeline: 0,
+            jobs: 3,
+            reserved: 1,
+            queues: 2,
+            processes: 2,
+            request_bytes: 8,
+            descriptor_bytes: 8,
+            keys: 0,
+            key_bytes: 0,
+            handed: 0,
+            pools,
+        };
+        let segment = Segment::create(&folder, geometry, 1, 0).expect("a small segment fits");
+        Segment::remove(&folder).expect("the test's own");
+        segment.processes()[0].occupy(1, 0, 0);
+        segment
+    }
+
+    #[test]
+    fn the_reserved_job_has_room_in_a_full_table_and_counts_nowhere() {
+        let segment = with_reserved("reserved");
+        let (gate, worker) = (Gate::new(&segment, 1), Worker::new(&segment, 1, 0));
+        assert_eq!(segment.frame_jobs(), 2);
+        assert!(gate.draft(3).is_none(), "it is no frame's");
+        let draft = gate.draft(2).expect("two are free");
+        gate.accept(draft, None).expect("the gateway lives");
+        assert!(!gate.is_reserved_away());
+        gate.send_reserved(gate.draft_reserved().expect("it is free")).expect("the gateway lives");
+        assert!(gate.is_reserved_away() && gate.draft_reserved().is_none(), "one at a time");
+        assert_eq!((segment.accepted(), segment.job_census(), segment.queue_depth(0)), (2, [0, 0, 2, 0], 2));
+        let mut seen = 0;
+        gate.for_each_accepted(|_| seen += 1);
+        assert_eq!((seen, segment.jobs_at(0..1)), (2, 3), "who leads frames away waits for it, too");
+        let mut works: Vec<_> = std::iter::from_fn(|| worker.claim()).collect();
+        assert_eq!(works.iter().map(Work::is_reserved).collect::<Vec<_>>(), [false, false, true]);
+        worker.acquire(&mut works[2], 0, 8).expect("a slot is free");
+        assert_eq!(segment.pool_use(0), (0, 1), "no frame's slot");
+        works[2].release_outputs();
+        works.into_iter().for_each(|work| gate.free(work).expect("the gateway lives"));
+        assert_eq!((segment.job_census(), segment.repair_hints()), ([2, 0, 0, 0], 0));
+        assert!(!gate.is_reserved_away() && gate.draft(3).is_none() && gate.draft(2).is_some());
+    }
+
+    #[test]
+    fn the_reserved_job_of_the_dead_is_given_back_or_goes_on_and_is_no_casualty_of_frames() {
+        let segment = with_reserved("reserved-dead");
+        let (living, dead) = (Gate::new(&segment, 1), Gate::new(&segment, 7));
+        std::mem::forget(dead.draft_reserved().expect("it is free"));
+        assert_eq!(segment.recover(crate::Blame::Frames), crate::Repair::default(), "nothing is counted");
+        living.send_reserved(living.draft_reserved().expect("it is free again")).expect("the gateway lives");
+        let _ = Worker::new(&segment, 7, 0).claim().expect("it waits"); // which its death leaves claimed
+        assert!(segment.casualties().all(|casualty| casualty.is_reserved()));
+        assert_eq!(segment.recover(crate::Blame::Frames).reclaimed, 0);
+        let again = Worker::new(&segment, 1, 0).claim().expect("it waits again");
+        assert!(again.is_reserved() && again.is_suspect());
+        living.free(again).expect("the gateway lives");
+        assert!(!living.is_reserved_away());
+    }
+
     /// A launcher that leads frames away from a queue, and then finds no job there, may end that queue's workers.
     #[test]
     fn no_frame_comes_to_a_queue_that_was_found_empty_after_frames_were_led_away() {
@@ -203,6 +311,7 @@ mod tests {
         let geometry = Geometry {
             pipeline: 0,
             jobs: 4,
+            reserved: 0,
             queues: 2,
             processes: 1,
             request_bytes: 8,

@@ -54,8 +54,10 @@ pub struct Geometry {
     /// What the frames are processed with, hashed by whoever makes the segment: a segment of other models, though of equal
     /// sizes, is another segment.
     pub pipeline: u64,
-    /// Jobs: the most frames in flight.
+    /// Jobs: the most frames in flight, and those reserved.
     pub jobs: u64,
+    /// How many of them, the last in the table, no accepted frame ever has: 0, or one that is the gateway's own.
+    pub reserved: u64,
     /// Queues: one before each stage, and one before the gateway's delivery.
     pub queues: u64,
     /// Entries of the process table.
@@ -110,6 +112,8 @@ impl Geometry {
             }
         };
         within("the number of jobs", self.jobs, 1, JOBS_MAX)?;
+        within("the number of reserved jobs", self.reserved, 0, 1)?;
+        within("the number of jobs that are not reserved", self.jobs - self.reserved, 1, JOBS_MAX)?;
         within("the number of queues", self.queues, 1, QUEUES_MAX)?;
         within("the number of processes", self.processes, 1, PROCESSES_MAX)?;
         within("a request's size in bytes", self.request_bytes, 0, RECORD_BYTES_MAX)?;

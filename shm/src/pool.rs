@@ -181,9 +181,10 @@ impl Segment {
         Some(Place { pool: slot.pool, offset, slot_bytes, used })
     }
 
-    /// How many slots of a pool are in use, and how many there are.
+    /// How many slots of a pool frames have in use, and how many there are.
     pub fn pool_use(&self, pool: usize) -> (usize, usize) {
-        let used = self.classes(pool).map(|class| class.used().count()).sum();
+        let is_frames = |(_, word): &(SlotRef, SlotWord)| !self.is_reserved(word.job());
+        let used = self.classes(pool).map(|class| class.used().filter(is_frames).count()).sum();
         let total = self.layout().pools[pool].classes.iter().map(|class| class.slots).sum();
         (used, total)
     }

@@ -38,9 +38,23 @@ pub enum Counter {
     CropRuns = 7,
     /// Attribute's: crops in these runs, one a model.
     Crops = 8,
+    /// Deaths that it was not told to come to. The launcher counts this, and what follows.
+    Deaths = 9,
+    /// Recoveries of what the dead had.
+    Recoveries = 10,
+    /// Nanoseconds from the notice of a death to the end of its recovery.
+    RecoveryNs = 11,
+    /// Frames that the dead had in hand.
+    RecoveredFrames = 12,
+    /// Frames that were put into quarantine for deaths.
+    Quarantined = 13,
 }
 
-/// One entry. The launcher writes all of it but the state, heartbeat and counters, which are its process's.
+/// Words of counters in an entry: with the rest it fills two of 128 bytes.
+const COUNTERS: usize = 26;
+
+/// One entry. The launcher writes all of it but the state, heartbeat and counters, which are its process's; those of deaths
+/// are the launcher's.
 #[repr(C, align(128))]
 pub struct ProcessEntry {
     owner: AtomicU32,
@@ -51,7 +65,7 @@ pub struct ProcessEntry {
     state: AtomicU32,
     restarts: AtomicU32,
     heartbeat_ns: AtomicU64,
-    counters: [AtomicU64; 10],
+    counters: [AtomicU64; COUNTERS],
     is_wanted: AtomicU32,
 }
 

@@ -24,7 +24,7 @@ pub enum Blame {
 /// What a recovery did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Repair {
-    /// Jobs put back from CLAIMED.
+    /// Jobs put back from CLAIMED. The reserved one is put back, and not counted, as below.
     pub reclaimed: usize,
     /// Jobs that lost a slot with its slab, and start again.
     pub restarted: usize,
@@ -59,6 +59,11 @@ impl<'s> Casualty<'s> {
     /// The job's word: its owner is the dead process.
     pub fn word(&self) -> JobWord {
         self.word
+    }
+
+    /// True of the reserved job, which is no frame's.
+    pub fn is_reserved(&self) -> bool {
+        self.segment.is_reserved(self.job.index)
     }
 
     /// The frame's request.
@@ -116,8 +121,11 @@ impl Segment {
         if !live.is_dead(word.owner()) {
             return; // nobody's, or a living process's, who alone changes it
         }
+        let is_frames = !self.is_reserved(job.index);
         match word.state() {
-            JobState::Claimed => repair.reclaimed += usize::from(job.swap(word, after_death(word, blame))),
+            JobState::Claimed => {
+                repair.reclaimed += usize::from(job.swap(word, after_death(word, blame)) && is_frames);
+            }
             JobState::Writing => {
                 // Pairs with `Gate::accept`: the ticket was stored before `accepted` was raised.
                 let accepted = job.head().ticket.load(Ordering::Acquire) < self.next_frame();
@@ -125,7 +133,7 @@ impl Segment {
                 if !accepted {
                     job.head().ticket.store(NO_TICKET, Ordering::Release); // or a later life would bear it
                 }
-                let swapped = usize::from(job.swap(word, to));
+                let swapped = usize::from(job.swap(word, to) && is_frames);
                 if accepted { repair.accepted += swapped } else { repair.freed += swapped }
             }
             JobState::Free | JobState::Ready => {}
@@ -188,7 +196,9 @@ impl Segment {
     /// Pushes every hint that its ring does not hold. A hint that is on its way is doubled, which is harmless.
     pub fn repair_hints(&self) -> usize {
         let jobs = self.geometry().jobs as usize;
-        let mut pushed = self.repair_ring(self.free_jobs(), jobs, |word| word.state() == JobState::Free);
+        // The reserved job is given out by its number, and has no hint among the free ones.
+        let free = |word: JobWord| word.state() == JobState::Free;
+        let mut pushed = self.repair_ring(self.free_jobs(), self.frame_jobs() as usize, free);
         for queue in 0..self.geometry().queues as usize {
             let waits = |word: JobWord| word.state() == JobState::Ready && word.queue() == queue;
             pushed += self.repair_ring(self.queue(queue), jobs, waits);
@@ -216,10 +226,10 @@ impl Segment {
         (0..POOL_COUNT_MAX).for_each(|pool| self.pool_event(pool).wake_all());
     }
 
-    /// How many jobs are in each state: free, writing, ready, claimed.
+    /// How many jobs that frames may have are in each state: free, writing, ready, claimed.
     pub fn job_census(&self) -> [usize; 4] {
         let mut census = [0; 4];
-        for index in 0..self.geometry().jobs as u32 {
+        for index in 0..self.frame_jobs() {
             census[Job::new(self, index).word().state() as usize] += 1;
         }
         census

@@ -364,6 +364,16 @@ impl Segment {
         self.header().entry_queue.store(queue as u32, Ordering::SeqCst);
     }
 
+    /// How many jobs accepted frames may have: the first ones of the table.
+    pub fn frame_jobs(&self) -> u32 {
+        (self.geometry.jobs - self.geometry.reserved) as u32
+    }
+
+    /// True of a job that no accepted frame ever has: what it bears is the gateway's own, and counts nowhere as a frame.
+    pub fn is_reserved(&self, job: u32) -> bool {
+        job >= self.frame_jobs()
+    }
+
     /// How many jobs are written for these queues, wait in them, or were claimed from them.
     pub fn jobs_at(&self, queues: Range<usize>) -> usize {
         // Pairs with the one of `Draft::follow`: either it finds the new entry, or its jobs are found here.
@@ -400,9 +410,14 @@ impl Segment {
         }
     }
 
-    /// How many hints a queue holds.
+    /// How many hints of frames a queue holds.
     pub fn queue_depth(&self, queue: usize) -> usize {
-        self.queue(queue).len()
+        let waits = |job: &u32| {
+            let word = Job::new(self, *job).word();
+            word.state() == JobState::Ready && word.queue() == queue
+        };
+        let reserved = (self.frame_jobs()..self.geometry.jobs as u32).filter(waits).count();
+        self.queue(queue).len().saturating_sub(reserved)
     }
 
     /// The event on which a queue's workers wait.

@@ -243,6 +243,11 @@ impl<'s> Work<'s> {
         self.job.index
     }
 
+    /// True of the reserved job: what it bears is the gateway's own, and counts nowhere as a frame.
+    pub fn is_reserved(&self) -> bool {
+        self.segment.is_reserved(self.job.index)
+    }
+
     /// Deaths of processes that had claimed this job alone, at this stage.
     pub fn attempts(&self) -> u8 {
         self.word.attempts()
@@ -338,6 +343,7 @@ mod tests {
             let geometry = Geometry {
                 pipeline: 0,
                 jobs: 2,
+                reserved: 0,
                 queues: 2,
                 processes: 2,
                 request_bytes: 8,

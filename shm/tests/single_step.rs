@@ -28,16 +28,26 @@ struct Case {
     /// The place in the table of keys that it writes.
     key: Option<usize>,
     frames_at: usize,
+    /// True where the reserved job is there as well, behind the frames.
+    reserved: bool,
     step: fn(&Bench),
 }
 
 const CASES: &[Case] = &[
-    Case { name: "put back (pop, claim, acquire, free, push)", admits: false, key: None, frames_at: B, step: put_back },
+    Case {
+        name: "put back (pop, claim, acquire, free, push)",
+        admits: false,
+        key: None,
+        frames_at: B,
+        reserved: false,
+        step: put_back,
+    },
     Case {
         name: "admit (draft, accept)",
         admits: true,
         key: None,
         frames_at: A,
+        reserved: false,
         step: |bench| done(bench.accept(VICTIM, 2)),
     },
     Case {
@@ -45,6 +55,7 @@ const CASES: &[Case] = &[
         admits: true,
         key: Some(1),
         frames_at: A,
+        reserved: false,
         step: |bench| done(bench.accept_keyed(VICTIM, 2, 1, NEW_KEY)),
     },
     Case {
@@ -52,6 +63,7 @@ const CASES: &[Case] = &[
         admits: true,
         key: Some(0),
         frames_at: A,
+        reserved: false,
         step: |bench| done(bench.accept_keyed(VICTIM, 2, 0, NEW_KEY)),
     },
     Case {
@@ -59,6 +71,7 @@ const CASES: &[Case] = &[
         admits: true,
         key: None,
         frames_at: A,
+        reserved: false,
         step: |bench| done(Gate::new(&bench.segment, VICTIM).draft(2)),
     },
     Case {
@@ -66,6 +79,7 @@ const CASES: &[Case] = &[
         admits: false,
         key: None,
         frames_at: A,
+        reserved: false,
         step: |bench| done(bench.work(VICTIM, A)),
     },
     Case {
@@ -73,6 +87,7 @@ const CASES: &[Case] = &[
         admits: false,
         key: None,
         frames_at: B,
+        reserved: false,
         step: |bench| done(bench.work(VICTIM, B)),
     },
     Case {
@@ -80,7 +95,24 @@ const CASES: &[Case] = &[
         admits: false,
         key: None,
         frames_at: GATEWAY,
+        reserved: false,
         step: |bench| done(bench.deliver(VICTIM)),
+    },
+    Case {
+        name: "send the reserved job (draft, send)",
+        admits: true,
+        key: None,
+        frames_at: A,
+        reserved: false,
+        step: |bench| done(bench.send_reserved(VICTIM)),
+    },
+    Case {
+        name: "deliver all, the reserved job last",
+        admits: false,
+        key: None,
+        frames_at: GATEWAY,
+        reserved: true,
+        step: |bench| (0..4).for_each(|_| done(bench.deliver(VICTIM))),
     },
 ];
 
@@ -101,13 +133,14 @@ const JOBS: usize = 8;
 /// Frames accepted before the victim's step.
 const ACCEPTED: u64 = JOBS as u64 + 3;
 
-/// Brings three frames to a stage. Every job has had a life before.
-fn prepared(frames_at: usize) -> Bench {
+/// Brings three frames to a stage, and the reserved job behind them. Every job has had a life before.
+fn prepared(frames_at: usize, reserved: bool) -> Bench {
     let bench = Bench::new(JOBS as u64, 8);
     bench.segment.processes()[1].occupy(VICTIM, 0, 0);
     assert!(bench.accept_keyed(1, JOBS, 0, OLD_KEY));
+    assert!(bench.send_reserved(1) && !bench.send_reserved(1));
     bench.drain();
-    assert!(bench.accept(1, 3));
+    assert!(bench.accept(1, 3) && (!reserved || bench.send_reserved(1)));
     for queue in [A, B] {
         while queue < frames_at && bench.work(1, queue) {}
     }
@@ -149,7 +182,7 @@ fn kill_at_every_instruction(case: &Case, recover_first: bool) {
     let start = Instant::now();
     let kills = at_every_instruction(
         1,
-        || prepared(case.frames_at),
+        || prepared(case.frames_at, case.reserved),
         case.step,
         |bench, victim, point| {
             let context = format!("{}, killed after {point} instructions", case.name);
@@ -265,7 +298,7 @@ fn recover(bench: &Bench) {
 
 /// A worker has died with one job claimed, and a slot taken for it.
 fn with_dead_worker() -> Bench {
-    let bench = prepared(B);
+    let bench = prepared(B, true);
     let worker = Worker::new(&bench.segment, VICTIM, B);
     let mut work = worker.claim().expect("frames wait");
     worker.acquire(&mut work, B, 8).expect("slots are free");
@@ -277,7 +310,7 @@ fn with_dead_worker() -> Bench {
 /// All have died, and what lay in the slab: a frame at A; two at B, one of which had been claimed with a slot taken for it; one
 /// at the gateway.
 fn with_all_dead() -> Bench {
-    let bench = prepared(A);
+    let bench = prepared(A, false);
     assert!(bench.accept(1, 1));
     assert!((0..3).all(|_| bench.work(1, A)) && bench.work(1, B));
     let worker = Worker::new(&bench.segment, VICTIM, B);

@@ -27,7 +27,7 @@ def running(detector: str, models: pathlib.Path):
             f'[pipeline]\ndetector = "{detector}"\n'
             f'[paths]\nmodels = "{models}"\nonnxruntime = "{ROOT}/build/lib/libonnxruntime.so"\n'
             f'run = "{folder}/run"\nstate = "{folder}/state"\n'
-            f'[server]\ntcp = ""\ninbox = ["{inbox}"]\n'
+            f'[server]\ntcp = ""\nhttp = ""\ninbox = ["{inbox}"]\n'
         )
         launcher = subprocess.Popen([BINARIES / "framepipe", "up", "--config", config])
         try:

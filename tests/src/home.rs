@@ -105,6 +105,7 @@ impl Home {
             ("paths", "state", text(&self.path("state")).into()),
             ("paths", "shm", text(&self.shm()).into()),
             ("server", "tcp", "".into()),
+            ("server", "http", "".into()),
             ("server", "inbox", vec![text(&self.inbox())].into()),
         ];
         for (section, key, value) in defaults {

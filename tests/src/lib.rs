@@ -6,6 +6,7 @@
 //! | `home.rs` | folders of one test, and the configuration that points there |
 //! | `server.rs` | a running pipeline: started, asked, signalled, stopped |
 //! | `status.rs` | what `framepipe status --json` says |
+//! | `scrape.rs` | what a pipeline tells over HTTP: metrics and readiness |
 //! | `images.rs` | images to push: generated ones, and the repository's photos |
 //! | `damage.rs` | what framepipe keeps, damaged on purpose |
 //! | `kept.rs` | images that framepipe keeps, with numbers by which they are known wherever they lie |
@@ -28,6 +29,7 @@ mod home;
 pub mod images;
 pub mod kept;
 mod memory;
+pub mod scrape;
 mod server;
 mod small_tmpfs;
 mod status;

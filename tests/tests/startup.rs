@@ -208,7 +208,9 @@ fn help_says_what_there_is_and_wrong_usage_is_status_2() {
     }
     let output = framepipe(&["up", "--help"]);
     let said = String::from_utf8_lossy(&output.stdout);
-    for word in ["--ingest", "--preprocess", "--detect", "--postprocess", "--attribute", "--tcp", "Exit status: 0"] {
+    for word in
+        ["--ingest", "--preprocess", "--detect", "--postprocess", "--attribute", "--tcp", "--http", "Exit status: 0"]
+    {
         assert!(said.contains(word), "{word:?} is wanted in: {said}");
     }
     for wrong in [&["up", "--detekt", "2"][..], &["up", "--detect", "many"], &["stop"], &[]] {

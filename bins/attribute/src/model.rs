@@ -114,8 +114,10 @@ impl AttributeModel {
         }
         let failed = run_or_each_alone(count, |range| {
             let made = backend.run(range.clone())?;
-            entry.count(Counter::CropRuns, 1);
-            entry.count(Counter::Crops, range.len() as u64);
+            let of_frames = |origin: &&Origin| !batch[origin.item].frame.is_canary();
+            let crops = waiting.origins()[range.clone()].iter().filter(of_frames).count() as u64;
+            entry.count(Counter::CropRuns, crops.min(1));
+            entry.count(Counter::Crops, crops);
             for (sample, origin) in waiting.origins()[range].iter().enumerate() {
                 let item = &mut batch[origin.item];
                 if item.frame.error.is_none() {

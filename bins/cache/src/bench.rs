@@ -30,6 +30,7 @@ impl Bench {
         let geometry = framepipe_shm::Geometry {
             pipeline: 0,
             jobs: 16,
+            reserved: 0,
             queues: QUEUES as u64,
             processes: 4,
             request_bytes: size_of::<Request>() as u64,

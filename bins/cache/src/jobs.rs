@@ -25,7 +25,7 @@ pub struct Job<'s> {
 
 /// All frames in flight. Of one that is just being accepted the numbers may be torn.
 pub fn all(segment: &Segment) -> impl Iterator<Item = Job<'_>> {
-    (0..segment.geometry().jobs as u32).filter_map(|index| {
+    (0..segment.frame_jobs()).filter_map(|index| {
         let view = segment.job_view(index)?;
         let word = |at: usize| view.request.get(at / 8).map_or(0, |word| word.load(Ordering::Relaxed));
         let kept = offset_of!(Request, kept);

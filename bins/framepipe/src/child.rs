@@ -12,7 +12,9 @@ use std::{
 use anyhow::Context as _;
 use command_fds::{CommandFdExt as _, FdMapping};
 use crossbeam_channel::{Receiver, Sender};
-use framepipe_pipeline::{Command as Order, NO_TELEMETRY, Report, Slab, StageRow, StartOrder};
+use framepipe_pipeline::{
+    Command as Order, InheritedListener, NO_TELEMETRY, Protocol, Report, Slab, StageRow, StartOrder,
+};
 use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
 use rustix::process::{PidfdFlags, pidfd_open};
 
@@ -28,8 +30,8 @@ const FIRST_INHERITED: i32 = 3;
 /// What the launcher has that processes inherit.
 #[derive(Clone, Copy)]
 pub struct Handed<'a> {
-    /// The gateway's listeners.
-    pub listeners: &'a [OwnedFd],
+    /// The gateway's listeners, and what is spoken there.
+    pub listeners: &'a [(Protocol, OwnedFd)],
     /// The slabs of handed pools.
     pub slabs: &'a [Slab],
     /// The pipeline's GPU.
@@ -38,7 +40,7 @@ pub struct Handed<'a> {
 
 /// What one process inherits.
 pub struct Inheritance<'a> {
-    listeners: Vec<&'a OwnedFd>,
+    listeners: Vec<&'a (Protocol, OwnedFd)>,
     slabs: Vec<&'a Slab>,
     /// What its environment says of GPUs.
     environment: Vec<(&'static str, OsString)>,
@@ -78,12 +80,15 @@ impl<'a> Inheritance<'a> {
 
     /// Gives each descriptor a number in the child, and notes them in its order.
     fn number(&self, order: StartOrder) -> anyhow::Result<(Vec<FdMapping>, StartOrder)> {
-        let descriptors = self.listeners.iter().copied().chain(self.slabs.iter().map(|slab| &slab.memory));
+        let descriptors =
+            self.listeners.iter().map(|(_, socket)| socket).chain(self.slabs.iter().map(|slab| &slab.memory));
         let mappings = descriptors
             .zip(FIRST_INHERITED..)
             .map(|(descriptor, number)| anyhow::Ok(FdMapping { parent_fd: descriptor.try_clone()?, child_fd: number }));
         let mut numbers = FIRST_INHERITED..;
-        let listeners = numbers.by_ref().take(self.listeners.len()).collect();
+        let inherited =
+            |((protocol, _), number): (&&(Protocol, OwnedFd), i32)| InheritedListener { protocol: *protocol, number };
+        let listeners = self.listeners.iter().zip(numbers.by_ref()).map(inherited).collect();
         let slabs = self.slabs.iter().zip(numbers).map(|(slab, number)| slab.inherited_as(number)).collect();
         Ok((mappings.collect::<anyhow::Result<_>>()?, StartOrder { listeners, slabs, ..order }))
     }

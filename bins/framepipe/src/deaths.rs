@@ -9,7 +9,7 @@ use std::{
 
 use framepipe_frame::Request;
 use framepipe_pipeline::{Exit, GATEWAY, KEEPER, process_name};
-use framepipe_shm::{Blame, monotonic_ns};
+use framepipe_shm::{Blame, Counter, monotonic_ns};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
@@ -90,13 +90,17 @@ impl Supervisor<'_> {
 
     /// Puts back what a dead process had.
     fn repair(&self, death: &Death, blame: Blame) {
-        let in_hand = self.segment.casualties().count();
+        let in_hand = self.segment.casualties().filter(|casualty| !casualty.is_reserved()).count();
         if blame == Blame::Frames {
             self.isolate_poison(death);
         }
         let repair = self.segment.recover(blame);
         let (noticed_ns, repaired_ns) = (self.woken_ns, monotonic_ns());
         let place = &self.places[death.place];
+        let entry = &self.segment.processes()[place.entry];
+        entry.count(Counter::Recoveries, 1);
+        entry.count(Counter::RecoveryNs, repaired_ns - noticed_ns);
+        entry.count(Counter::RecoveredFrames, in_hand as u64);
         let stage = process_name(place.stage).to_owned();
         let (instance, pid) = (place.instance, death.child.pid);
         self.repairs.note(RepairNote { stage, instance, pid, noticed_ns, repaired_ns, frames: in_hand });
@@ -161,7 +165,7 @@ impl Supervisor<'_> {
     fn isolate_poison(&self, death: &Death) {
         for casualty in self.segment.casualties() {
             let word = casualty.word();
-            if !word.is_suspect() || word.attempts() + 1 < self.config.attempts_max {
+            if casualty.is_reserved() || !word.is_suspect() || word.attempts() + 1 < self.config.attempts_max {
                 continue;
             }
             let place = &self.places[death.place];
@@ -173,7 +177,9 @@ impl Supervisor<'_> {
                 attempts: u32::from(word.attempts()) + 1,
                 last_words: death.child.last_words.take(WORDS_PATIENCE),
             };
-            isolate::enter(&self.config, self.area, &casualty, request, story);
+            if isolate::enter(&self.config, self.area, &casualty, request, story) {
+                self.segment.processes()[place.entry].count(Counter::Quarantined, 1);
+            }
         }
     }
 
@@ -208,6 +214,7 @@ impl Supervisor<'_> {
         place.forgive(work_of(entry));
         let wait = place.postpone();
         entry.set_restarts(entry.restarts() + 1);
+        entry.count(Counter::Deaths, 1);
         say!("launcher: {title} died ({why}); it starts again in {} ms", wait.as_millis());
         Ok(())
     }

@@ -21,7 +21,7 @@ use anyhow::{Context as _, anyhow, bail};
 use framepipe_cache::{Area, ArenaKind, Use};
 use framepipe_frame::Request;
 use framepipe_model::Manifest;
-use framepipe_pipeline::{Config, Generation, Generations, Plan, Slab, cache_folder, discarded, start_again};
+use framepipe_pipeline::{Config, Generation, Generations, Plan, Protocol, Slab, cache_folder, discarded, start_again};
 use framepipe_shm::{Access, Blame, FileLock, Gate, Geometry, Segment, SegmentError};
 use rustix::{
     io::Errno,
@@ -38,8 +38,8 @@ pub struct House {
     pub segment: &'static Segment,
     /// The cache, as far as the launcher looks at it.
     pub area: &'static Area,
-    /// The listeners, handed to each gateway.
-    pub listeners: Vec<OwnedFd>,
+    /// The listeners, handed to each gateway, and what is spoken there.
+    pub listeners: Vec<(Protocol, OwnedFd)>,
     /// The slabs of its handed pools, handed to each stage that reads or writes one.
     pub slabs: Vec<Slab>,
     /// The pipeline's GPU, where it has one; what shares it ends with the house.
@@ -182,20 +182,30 @@ fn make_channels(run: &Path) -> anyhow::Result<()> {
 
 fn holds_frames(segment: &Segment) -> bool {
     let [free, ..] = segment.job_census();
-    free < segment.geometry().jobs as usize
+    free < segment.frame_jobs() as usize
 }
 
 /// The listeners that each gateway gets.
-fn listeners(config: &Config) -> anyhow::Result<Vec<OwnedFd>> {
+fn listeners(config: &Config) -> anyhow::Result<Vec<(Protocol, OwnedFd)>> {
     let mut listeners = Vec::new();
     if let Some(address) = &config.server.tcp {
         let listener = tcp_listener(address)
             .with_context(|| format!("cannot listen on {address} (server.tcp, --tcp): is another server there?"))?;
         say!("listening on {}", listener.local_addr()?);
-        listeners.push(listener.into());
+        listeners.push((Protocol::Grpc, listener.into()));
     }
-    listeners.push(unix_listener(&config.server.unix, 0o666)?.into());
+    listeners.push((Protocol::Grpc, unix_listener(&config.server.unix, 0o666)?.into()));
     say!("listening on unix:{}", config.server.unix.display());
+    if let Some(address) = &config.server.http {
+        let listener = tcp_listener(address).with_context(|| {
+            format!(
+                "cannot listen on {address} for metrics and readiness (server.http, --http): another pipeline, or another \
+                 server, may be there; give this one another port, or \"\" for none"
+            )
+        })?;
+        say!("metrics and readiness at http://{}/metrics and /readyz", listener.local_addr()?);
+        listeners.push((Protocol::Http, listener.into()));
+    }
     Ok(listeners)
 }
 
@@ -438,6 +448,7 @@ mod tests {
             let geometry = Geometry {
                 pipeline: 0,
                 jobs: 4,
+                reserved: 0,
                 queues: 1,
                 processes: 1,
                 request_bytes: request_bytes as u64,

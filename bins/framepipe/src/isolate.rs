@@ -40,12 +40,12 @@ const WRITERS_MAX: usize = 4;
 static WRITERS: AtomicUsize = AtomicUsize::new(0);
 
 /// Enters a frame: on a thread of its own, for the disk and the client's file system may be slow, and no repair waits long
-/// for them. That a frame cannot be kept is said, and hinders nothing.
-pub fn enter(config: &Config, area: &Area, casualty: &Casualty<'_>, request: Request, story: Story) {
+/// for them. That a frame cannot be kept is said, and hinders nothing. True where it is known to be kept.
+pub fn enter(config: &Config, area: &Area, casualty: &Casualty<'_>, request: Request, story: Story) -> bool {
     let frame = request.frame;
     if WRITERS.load(Ordering::Relaxed) >= WRITERS_MAX {
         say!("launcher: frame {frame} is not put into quarantine: the disk hangs");
-        return;
+        return false;
     }
     let copied = casualty.input(Pool::Encoded as usize).map(<[u8]>::to_vec).or_else(|| kept_in_memory(area, &request));
     let (ended, end) = crossbeam_channel::bounded(1);
@@ -71,6 +71,7 @@ pub fn enter(config: &Config, area: &Area, casualty: &Casualty<'_>, request: Req
             for dropped in dropped {
                 say!("launcher: the quarantine is full: frame {dropped}, the oldest, was dropped");
             }
+            return true;
         }
         Ok(Ok(Err(error))) | Err(error) => {
             say!("launcher: frame {frame} cannot be put into quarantine: {error}");
@@ -79,6 +80,7 @@ pub fn enter(config: &Config, area: &Area, casualty: &Casualty<'_>, request: Req
             say!("launcher: frame {frame} is not in quarantine after {PATIENCE:?}: the disk is slow");
         }
     }
+    false
 }
 
 /// Copies an image that framepipe keeps in memory, which the frame's job names still.

@@ -361,6 +361,9 @@ struct UpArgs {
     /// Folder in which clients store images, instead of the configuration's; may be repeated.
     #[arg(long, value_name = "DIR")]
     inbox: Vec<PathBuf>,
+    /// TCP address (IP:PORT) of the HTTP listener for /metrics, /readyz and /livez, instead of the configuration's; "" for none.
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<String>,
     /// What the processes and threads of the stages are laid out for, where no number is given: throughput (as many
     /// detect processes as cores, of one thread each) or latency (one, whose engine uses all cores)
     /// [default: the configuration's, or throughput].
@@ -500,6 +503,7 @@ impl UpArgs {
             profile: self.profile,
             cores,
             tcp: self.tcp.clone(),
+            http: self.http.clone(),
             inbox: self.inbox.clone(),
             device: self.device.clone(),
             auto: self.auto,

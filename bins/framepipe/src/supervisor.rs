@@ -464,7 +464,7 @@ impl<'a> Supervisor<'a> {
             Phase::Draining => {
                 let idle = self.places[gateway].child.is_none() && self.places[gateway].restart_at.is_none();
                 let [free, writing, ..] = self.segment.job_census();
-                if idle && free + writing == self.segment.geometry().jobs as usize {
+                if idle && free + writing == self.segment.frame_jobs() as usize {
                     self.stop(End::Drained); // no gateway was started yet, and no frame is in the segment
                 } else if idle {
                     self.spawn(gateway)?; // frames that were taken over need one

@@ -26,6 +26,7 @@ use crate::{
     hub::{Hub, State, status},
     idempotency::record,
     insist::Insistence,
+    metrics::Refusal,
     source::Source,
     store::StoreError,
 };
@@ -325,7 +326,7 @@ impl Call {
         // The budget has as many frames as there are jobs: it said that they are free.
         let mut draft = self.hub.gate.draft(count).ok_or_else(|| {
             let words = format!("{count} jobs are not free, though the budget has room: a repair is under way");
-            with_retry(Status::resource_exhausted(words), RETRY_UNKNOWN)
+            with_retry(Status::resource_exhausted(words), RETRY_UNKNOWN, Refusal::Repair)
         })?;
         let now_ns = monotonic_ns();
         let first_frame = draft.first_frame();
@@ -426,7 +427,9 @@ fn check_sizes(checked: &Checked, sources: &[Source]) -> Result<(), Status> {
 impl From<StoreError> for Status {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Full { .. } => with_retry(Self::resource_exhausted(error.to_string()), RETRY_UNKNOWN),
+            StoreError::Full { .. } => {
+                with_retry(Self::resource_exhausted(error.to_string()), RETRY_UNKNOWN, Refusal::Store)
+            }
             StoreError::Disk { .. } | StoreError::Memory { .. } => Self::internal(error.to_string()),
         }
     }
@@ -435,20 +438,24 @@ impl From<StoreError> for Status {
 /// Too many calls wait, here or in the line.
 pub fn too_many_wait() -> Status {
     let words = "too many calls wait for room already: try again later, or wait for results first";
-    with_retry(Status::resource_exhausted(words), RETRY_UNKNOWN)
+    with_retry(Status::resource_exhausted(words), RETRY_UNKNOWN, Refusal::Line)
 }
 
 fn no_room(refusal: NoRoom) -> Status {
-    with_retry(Status::resource_exhausted(refusal.words), refusal.retry)
+    with_retry(Status::resource_exhausted(refusal.words), refusal.retry, Refusal::Budget)
 }
 
 fn journal_refusal(error: framepipe_journal::JournalError) -> Status {
     let status = status(error);
-    if status.code() == Code::ResourceExhausted { with_retry(status, RETRY_UNKNOWN) } else { status }
+    match status.code() {
+        Code::ResourceExhausted => with_retry(status, RETRY_UNKNOWN, Refusal::Journal),
+        _ => status,
+    }
 }
 
-/// A refusal that says when to try again.
-pub fn with_retry(mut status: Status, retry: Duration) -> Status {
+/// A refusal that says when to try again; and, to who counts it, why it was.
+pub fn with_retry(mut status: Status, retry: Duration, why: Refusal) -> Status {
+    status.set_source(Arc::new(why));
     let retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
     status.metadata_mut().insert(RETRY_TRAILER, MetadataValue::from(retry_ms));
     status

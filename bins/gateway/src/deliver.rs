@@ -17,7 +17,7 @@ use framepipe_cache::Digest;
 use framepipe_frame::{Descriptor, ErrorCode, FrameError, Kept, Request};
 use framepipe_journal::{JournalError, StreamId};
 use framepipe_pipeline::{GATEWAY, Process, discarded, faults};
-use framepipe_proto::v1::{Detections, frame_result::Outcome};
+use framepipe_proto::v1::{Detections, StageTime, frame_result::Outcome};
 use framepipe_shm::{Counter, Lost, Work, Worker, monotonic_ns};
 use prost::Message as _;
 
@@ -65,6 +65,9 @@ struct Finished {
     request: Request,
     stream: StreamId,
     payload: Vec<u8>,
+    /// Its error, and where its time went.
+    error: Option<ErrorCode>,
+    times: Vec<StageTime>,
     /// Of a result that another image of the same content may get: what the cache's keeper is offered, once it is written.
     offer: Option<(Digest, Detections)>,
 }
@@ -84,6 +87,10 @@ impl Deliverer {
         let finished: Vec<Work<'static>> = iter::from_fn(|| self.worker.claim()).collect();
         let mut state = self.hub.lock();
         for work in finished {
+            if work.is_reserved() {
+                self.hub.gate.free(work)?; // a dead gateway's: this one sends its own
+                continue;
+            }
             let request: Request = bytemuck::pod_read_unaligned(work.request());
             if state.journals.contains(self.hub.run, request.frame) {
                 self.hub.gate.free(work)?;
@@ -172,6 +179,7 @@ impl Deliverer {
             words.into_iter().for_each(|words| framepipe_pipeline::say!("gateway: {words}"));
             faults::strike("gateway", iter::once((&one.request, &mut Descriptor::zeroed())));
             self.hub.gate.free(one.work)?;
+            self.hub.metrics.delivered(one.error, &one.times);
             kept.extend(Some(one.request.kept).filter(Kept::is_kept));
             state.admission.done(&one.stream, one.request.bytes, start);
             offers.extend(one.offer);
@@ -186,6 +194,9 @@ impl Deliverer {
         self.hub.report_drained(&mut state);
         state.admission.wake(|_| false, Instant::now());
         drop(state);
+        if delivered > 0 {
+            self.hub.health.result_came();
+        }
         offers.iter().for_each(|(key, detections)| kept_results::keep(self.process, *key, detections));
         if !kept.is_empty() {
             kept.iter().for_each(|kept| self.hub.store.release(kept));
@@ -207,6 +218,10 @@ impl Deliverer {
         while batch.len() < BATCH_MAX
             && let Some(work) = self.worker.claim()
         {
+            if work.is_reserved() {
+                self.take_canary(work)?;
+                continue;
+            }
             let is_suspect = work.is_suspect();
             if is_suspect && !batch.is_empty() {
                 self.worker.put_back(work)?;
@@ -220,6 +235,19 @@ impl Deliverer {
         Ok(batch)
     }
 
+    /// Frees the canary's job, and then says that it came: whoever finds it free may send another one.
+    fn take_canary(&self, work: Work<'static>) -> Result<(), Lost> {
+        let request: Request = bytemuck::pod_read_unaligned(work.request());
+        let mut descriptor = Descriptor::zeroed();
+        work.read_descriptor(bytemuck::bytes_of_mut(&mut descriptor));
+        let error = descriptor.check().map_or_else(|broken| Some(broken.into()), |()| descriptor.error());
+        self.hub.gate.free(work)?;
+        let took = Duration::from_nanos(monotonic_ns().saturating_sub(request.accepted_ns));
+        self.hub.metrics.canary(error.is_none(), took);
+        self.hub.health.canary_came(error);
+        Ok(())
+    }
+
     fn finish(&self, work: Work<'static>) -> Finished {
         let claimed_ns = monotonic_ns();
         let request: Request = bytemuck::pod_read_unaligned(work.request());
@@ -229,7 +257,15 @@ impl Deliverer {
         if work.attempts() >= config.attempts_max {
             let error = config.quarantine.given_up("framepipe-gateway", work.attempts(), request.frame);
             let payload = error_result(&request, &error).encode_to_vec();
-            return Finished { work, request, stream, payload, offer: None };
+            return Finished {
+                work,
+                request,
+                stream,
+                payload,
+                error: Some(error.code),
+                times: Vec::new(),
+                offer: None,
+            };
         }
         let (result, key) = self.hub.encoders.encode(self.process, &work, &request, claimed_ns);
         let mut payload = result.encode_to_vec();
@@ -237,14 +273,20 @@ impl Deliverer {
             let (bytes, most) = (payload.len(), self.hub.result_bytes_max);
             let message =
                 format!("the result has {bytes} bytes, at most {most} are allowed: raise journal.result_bytes_max");
-            payload = error_result(&request, &FrameError::new(ErrorCode::ResultTooLarge, message)).encode_to_vec();
-            return Finished { work, request, stream, payload, offer: None };
+            let code = ErrorCode::ResultTooLarge;
+            payload = error_result(&request, &FrameError::new(code, message)).encode_to_vec();
+            return Finished { work, request, stream, payload, error: Some(code), times: result.times, offer: None };
         }
+        let error = match &result.outcome {
+            Some(Outcome::Error(error)) => ErrorCode::from_number(error.code as u32),
+            _ => None,
+        };
+        let times = result.times;
         let offer = key.zip(match result.outcome {
             Some(Outcome::Detections(detections)) => Some(detections),
             _ => None,
         });
-        Finished { work, request, stream, payload, offer }
+        Finished { work, request, stream, payload, error, times, offer }
     }
 }
 

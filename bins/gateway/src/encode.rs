@@ -126,7 +126,7 @@ impl Encoder {
             batch_index: request.batch_index,
             cached: kept.is_some() && matches!(outcome, Outcome::Detections(_)),
             outcome: Some(outcome),
-            times: times(request, &descriptor, claimed_ns),
+            times: times(request, &descriptor, claimed_ns, monotonic_ns()),
         };
         (result, key)
     }
@@ -236,17 +236,22 @@ pub fn error_result(request: &Request, error: &FrameError) -> v1::FrameResult {
 }
 
 /// Where the time went: each stage's wait since the one before published, and its own share. They add up to the time
-/// from acceptance to now.
-fn times(request: &Request, descriptor: &Descriptor, claimed_ns: u64) -> Vec<v1::StageTime> {
-    let mut before_ns = request.accepted_ns;
+/// from acceptance to `now_ns`, to the microsecond: what is rounded is the time since acceptance at each step, and a part is the
+/// difference of two of these.
+fn times(request: &Request, descriptor: &Descriptor, claimed_ns: u64, now_ns: u64) -> Vec<v1::StageTime> {
+    let since_us = |ns: u64| ns.saturating_sub(request.accepted_ns) / 1000;
+    let mut before_us = 0;
+    let mut part = |ns: u64| {
+        let until_us = since_us(ns).max(before_us);
+        until_us - std::mem::replace(&mut before_us, until_us)
+    };
     let mut share = |stage: &str, claimed_ns: u64, published_ns: u64| {
-        let queued_us = claimed_ns.saturating_sub(before_ns) / 1000;
-        before_ns = published_ns;
-        v1::StageTime { stage: stage.into(), queued_us, busy_us: published_ns.saturating_sub(claimed_ns) / 1000 }
+        let (queued_us, busy_us) = (part(claimed_ns), part(published_ns));
+        v1::StageTime { stage: stage.into(), queued_us, busy_us }
     };
     let passed = STAGES.iter().zip(&descriptor.times[..GATEWAY]).filter(|(_, times)| times.published_ns > 0);
     let mut times: Vec<_> = passed.map(|(row, times)| share(row.name, times.claimed_ns, times.published_ns)).collect();
-    times.push(share("gateway", claimed_ns, monotonic_ns()));
+    times.push(share("gateway", claimed_ns, now_ns));
     times
 }
 
@@ -254,22 +259,42 @@ fn times(request: &Request, descriptor: &Descriptor, claimed_ns: u64) -> Vec<v1:
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_stage_times_add_up() {
-        let mut request: Request = bytemuck::Zeroable::zeroed();
+    /// A frame that was accepted at `accepted_ns` and changed hands every `step_ns`, and its times.
+    fn times_of(accepted_ns: u64, step_ns: u64) -> (u64, Vec<v1::StageTime>) {
+        let request = Request { accepted_ns, ..bytemuck::Zeroable::zeroed() };
         let mut descriptor: Descriptor = bytemuck::Zeroable::zeroed();
-        request.accepted_ns = 1_000_000;
-        for (stage, times) in descriptor.times[..GATEWAY].iter_mut().enumerate() {
-            let start = 2_000_000 + stage as u64 * 3_000_000;
-            (times.claimed_ns, times.published_ns) = (start, start + 2_000_000);
+        let mut now_ns = accepted_ns;
+        let mut step = || {
+            now_ns += step_ns;
+            now_ns
+        };
+        for times in &mut descriptor.times[..GATEWAY] {
+            (times.claimed_ns, times.published_ns) = (step(), step());
         }
-        let claimed_ns = monotonic_ns();
-        let times = times(&request, &descriptor, claimed_ns);
+        let (claimed_ns, now_ns) = (step(), step());
+        (now_ns, times(&request, &descriptor, claimed_ns, now_ns))
+    }
+
+    #[test]
+    fn the_stage_times_add_up_to_the_microsecond_however_short_they_are() {
+        let (_, times) = times_of(1_000_000, 2_000_000);
         assert_eq!(times.len(), GATEWAY + 1);
-        assert_eq!((times[1].queued_us, times[1].busy_us), (1000, 2000));
+        assert!(times.iter().all(|time| (time.queued_us, time.busy_us) == (2000, 2000)), "{times:?}");
+        for (accepted_ns, step_ns) in [(1_000_999, 999), (7, 1_999), (123_456_789, 17_501), (5, 1)] {
+            let (now_ns, times) = times_of(accepted_ns, step_ns);
+            let sum: u64 = times.iter().map(|time| time.queued_us + time.busy_us).sum();
+            assert_eq!(sum, (now_ns - accepted_ns) / 1000, "{times:?}");
+        }
+    }
+
+    #[test]
+    fn times_that_cannot_be_are_no_more_than_the_whole() {
+        let request = Request { accepted_ns: 5_000_000, ..bytemuck::Zeroable::zeroed() };
+        let mut descriptor: Descriptor = bytemuck::Zeroable::zeroed();
+        descriptor.times[1] = framepipe_frame::StageTimes { claimed_ns: 9_000_000, published_ns: 7_000_000 };
+        let times = times(&request, &descriptor, 6_000_000, 10_000_000);
         let sum: u64 = times.iter().map(|time| time.queued_us + time.busy_us).sum();
-        let whole = (monotonic_ns() - request.accepted_ns) / 1000;
-        assert!(whole - sum < 100_000, "{sum} of {whole} µs");
+        assert_eq!(sum, 5000, "{times:?}");
     }
 
     #[test]

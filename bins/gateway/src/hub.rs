@@ -24,7 +24,9 @@ use tonic::Status;
 use crate::{
     admission::{Admission, Load},
     encode::Encoders,
+    health::Health,
     idempotency::Answers,
+    metrics::Metrics,
     source::Roots,
     store::{Bounds, Store},
     upload::Uploads,
@@ -69,6 +71,12 @@ pub struct Hub {
     pub copying: Arc<Semaphore>,
     /// For calls that bring their images.
     pub uploads: Uploads,
+    /// For gRPC connections.
+    pub connections: Arc<Semaphore>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Whether frames get through.
+    pub health: Health,
     draining: AtomicBool,
     stopping: watch::Sender<bool>,
     process: &'static Process,
@@ -176,6 +184,12 @@ impl Hub {
             store,
             copying: Arc::new(Semaphore::new(COPYING_MAX)),
             uploads: Uploads::new(config.cache.uploads_max as usize),
+            connections: Arc::new(Semaphore::new(config.server.connections_max as usize)),
+            metrics: Metrics::default(),
+            health: Health::new(
+                Duration::from_millis(config.server.canary_idle_ms),
+                Duration::from_millis(config.server.canary_ms_max),
+            ),
             draining: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             process,
@@ -190,6 +204,7 @@ impl Hub {
     /// Refuses new frames from now on, and reports when the accepted ones are done.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+        self.health.wake();
         let mut state = self.lock();
         state.admission.wake_all();
         self.report_drained(&mut state);
@@ -210,6 +225,11 @@ impl Hub {
         self.draining.store(true, Ordering::Release);
         self.stopping.send_replace(true);
         self.lock().admission.wake_all();
+    }
+
+    /// gRPC connections that are open.
+    pub fn connections_open(&self) -> usize {
+        (self.process.order.config.server.connections_max as usize).saturating_sub(self.connections.available_permits())
     }
 
     /// Changes once, when the server must end.

@@ -16,6 +16,8 @@
 //! | `kept_results.rs` | results that are given again to images of the same content |
 //! | `pull.rs` | PullResult: one reader a stream |
 //! | `service.rs` | the gRPC service and its listeners |
+//! | `http.rs`, `metrics.rs` | `/metrics`, `/readyz` and `/livez`; what is told there |
+//! | `health.rs` | whether frames get through |
 //! | `connections.rs`, `calls.rs` | how many connections there are, and how many calls are read at once |
 
 mod accept;
@@ -26,10 +28,13 @@ mod connections;
 mod copy;
 mod deliver;
 mod encode;
+mod health;
+mod http;
 mod hub;
 mod idempotency;
 mod insist;
 mod kept_results;
+mod metrics;
 mod pull;
 mod service;
 mod source;

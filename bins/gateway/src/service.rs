@@ -3,7 +3,7 @@
 use std::{net::TcpListener, os::fd::OwnedFd, os::unix::net::UnixListener, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use framepipe_pipeline::Process;
+use framepipe_pipeline::{Process, Protocol};
 use framepipe_proto::{
     DESCRIPTORS,
     v1::{
@@ -11,14 +11,15 @@ use framepipe_proto::{
         framepipe_server::{Framepipe, FramepipeServer},
     },
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_stream::{
     StreamExt as _,
     wrappers::{TcpListenerStream, UnixListenerStream},
 };
 use tonic::{Request, Response, Status, Streaming, service::Routes, transport::Server};
+use tonic_health::ServingStatus;
 
-use crate::{accept, calls::ReadWhole, connections, hub::Hub, pull, upload};
+use crate::{accept, calls::ReadWhole, connections, health, http, hub::Hub, metrics::Method, pull, upload};
 
 /// Threads that serve calls: they check and copy words, never images (an upload's messages they hand on).
 const SERVICE_THREADS: usize = 2;
@@ -57,21 +58,25 @@ struct Service {
 impl Framepipe for Service {
     async fn push_data(&self, request: Request<PushDataRequest>) -> Result<Response<PushDataResponse>, Status> {
         let (_, mut extensions, request) = request.into_parts();
-        accept::push(self.hub.clone(), request, extensions.remove()).await.map(Response::new)
+        let answer = accept::push(self.hub.clone(), request, extensions.remove()).await;
+        self.hub.metrics.answered(Method::PushData, answer).map(Response::new)
     }
 
     async fn upload(&self, request: Request<Streaming<UploadRequest>>) -> Result<Response<PushDataResponse>, Status> {
-        upload::upload(self.hub.clone(), request.into_inner()).await.map(Response::new)
+        let answer = upload::upload(self.hub.clone(), request.into_inner()).await;
+        self.hub.metrics.answered(Method::Upload, answer).map(Response::new)
     }
 
     type PullResultStream = pull::Results;
 
     async fn pull_result(&self, request: Request<PullResultRequest>) -> Result<Response<pull::Results>, Status> {
-        pull::pull(&self.hub, request.get_ref()).map(Response::new)
+        let answer = pull::pull(&self.hub, request.get_ref());
+        self.hub.metrics.answered(Method::PullResult, answer).map(Response::new)
     }
 
     async fn ack_results(&self, request: Request<AckResultsRequest>) -> Result<Response<AckResultsResponse>, Status> {
-        pull::acknowledge(&self.hub, request.get_ref()).map(Response::new)
+        let answer = pull::acknowledge(&self.hub, request.get_ref());
+        self.hub.metrics.answered(Method::AckResults, answer).map(Response::new)
     }
 }
 
@@ -102,9 +107,17 @@ async fn serve_listeners(process: &'static Process, hub: Arc<Hub>) -> anyhow::Re
     routes.add_service(service).add_service(health).add_service(reflection);
     let routes = routes.routes();
 
-    let permits = Arc::new(Semaphore::new(process.order.config.server.connections_max as usize));
+    // The health service says that nothing serves, until it was looked.
+    reporter.set_service_status("", ServingStatus::NotServing).await;
+    reporter.set_not_serving::<FramepipeServer<Service>>().await;
+    let pages = Arc::new(http::Pages::new(process, hub.clone()));
     let mut servers = tokio::task::JoinSet::new();
-    for listener in process.take_listeners() {
+    for (protocol, listener) in process.take_listeners() {
+        if protocol == Protocol::Http {
+            servers.spawn(http::serve(TcpListener::from(listener), pages.clone()));
+            continue;
+        }
+        let permits = hub.connections.clone();
         let server = Server::builder()
             .max_concurrent_streams(CONNECTION_CALLS_MAX)
             .initial_connection_window_size(CONNECTION_UNREAD_BYTES_MAX)
@@ -117,22 +130,27 @@ async fn serve_listeners(process: &'static Process, hub: Arc<Hub>) -> anyhow::Re
             let listener = UnixListener::from(listener);
             listener.set_nonblocking(true)?;
             let listener = UnixListenerStream::new(tokio::net::UnixListener::from_std(listener)?);
-            let incoming = connections::accept(listener, permits.clone(), ARRIVAL_WAIT);
-            servers.spawn(server.serve_with_incoming_shutdown(incoming, stopped));
+            let incoming = connections::accept(listener, permits, ARRIVAL_WAIT);
+            let served = server.serve_with_incoming_shutdown(incoming, stopped);
+            servers.spawn(async { served.await.context("a gRPC listener failed") });
         } else {
             let listener = TcpListener::from(listener);
             listener.set_nonblocking(true)?;
             // Small answers leave at once. tonic sets this on connections that it accepts itself alone.
             let listener = TcpListenerStream::new(tokio::net::TcpListener::from_std(listener)?)
                 .map(|accepted| accepted.inspect(|stream| drop(stream.set_nodelay(true)))); // one that is gone: as well
-            let incoming = connections::accept(listener, permits.clone(), ARRIVAL_WAIT);
-            servers.spawn(server.serve_with_incoming_shutdown(incoming, stopped));
+            let incoming = connections::accept(listener, permits, ARRIVAL_WAIT);
+            let served = server.serve_with_incoming_shutdown(incoming, stopped);
+            servers.spawn(async { served.await.context("a gRPC listener failed") });
         }
     }
-    reporter.set_serving::<FramepipeServer<Service>>().await;
+    servers.spawn(async move {
+        health::watch(process, hub, reporter).await;
+        Ok(())
+    });
     process.ready();
     while let Some(ended) = servers.join_next().await {
-        ended?.context("a listener failed")?;
+        ended??;
     }
     Ok(())
 }

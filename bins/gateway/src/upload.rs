@@ -17,6 +17,7 @@ use crate::{
     checks::check_upload,
     hub::Hub,
     insist::Insistence,
+    metrics::Refusal,
     store::StoreError,
 };
 
@@ -53,7 +54,7 @@ impl Uploads {
                 "{} uploads are under way, and {WAITING_MAX} wait: try again once one is done, or raise cache.uploads_max",
                 self.turns_max
             );
-            with_retry(Status::resource_exhausted(words), RETRY_UNKNOWN)
+            with_retry(Status::resource_exhausted(words), RETRY_UNKNOWN, Refusal::Line)
         })?;
         Ok(self.turn(counted).await)
     }

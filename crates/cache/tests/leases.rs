@@ -75,6 +75,7 @@ impl House {
         let geometry = Geometry {
             pipeline: 0,
             jobs: JOBS as u64,
+            reserved: 0,
             queues: 1,
             processes: 1,
             request_bytes: 8,

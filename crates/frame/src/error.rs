@@ -48,6 +48,24 @@ impl ErrorCode {
         ErrorCode::StoreDamaged,
     ];
 
+    /// Its name as metrics have it: that of the protocol, in small letters.
+    pub fn name(self) -> &'static str {
+        match self {
+            ErrorCode::SourceGone => "source_gone",
+            ErrorCode::SourceChanged => "source_changed",
+            ErrorCode::UnsupportedFormat => "unsupported_format",
+            ErrorCode::CorruptImage => "corrupt_image",
+            ErrorCode::ImageTooLarge => "image_too_large",
+            ErrorCode::DeadlineExceeded => "deadline_exceeded",
+            ErrorCode::Poison => "poison",
+            ErrorCode::Inference => "inference",
+            ErrorCode::ResultTooLarge => "result_too_large",
+            ErrorCode::Internal => "internal",
+            ErrorCode::Discarded => "discarded",
+            ErrorCode::StoreDamaged => "store_damaged",
+        }
+    }
+
     /// The code of this number; `None` for 0 (no error) and for numbers of no code.
     pub fn from_number(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|code| *code as u32 == number)

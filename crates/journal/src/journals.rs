@@ -1,7 +1,7 @@
 //! The journal: its directory, and the table of its streams.
 
 use crate::{
-    JournalError, Kept, OpenReport, Options, Record, StreamId, lock,
+    JournalError, Kept, OpenReport, Options, Record, StreamId, Totals, lock,
     memory::{Memory, free_bytes},
     position::Position,
     recover::{last_written, open_stream},
@@ -326,6 +326,18 @@ impl Journals {
     /// [`JournalError::NoSuchStream`].
     pub fn kept(&self, stream: &StreamId) -> Result<Kept, JournalError> {
         Ok(self.stream(stream)?.kept())
+    }
+
+    /// What all streams hold together.
+    pub fn totals(&self) -> Totals {
+        let mut totals =
+            Totals { streams: self.streams.len() as u64, memory_bytes: self.memory.used, ..Totals::default() };
+        for Kept { records, bytes, reserved_frames } in self.streams.values().map(Stream::kept) {
+            totals.records += records;
+            totals.bytes += bytes;
+            totals.reserved_frames += reserved_frames;
+        }
+        totals
     }
 
     fn stream(&self, stream: &StreamId) -> Result<&Stream, JournalError> {

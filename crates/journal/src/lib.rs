@@ -65,4 +65,4 @@ pub use id::{STREAM_ID_BYTES_MAX, StreamId, StreamIdError};
 pub use journals::Journals;
 pub use options::{Options, RESULT_BYTES_LIMIT, SEGMENT_BYTES_LIMIT};
 pub use report::{Cut, Damage, OpenReport};
-pub use stream::{Kept, Record};
+pub use stream::{Kept, Record, Totals};

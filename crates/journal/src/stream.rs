@@ -49,6 +49,21 @@ pub struct Kept {
     pub reserved_frames: u64,
 }
 
+/// What all streams hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// How many there are.
+    pub streams: u64,
+    /// Records that are not acknowledged, visible or not.
+    pub records: u64,
+    /// Their bytes, headers included.
+    pub bytes: u64,
+    /// Frames with a reservation: accepted, and not yet appended.
+    pub reserved_frames: u64,
+    /// Bytes of the segments that lie in memory.
+    pub memory_bytes: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) id: StreamId,

@@ -100,6 +100,12 @@ pub struct Config {
 pub struct ServerConfig {
     /// TCP address; `None`: no TCP listener.
     pub tcp: Option<String>,
+    /// TCP address of the HTTP listener for metrics and readiness; `None`: none.
+    pub http: Option<String>,
+    /// Milliseconds without a result after which the gateway sends a frame of its own through the pipeline; 0: never.
+    pub canary_idle_ms: u64,
+    /// Milliseconds after which such a frame that has not come back means that frames do not get through.
+    pub canary_ms_max: u64,
     /// Unix socket.
     pub unix: PathBuf,
     /// Folders in which clients may store images, in which alone framepipe reads.
@@ -316,12 +322,16 @@ impl Config {
         check.range("pipeline.attempts_max", self.attempts_max.into(), 1, 15)?;
         check.range("limits.side_max", self.limits.side_max.into(), 1, 1 << 20)?;
         check.range("server.connections_max", self.server.connections_max.into(), 4, 65_536)?;
-        check.range("server.frames_max", self.frames_max.into(), 1, 65_536)?;
+        check.range("server.frames_max", self.frames_max.into(), 1, 65_535)?; // one job more is the gateway's own
         check.range("server.idempotency_keys_max", self.server.idempotency_keys_max.into(), 1, 1 << 20)?;
         check.range("server.bytes_max", self.server.bytes_max, 1 << 20, 1 << 44)?;
         check.range("server.hang_ms_max", self.server.hang_ms_max, 1_000, 3_600_000)?;
         check.pinning("server", &self.server.pinning)?;
         check.pinning("cache", &self.cache.pinning)?;
+        check.range("server.canary_ms_max", self.server.canary_ms_max, 100, 3_600_000)?;
+        if self.server.canary_idle_ms != 0 {
+            check.range("server.canary_idle_ms, unless it is 0,", self.server.canary_idle_ms, 50, 3_600_000)?;
+        }
         check.range("quarantine.entries_max", self.quarantine.entries_max.into(), 0, 1 << 16)?;
         check.range("journal.streams_max", self.journal.streams_max.into(), 1, 1 << 16)?;
         check.range("journal.memory_bytes_max", self.journal.memory_bytes_max, 0, 1 << 40)?;

@@ -45,6 +45,24 @@ pub enum Command {
     Stop,
 }
 
+/// What is spoken at a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    /// The gRPC service, by TCP or a Unix socket.
+    Grpc,
+    /// `/metrics`, `/readyz` and `/livez`, by TCP.
+    Http,
+}
+
+/// A listener that the gateway inherits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InheritedListener {
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// Its file descriptor.
+    pub number: i32,
+}
+
 /// What a process is to be.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StartOrder {
@@ -60,8 +78,8 @@ pub struct StartOrder {
     pub entry: usize,
     /// Its stage; [`crate::GATEWAY`] for the gateway, [`crate::KEEPER`] for the cache's keeper.
     pub stage: usize,
-    /// File descriptors that it inherits: listeners, for the gateway.
-    pub listeners: Vec<i32>,
+    /// The listeners that it inherits: the gateway's.
+    pub listeners: Vec<InheritedListener>,
     /// Slabs that it inherits: those of the handed pools that a stage reads or writes.
     pub slabs: Vec<InheritedSlab>,
 }

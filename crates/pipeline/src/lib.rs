@@ -21,11 +21,13 @@
 //! | `source.rs` | a client's file: opened without trust, read once, compared with what was accepted |
 //! | `quarantine.rs` | frames that killed their stage, kept on disk |
 //! | `kept.rs` | frames' bytes that lie in the cache, and what is found there |
+//! | `canary.rs` | the gateway's own frame, which shows that frames get through |
 //! | `faults.rs` | faults on demand, for tests; in no release build |
 //! | `process.rs` | a process's start: its order from the launcher, its segment, its end |
 //! | `say.rs` | words for the operator |
 
 mod cache_stats;
+pub mod canary;
 pub mod command_line;
 mod config;
 mod config_file;
@@ -56,7 +58,7 @@ pub use config::{
     PoolConfig, QuarantineConfig, ServerConfig, Setting, StageConfig,
 };
 pub use config_file::ConfigFile;
-pub use control::{Command, Report, StartOrder};
+pub use control::{Command, InheritedListener, Protocol, Report, StartOrder};
 pub use device::{Device, DeviceError, Mps};
 pub use framepipe_shm::Place;
 pub use generation::{Generation, Generations};
@@ -70,7 +72,7 @@ pub use slab::{InheritedSlab, Slab};
 pub use stage_loop::{Frame, Item, Needs, Stage};
 pub use stages::{
     GATEWAY, GATEWAY_BINARY, KEEPER, KEEPER_BINARY, KEEPER_NICE, NO_TELEMETRY, Pool, QUEUES, STAGES, StageRow,
-    cache_folder, gateway_access, gateway_cache_use, keeper_access, process_name, queue_before, queues_of, stage_index,
-    start_again,
+    cache_folder, gateway_access, gateway_cache_use, keeper_access, process_name, queue_before, queues_of,
+    stage_before, stage_index, start_again,
 };
 pub use table::{ENTRIES, ENTRIES_EACH, GATEWAY_ENTRY, KEEPER_ENTRY, entries_of, worker_entries};

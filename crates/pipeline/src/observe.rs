@@ -1,9 +1,12 @@
 //! How a pipeline is, read from its segment at that moment: for `framepipe status` and for `/metrics`. Nobody is asked, and
 //! nothing is changed.
 
+mod stages;
+
 use framepipe_shm::{Counter, ProcessState, Segment, monotonic_ns};
 use serde::{Deserialize, Serialize};
 
+pub use self::stages::{StageTotals, oldest_waiting, resident_bytes};
 use crate::{
     CpuList, GATEWAY, GATEWAY_ENTRY, Generation, KEEPER, KEEPER_ENTRY, Pool, STAGES, entries_of, process_name,
     queue_before,

@@ -219,7 +219,8 @@ fn geometry(
     }
     Geometry {
         pipeline: pipeline_hash(config, detector, attributes, cache),
-        jobs: config.frames_max.into(),
+        jobs: u64::from(config.frames_max) + 1,
+        reserved: 1, // the canary's
         queues: QUEUES as u64,
         processes: ENTRIES as u64,
         request_bytes: size_of::<Request>() as u64,

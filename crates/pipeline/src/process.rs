@@ -17,8 +17,8 @@ use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 use nix::sys::signal::{SigHandler, Signal};
 
 use crate::{
-    Command, Generation, InheritedSlab, KEEPER, KEEPER_NICE, Pool, Report, STAGES, Slab, StartOrder, cache_folder,
-    gateway_access, gateway_cache_use, keeper_access,
+    Command, Generation, InheritedSlab, KEEPER, KEEPER_NICE, Pool, Protocol, Report, STAGES, Slab, StartOrder,
+    cache_folder, gateway_access, gateway_cache_use, keeper_access,
     kept::Cache,
     slab::inherited,
     stage_loop::{self, LoopContext, Stage},
@@ -59,7 +59,7 @@ pub struct Process {
     area: &'static Area,
     slabs: Vec<Slab>,
     /// Taken by `take_listeners`.
-    listeners: Mutex<Vec<OwnedFd>>,
+    listeners: Mutex<Vec<(Protocol, OwnedFd)>>,
     reports: IpcSender<Report>,
     /// Taken by `hear_commands`.
     commands: Mutex<Option<IpcReceiver<Command>>>,
@@ -111,7 +111,7 @@ impl Process {
             (None, KEEPER) => (keeper_access(), Use::ALL),
             (None, _) => (gateway_access(), gateway_cache_use()),
         };
-        let listeners = order.listeners.iter().map(|number| inherited(*number)).collect();
+        let listeners = order.listeners.iter().map(|it| (it.protocol, inherited(it.number))).collect();
         let slabs: Vec<Slab> = order.slabs.iter().map(InheritedSlab::take).collect();
         let in_host_memory: Vec<HostSlab<'_>> = slabs.iter().filter_map(Slab::in_host_memory).collect();
         let open = || {
@@ -149,7 +149,7 @@ impl Process {
     }
 
     /// The listeners that the gateway inherited; none, from the second time on.
-    pub fn take_listeners(&self) -> Vec<OwnedFd> {
+    pub fn take_listeners(&self) -> Vec<(Protocol, OwnedFd)> {
         std::mem::take(&mut *self.listeners.lock().expect("no holder of this lock panics"))
     }
 

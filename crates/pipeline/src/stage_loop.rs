@@ -94,6 +94,11 @@ impl<'s> Frame<'s> {
         Self { work, descriptor, error: None, bytes_copied: 0, is_done: false, cache, in_place, release: None }
     }
 
+    /// True of the gateway's own frame, which is processed as any and counted nowhere.
+    pub fn is_canary(&self) -> bool {
+        self.work.is_reserved()
+    }
+
     /// What the client asked for.
     pub fn request(&self) -> Request {
         bytemuck::pod_read_unaligned(self.work.request())
@@ -232,6 +237,13 @@ impl LoopContext<'_> {
         queue_before(self.stage + 1, self.parity)
     }
 
+    /// Counts something of a frame.
+    fn count_of(&self, frame: &Frame<'_>, counter: Counter, amount: u64) {
+        if !frame.is_canary() {
+            self.entry.count(counter, amount);
+        }
+    }
+
     fn is_stopping(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
@@ -254,8 +266,10 @@ pub(crate) fn run<S: Stage>(stage: &mut S, context: &LoopContext<'_>) -> Result<
         #[cfg(any(debug_assertions, feature = "fault-injection"))]
         strike(context, &mut batch);
         stage.process(&mut batch);
-        context.entry.count(Counter::Batches, 1);
-        context.entry.count(Counter::BusyNs, start.elapsed().as_nanos() as u64);
+        if batch.iter().any(|item| !item.frame.is_canary()) {
+            context.entry.count(Counter::Batches, 1);
+            context.entry.count(Counter::BusyNs, start.elapsed().as_nanos() as u64);
+        }
         publish(context, &mut batch)?;
     }
     Ok(())
@@ -356,7 +370,7 @@ fn prepare<'s, S: Stage>(
         match context.worker.acquire(&mut frame.work, pool, needs.0[pool]) {
             Ok(()) => {}
             Err(Shortage::InUse { .. }) => {
-                context.entry.count(Counter::PutBack, 1);
+                context.count_of(&frame, Counter::PutBack, 1);
                 context.worker.put_back(frame.work)?; // all or none: what was taken goes back too
                 return Ok(Prepared::NoSlot { pool, bytes: needs.0[pool] });
             }
@@ -434,14 +448,17 @@ fn publish_one(context: &LoopContext<'_>, mut frame: Frame<'_>) -> Result<usize,
         frame.work.release_outputs();
         queue = GATEWAY;
         carry = 1 << Pool::Encoded as usize | 1 << Pool::Held as usize;
-        context.entry.count(Counter::Errors, 1);
+        context.count_of(&frame, Counter::Errors, 1);
     }
     frame.descriptor.times[context.stage].published_ns = monotonic_ns();
     frame.descriptor.times[context.stage + 1..].fill(StageTimes::default()); // of a frame that started again
+    let is_canary = frame.is_canary();
     let outcome = Outcome { queue, carry, descriptor: bytemuck::bytes_of(&frame.descriptor) };
     context.worker.publish_quietly(frame.work, outcome)?;
     Frame::released(context.cache, frame.release);
-    context.entry.count(Counter::Frames, 1);
-    context.entry.count(Counter::BytesCopied, frame.bytes_copied);
+    if !is_canary {
+        context.entry.count(Counter::Frames, 1);
+        context.entry.count(Counter::BytesCopied, frame.bytes_copied);
+    }
     Ok(queue)
 }

@@ -206,6 +206,12 @@ pub fn queue_before(stage: usize, parity: usize) -> usize {
     if stage == GATEWAY { GATEWAY } else { queues_of(parity).start + stage }
 }
 
+/// The stage before which a queue stands, or the gateway.
+pub fn stage_before(queue: usize) -> Option<usize> {
+    let of_parity = |parity| (0..STAGES.len()).find(|stage| queue_before(*stage, parity) == queue);
+    (0..2).find_map(of_parity).or((queue == GATEWAY).then_some(GATEWAY))
+}
+
 /// The queues before the stages, of the generations of this parity.
 pub fn queues_of(parity: usize) -> Range<usize> {
     let first = parity * (GATEWAY + 1);

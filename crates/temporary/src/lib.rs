@@ -43,7 +43,7 @@ impl Server {
             .arg("up")
             .args(["--config".as_ref(), config.as_os_str()])
             .args(["--name".as_ref(), folder.path().file_name().context("a folder has a name")?])
-            .args(["--tcp", "", "--end-with", &std::process::id().to_string()])
+            .args(["--tcp", "", "--http", "", "--end-with", &std::process::id().to_string()])
             .args(["--run-dir".as_ref(), folder.path().join("run").as_os_str()])
             .args(["--state-dir".as_ref(), folder.path().join("state").as_os_str()])
             .args(arguments)

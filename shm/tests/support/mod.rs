@@ -36,7 +36,7 @@ pub fn expected(frame: u64) -> (u64, u64) {
     (a, a.wrapping_mul(3).wrapping_add(2))
 }
 
-/// A geometry of so many jobs and slots.
+/// A geometry of so many jobs for frames, a reserved one, and so many slots.
 pub fn geometry(jobs: u64, slots: u64) -> Geometry {
     let mut pools = [PoolGeometry::default(); framepipe_shm::POOL_COUNT_MAX];
     pools[0] = PoolGeometry::new(&[(4096, slots)]);
@@ -44,7 +44,8 @@ pub fn geometry(jobs: u64, slots: u64) -> Geometry {
     pools[2] = PoolGeometry::new(&[(4096, slots)]);
     Geometry {
         pipeline: 0,
-        jobs,
+        jobs: jobs + 1,
+        reserved: 1,
         queues: 3,
         processes: 32,
         request_bytes: 8,
@@ -55,6 +56,9 @@ pub fn geometry(jobs: u64, slots: u64) -> Geometry {
         pools,
     }
 }
+
+/// In place of a frame's number: what the reserved job bears.
+pub const RESERVED: u64 = u64::MAX;
 
 /// A segment of its own that goes when it is dropped, and a ledger of frames delivered.
 pub struct Bench {
@@ -131,6 +135,15 @@ impl Bench {
         true
     }
 
+    /// Sends the reserved job; false where it is on its way already.
+    pub fn send_reserved(&self, owner: u16) -> bool {
+        let gate = Gate::new(&self.segment, owner);
+        let Some(mut draft) = gate.draft_reserved() else { return false };
+        draft.write(0, &RESERVED.to_ne_bytes(), &[0; 8]);
+        gate.send_reserved(draft).expect("the gateway lives");
+        true
+    }
+
     /// What a new gateway finds remembered: key, first frame, frames.
     pub fn take_over_keys(&self, owner: u16) -> Vec<(u64, u64, u64)> {
         let mut keys = Vec::new();
@@ -192,7 +205,14 @@ impl Bench {
         let mut hops = [0; 8];
         work.read_descriptor(&mut hops);
         assert_eq!(u64::from_ne_bytes(hops), 2, "frame {frame} took two hops");
-        self.ledger.note(frame);
+        assert_eq!(
+            work.is_reserved(),
+            frame == RESERVED,
+            "frame {frame} in a job that is none of frames, or none of its own"
+        );
+        if !work.is_reserved() {
+            self.ledger.note(frame);
+        }
         Gate::new(&self.segment, owner).free(work).expect("the gateway lives");
         true
     }
@@ -204,7 +224,8 @@ impl Bench {
 
     /// Everything free, every hint where it belongs.
     pub fn assert_clean(&self, context: &str) {
-        let jobs = self.segment.geometry().jobs as usize;
+        let jobs = self.segment.frame_jobs() as usize;
+        assert!(!Gate::new(&self.segment, 1).is_reserved_away(), "{context}: the reserved job is stuck");
         assert_eq!(self.segment.job_census(), [jobs, 0, 0, 0], "{context}: jobs [free, writing, ready, claimed]");
         for pool in 0..3 {
             assert_eq!(self.segment.pool_use(pool).0, 0, "{context}: pool {pool} leaks");

@@ -27,6 +27,8 @@ pub struct Overrides {
     pub auto_cores: Option<u32>,
     /// TCP address.
     pub tcp: Option<String>,
+    /// TCP address of the HTTP listener.
+    pub http: Option<String>,
     /// Folders in which clients may store images; none: those that the configuration says.
     pub inbox: Vec<PathBuf>,
     /// The instance's name.
@@ -69,6 +71,7 @@ impl Overrides {
             ("--auto", ["auto", "enabled"], self.auto.then_some(Value::Boolean(true))),
             ("--auto-cores", ["auto", "cores"], self.auto_cores.map(|cores| Value::Integer(cores.into()))),
             ("--tcp", ["server", "tcp"], self.tcp.clone().map(Value::String)),
+            ("--http", ["server", "http"], self.http.clone().map(Value::String)),
             ("--inbox", ["server", "inbox"], Some(inboxes).filter(|all| !all.is_empty()).map(Value::Array)),
             ("--run-dir", ["paths", "run"], paths("--run-dir", &self.run)?),
             ("--state-dir", ["paths", "state"], paths("--state-dir", &self.state)?),

@@ -72,6 +72,7 @@ struct RawPaths {
 #[serde(deny_unknown_fields, default)]
 struct RawServer {
     tcp: String,
+    http: String,
     unix: Option<PathBuf>,
     inbox: Vec<PathBuf>,
     connections_max: u32,
@@ -83,12 +84,15 @@ struct RawServer {
     hang_ms_max: u64,
     cpus: Option<CpuList>,
     numa_node: Option<u32>,
+    canary_idle_ms: u64,
+    canary_ms_max: u64,
 }
 
 impl Default for RawServer {
     fn default() -> Self {
         Self {
             tcp: "127.0.0.1:50051".into(),
+            http: "127.0.0.1:9464".into(),
             unix: None,
             inbox: vec!["/dev/shm/framepipe-inbox".into()],
             connections_max: 256,
@@ -99,6 +103,8 @@ impl Default for RawServer {
             hang_ms_max: defaults::hang_ms_max(),
             cpus: None,
             numa_node: None,
+            canary_idle_ms: 1000,
+            canary_ms_max: 5000,
         }
     }
 }
@@ -326,6 +332,7 @@ impl Raw {
             shm: filled(self.paths.shm),
             server: ServerConfig {
                 tcp: Some(self.server.tcp).filter(|address| !address.is_empty()),
+                http: Some(self.server.http).filter(|address| !address.is_empty()),
                 unix: filled(self.server.unix),
                 inbox: self.server.inbox,
                 connections_max: self.server.connections_max,
@@ -334,6 +341,8 @@ impl Raw {
                 bytes_max: bytes(self.server.bytes_max),
                 hang_ms_max: self.server.hang_ms_max,
                 pinning: Pinning { cpus: self.server.cpus, numa_node: self.server.numa_node },
+                canary_idle_ms: self.server.canary_idle_ms,
+                canary_ms_max: self.server.canary_ms_max,
             },
             name: filled(self.name),
             journal: JournalConfig {

@@ -61,7 +61,7 @@ fn a_value_out_of_bounds_is_an_error_that_names_key_value_and_bound() {
         ("mps = \"on\"\n", "unknown variant `on`, expected one of `auto`, `off`, `require`"),
         ("mps = \"require\"\n", "pipeline.mps = \"require\": pipeline.device is \"cpu\", no GPU"),
         ("device = \"memfd\"\nmps = \"require\"\n", "pipeline.device is \"memfd\", no GPU"),
-        ("[server]\nframes_max = 100000\n", "server.frames_max = 100000: give 1 to 65536"),
+        ("[server]\nframes_max = 100000\n", "server.frames_max = 100000: give 1 to 65535"),
         ("[server]\ninbox = []\n", "server.inbox = []"),
         ("[pools]\nencoded = [{ bytes = \"2 MiB\", slots = 1 }, { bytes = \"1 MiB\", slots = 1 }]\n", "growing size"),
         ("[pools]\nheld = []\n", "pools.held, the number of classes = 0: give 1 to 4"),

@@ -38,6 +38,7 @@ impl Bench {
         let geometry = Geometry {
             pipeline: 0,
             jobs: JOBS,
+            reserved: 0,
             queues: QUEUES as u64,
             processes: 2,
             request_bytes: size_of::<Request>() as u64,
