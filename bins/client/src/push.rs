@@ -262,7 +262,11 @@ impl Run {
     }
 
     fn hear_result(&mut self, result: &FrameResult, is_pushing: bool) -> anyhow::Result<()> {
-        self.output.result(result).context("cannot write to standard output")?;
+        let written = self.output.result(result).context("cannot write to standard output");
+        if let (Err(_), Some(reader)) = (&written, &mut self.reader) {
+            reader.leave_last();
+        }
+        written?;
         if !matches!(result.outcome, Some(Outcome::Gap(_))) {
             self.tally.received(result.frame, is_error(result), is_pushing);
         }

@@ -27,6 +27,11 @@ impl Reader {
         next
     }
 
+    /// The last one could not be printed: it is another reader's.
+    pub fn leave_last(&mut self) {
+        self.last = None;
+    }
+
     /// The last one is done with too, and no more are wanted.
     pub async fn close(self) -> Result<(), Error> {
         self.results.close().await;
