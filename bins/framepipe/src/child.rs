@@ -19,9 +19,11 @@ use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::{
+    cgroup::Groups,
     cpus::{self, Cpus},
     gpu::{self, Gpu},
     last_words::LastWords,
+    notify,
 };
 
 /// First descriptor number of what a child inherits beyond the standard three.
@@ -36,6 +38,8 @@ pub struct Handed<'a> {
     pub slabs: &'a [Slab],
     /// The pipeline's GPU.
     pub gpu: Option<&'a Gpu>,
+    /// The control groups that each goes into one of, where they were delegated.
+    pub groups: &'a Groups,
 }
 
 /// What one process inherits.
@@ -152,6 +156,7 @@ impl Child {
         command.fd_mappings(mappings)?;
         command.env(NO_TELEMETRY.0, NO_TELEMETRY.1).stderr(Stdio::piped());
         command.envs(inheritance.environment.iter().cloned());
+        notify::hide(&mut command);
         let mut process =
             cpus::bound_to(inheritance.cpus, || command.spawn()).with_context(|| format!("cannot start {binary}"))?;
         let pid = process.id();
@@ -264,7 +269,8 @@ mod tests {
     #[test]
     fn the_stages_that_use_the_gpu_see_it_and_no_other_process_sees_any() {
         let gpu = Gpu::stand_in("GPU-1a");
-        let [with, without] = [Some(&gpu), None].map(|gpu| Handed { listeners: &[], slabs: &[], gpu });
+        let groups = Groups::none();
+        let [with, without] = [Some(&gpu), None].map(|gpu| Handed { listeners: &[], slabs: &[], gpu, groups: &groups });
         for row in &STAGES {
             let environment = with.of_stage(row).environment;
             let sees = ["preprocess", "detect", "attribute"].contains(&row.name);

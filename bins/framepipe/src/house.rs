@@ -30,7 +30,13 @@ use rustix::{
 
 use crate::log::say;
 use crate::proc_stat::start_time;
-use crate::{child::Handed, gpu::Gpu, slabs, swap};
+use crate::{
+    activation::{Inherited, Purpose},
+    cgroup::Groups,
+    child::Handed,
+    gpu::Gpu,
+    slabs, swap,
+};
 
 /// The house, kept while the launcher lives.
 pub struct House {
@@ -40,6 +46,8 @@ pub struct House {
     pub area: &'static Area,
     /// The listeners, handed to each gateway, and what is spoken there.
     pub listeners: Vec<(Protocol, OwnedFd)>,
+    /// Whether the Unix socket is a service manager's, whose file it is.
+    is_socket_inherited: bool,
     /// The slabs of its handed pools, handed to each stage that reads or writes one.
     pub slabs: Vec<Slab>,
     /// The pipeline's GPU, where it has one; what shares it ends with the house.
@@ -68,7 +76,8 @@ pub const CONTROL_SOCKET: &str = "control.sock";
 
 impl House {
     /// Makes everything.
-    pub fn make(config: &Config, discard: bool) -> anyhow::Result<Self> {
+    pub fn make(config: &Config, discard: bool, inherited: Inherited) -> anyhow::Result<Self> {
+        let is_socket_inherited = inherited.has(Purpose::GrpcUnix);
         make_folder(&config.run, 0o755)?;
         make_folder(&config.state, 0o700)?;
         make_folder(&config.spill(), 0o700)?;
@@ -86,7 +95,7 @@ impl House {
             // First of all that opens the GPU, and after the dead launcher's processes, which had it open.
             let gpu = Gpu::open(config)?;
             let slabs = slabs::make(config, gpu.as_ref(), segment.geometry())?;
-            anyhow::Ok((area, gpu, slabs, listeners(config)?))
+            anyhow::Ok((area, gpu, slabs, listeners(config, inherited)?))
         };
         let (area, gpu, slabs, listeners) = made().inspect_err(|_| {
             if !holds_frames(segment) {
@@ -97,6 +106,7 @@ impl House {
             segment,
             area,
             listeners,
+            is_socket_inherited,
             slabs,
             gpu,
             generations,
@@ -108,8 +118,8 @@ impl House {
     }
 
     /// What processes inherit.
-    pub fn handed(&self) -> Handed<'_> {
-        Handed { listeners: &self.listeners, slabs: &self.slabs, gpu: self.gpu.as_ref() }
+    pub fn handed<'a>(&'a self, groups: &'a Groups) -> Handed<'a> {
+        Handed { listeners: &self.listeners, slabs: &self.slabs, gpu: self.gpu.as_ref(), groups }
     }
 
     /// True while accepted frames are in the segment.
@@ -119,8 +129,9 @@ impl House {
 
     /// Removes sockets, and the segment unless a later launcher must take its frames over.
     pub fn clear(self, keep_segment: bool) -> anyhow::Result<()> {
-        for socket in [&self.config.run.join(CONTROL_SOCKET), &self.config.server.unix] {
-            let _ = fs::remove_file(socket); // gone already: as well
+        let _ = fs::remove_file(self.config.run.join(CONTROL_SOCKET)); // gone already: as well
+        if !self.is_socket_inherited {
+            let _ = fs::remove_file(&self.config.server.unix);
         }
         let _ = fs::remove_dir_all(self.config.run.join(CHANNELS));
         if !keep_segment {
@@ -185,18 +196,30 @@ fn holds_frames(segment: &Segment) -> bool {
     free < segment.frame_jobs() as usize
 }
 
-/// The listeners that each gateway gets.
-fn listeners(config: &Config) -> anyhow::Result<Vec<(Protocol, OwnedFd)>> {
+/// The listeners that each gateway gets: those that a service manager has opened, and those that it has not.
+fn listeners(config: &Config, mut inherited: Inherited) -> anyhow::Result<Vec<(Protocol, OwnedFd)>> {
     let mut listeners = Vec::new();
-    if let Some(address) = &config.server.tcp {
+    let mut take = |purpose: Purpose| {
+        let taken = inherited.of_purpose(purpose);
+        let is_any = !taken.is_empty();
+        for (address, listener) in taken {
+            say!("listening on {address}, which the service manager has opened");
+            listeners.push((purpose.protocol(), listener));
+        }
+        is_any
+    };
+    let [has_tcp, has_unix, has_http] = [Purpose::Grpc, Purpose::GrpcUnix, Purpose::Http].map(&mut take);
+    if let Some(address) = config.server.tcp.as_ref().filter(|_| !has_tcp) {
         let listener = tcp_listener(address)
             .with_context(|| format!("cannot listen on {address} (server.tcp, --tcp): is another server there?"))?;
         say!("listening on {}", listener.local_addr()?);
         listeners.push((Protocol::Grpc, listener.into()));
     }
-    listeners.push((Protocol::Grpc, unix_listener(&config.server.unix, 0o666)?.into()));
-    say!("listening on unix:{}", config.server.unix.display());
-    if let Some(address) = &config.server.http {
+    if !has_unix {
+        listeners.push((Protocol::Grpc, unix_listener(&config.server.unix, 0o666)?.into()));
+        say!("listening on unix:{}", config.server.unix.display());
+    }
+    if let Some(address) = config.server.http.as_ref().filter(|_| !has_http) {
         let listener = tcp_listener(address).with_context(|| {
             format!(
                 "cannot listen on {address} for metrics and readiness (server.http, --http): another pipeline, or another \

@@ -12,6 +12,9 @@
 //! | `cpus.rs` | the CPUs near to it, and processes bound to them |
 //! | `run_out.rs` | a program run to its end, which is not waited for long |
 //! | `open_files.rs` | the limit of open files, raised |
+//! | `activation.rs` | listeners that a service manager has opened |
+//! | `cgroup.rs` | control groups that it has delegated: one a stage |
+//! | `notify.rs` | what it is told: ready, stopping, a status, and that the pipeline works |
 //! | `supervisor.rs` | the loop: starts, restarts, hung processes, drain and stop |
 //! | `orders.rs` | what takes time and is done by the loop, one at a time |
 //! | `work.rs` | changes of the processes while they serve, one after the other |
@@ -39,8 +42,10 @@
 //! | `pages.rs` | `framepipe man` and `framepipe completions` |
 //! | `cache.rs` | `framepipe cache` |
 
+mod activation;
 mod auto;
 mod cache;
+mod cgroup;
 mod child;
 mod configuration;
 mod control;
@@ -55,6 +60,7 @@ mod isolate;
 mod last_words;
 mod log;
 mod mps;
+mod notify;
 mod open_files;
 mod orders;
 mod pages;

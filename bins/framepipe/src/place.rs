@@ -94,20 +94,24 @@ impl Place {
         STAGES.get(self.stage).is_some_and(|row| row.uses_gpu)
     }
 
+    /// Its name, whoever fills it.
+    pub fn name(&self) -> String {
+        match self.is_worker() {
+            true => format!("{}[{}]", process_name(self.stage), self.instance),
+            false => process_name(self.stage).into(),
+        }
+    }
+
     /// Its name, for the log.
     pub fn title(&self) -> String {
         match &self.child {
             Some(child) if self.is_worker() => self.title_of(child.pid),
-            _ if self.is_worker() => format!("{}[{}]", process_name(self.stage), self.instance),
-            _ => process_name(self.stage).into(),
+            _ => self.name(),
         }
     }
 
     /// The name of a process that fills it, or did.
     pub fn title_of(&self, pid: u32) -> String {
-        match self.is_worker() {
-            true => format!("{}[{}] (pid {pid})", process_name(self.stage), self.instance),
-            false => format!("{} (pid {pid})", process_name(self.stage)),
-        }
+        format!("{} (pid {pid})", self.name())
     }
 }

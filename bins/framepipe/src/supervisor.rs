@@ -26,6 +26,7 @@ use crate::{
     cpus::Pins,
     deaths::Repairs,
     log::say,
+    notify::Notifier,
     orders::{Desk, Order, Said, WAITING_MAX},
     place::{Place, work_of},
     proc_stat::start_time,
@@ -122,6 +123,7 @@ pub struct Supervisor<'a> {
     /// Whose process got ready last, of those before the gateway.
     last_ready: String,
     sweeper: Sweeper,
+    pub(crate) notifier: Notifier,
 }
 
 impl<'a> Supervisor<'a> {
@@ -182,6 +184,7 @@ impl<'a> Supervisor<'a> {
             start_up: StartUp::begin(),
             last_ready: String::new(),
             sweeper: Sweeper::default(),
+            notifier: Notifier::of_environment(),
         };
         (0..2).for_each(|parity| supervisor.want_as_configured(parity));
         supervisor
@@ -222,7 +225,9 @@ impl<'a> Supervisor<'a> {
             }
             self.advance_swap()?;
             while self.advance_work() {}
-            if let Some(end) = self.advance()? {
+            let end = self.advance()?;
+            self.tell_manager();
+            if let Some(end) = end {
                 return Ok(end);
             }
         }
@@ -359,13 +364,11 @@ impl<'a> Supervisor<'a> {
             self.awake_since_ns = now_ns; // Ctrl-Z stops all of us: nobody beats meanwhile, and nobody hangs
         }
         self.looked_ns = now_ns;
-        for place in &mut self.places {
-            let hang_ms =
-                self.config.stages.get(place.stage).map_or(self.config.server.hang_ms_max, |it| it.hang_ms_max);
-            let most = Duration::from_millis(hang_ms);
+        for index in 0..self.places.len() {
+            let place = &self.places[index];
+            let (silence, most) = (self.silence(place, now_ns), self.silence_max(place));
+            let place = &mut self.places[index];
             let Some(child) = &mut place.child else { continue };
-            let beat_ns = self.segment.processes()[place.entry].heartbeat_ns();
-            let silence = Duration::from_nanos(now_ns.saturating_sub(beat_ns.max(self.awake_since_ns)));
             let (age, most, what) = if child.is_ready {
                 (silence, most, "no heartbeat")
             } else {
@@ -378,6 +381,18 @@ impl<'a> Supervisor<'a> {
                 child.kill();
             }
         }
+    }
+
+    /// How long a place's process has given no sign of life, while the launcher looked.
+    pub(crate) fn silence(&self, place: &Place, now_ns: u64) -> Duration {
+        let beat_ns = self.segment.processes()[place.entry].heartbeat_ns();
+        Duration::from_nanos(now_ns.saturating_sub(beat_ns.max(self.awake_since_ns)))
+    }
+
+    /// How long it may.
+    pub(crate) fn silence_max(&self, place: &Place) -> Duration {
+        let of_stage = self.config.stages.get(place.stage).map(|stage| stage.hang_ms_max);
+        Duration::from_millis(of_stage.unwrap_or(self.config.server.hang_ms_max))
     }
 
     fn restart_due(&mut self) {
@@ -429,6 +444,8 @@ impl<'a> Supervisor<'a> {
         let child = Child::spawn(binary, order, &handed, self.words.0.clone(), self.wake.try_clone()?);
         let mut child = child.inspect_err(|_| entry.vacate())?;
         entry.started(child.pid, start_time(child.pid).unwrap_or(0));
+        // Before it has its order, and with that anything to take memory for.
+        self.handed.groups.admit(process_name(place.stage), child.pid);
         child.encodes = encodes;
         place.child = Some(child);
         place.started = Instant::now();

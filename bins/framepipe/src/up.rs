@@ -11,6 +11,8 @@ use framepipe_pipeline::Plan;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::{
+    activation::Inherited,
+    cgroup::Groups,
     control::{Answer, Control},
     cpus::Pins,
     deaths::Repairs,
@@ -30,6 +32,8 @@ use crate::{
 /// Brings a pipeline up, as the configuration says that comes from `source`, and supervises it to its end; that of `starter`, too, is
 /// taken for SIGTERM.
 pub fn up(source: Source, discard: bool, starter: Option<Pid>, mut start_up: StartUp) -> anyhow::Result<ExitCode> {
+    // First of all: what is opened from here on must not get their numbers.
+    let inherited = Inherited::take()?;
     let config = source(None)?;
     let signals = take_signals()?;
     if let Some(starter) = starter {
@@ -38,6 +42,7 @@ pub fn up(source: Source, discard: bool, starter: Option<Pid>, mut start_up: Sta
         anyhow::ensure!(getppid() == starter, "--end-with {starter}: that is not the process that started this one");
     }
     log::start()?;
+    let groups = Groups::take();
     open_files::raise_limit(&config)?;
     anyhow::ensure!(
         config.onnxruntime.is_file(),
@@ -47,7 +52,7 @@ pub fn up(source: Source, discard: bool, starter: Option<Pid>, mut start_up: Sta
     );
     let pins = Pins::of(&config)?;
     start_up.done("configuration");
-    let house = House::make(&config, discard)?;
+    let house = House::make(&config, discard, inherited)?;
     start_up.done("memory and sockets");
     let (repairs, generations) = (Repairs::default(), Shared::new(house.generations.clone()));
     let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
@@ -68,8 +73,8 @@ pub fn up(source: Source, discard: bool, starter: Option<Pid>, mut start_up: Sta
     thread::Builder::new().name("control".into()).spawn(move || control.serve(&socket))?;
     let memory = (house.segment, house.area);
     let told = (desk, orders, wake);
-    let ended =
-        Supervisor::new((config, pins), memory, house.handed(), signals, repairs, generations, told).run(start_up);
+    let ended = Supervisor::new((config, pins), memory, house.handed(&groups), signals, repairs, generations, told)
+        .run(start_up);
     // What was accepted outlives a launcher that could not go on: the next one takes the segment over.
     let holds_frames = house.holds_frames();
     let cleared = house.clear(holds_frames);

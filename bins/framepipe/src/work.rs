@@ -102,7 +102,7 @@ impl Supervisor<'_> {
     }
 
     /// Says how a change ended.
-    fn end(&self, work: Work, say: impl FnOnce(&Said)) {
+    fn end(&mut self, work: Work, say: impl FnOnce(&Said)) {
         if let Change::Reload(_) = work.change {
             self.reload_ends();
         }
@@ -164,13 +164,15 @@ impl Supervisor<'_> {
     }
 
     /// A reload begins: from here on the configuration that was read is compared, and done.
-    fn reload_begins(&self) {
+    fn reload_begins(&mut self) {
         say!("launcher: reloads its configuration");
+        self.notifier.reloading();
     }
 
     /// A reload is over, whether it was done or not.
-    fn reload_ends(&self) {
+    fn reload_ends(&mut self) {
         say!("launcher: has reloaded its configuration, as far as it says below");
+        self.notifier.reloaded();
     }
 
     /// Ends the process of a place that shall have none.
