@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use framepipe_cache::{Area, Count};
-use framepipe_pipeline::say;
 
 use crate::books::{Books, IN_BLOCKS};
 
@@ -74,10 +73,10 @@ impl Audit {
 /// Says what was found, if anything was.
 pub fn say_of(repaired: usize, damaged: usize) {
     if repaired > 0 {
-        say!("keeper: {repaired} entries or blocks that did not fit each other were dropped");
+        tracing::warn!("{repaired} entries or blocks that did not fit each other were dropped");
     }
     if damaged > 0 {
-        say!("keeper: {damaged} entries were damaged and are dropped: they will be made again");
+        tracing::warn!("{damaged} entries were damaged and are dropped: they will be made again");
     }
 }
 

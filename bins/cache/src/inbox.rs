@@ -13,7 +13,7 @@ use std::{
 };
 
 use framepipe_cache::{Area, Count};
-use framepipe_pipeline::{Config, say};
+use framepipe_pipeline::Config;
 use framepipe_shm::Segment;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstatfs, openat, statat, unlinkat};
 
@@ -57,7 +57,7 @@ impl Inbox {
                 None => return true,
                 Some(why) => why,
             };
-            say!("keeper: files in {} stay, whatever cache.inbox_ttl_s says: {why}", folder.display());
+            tracing::warn!("files in {} stay, whatever cache.inbox_ttl_s says: {why}", folder.display());
             false
         };
         let inboxes = config.server.inbox.iter().filter(|_| !ttl.is_zero());
@@ -68,7 +68,7 @@ impl Inbox {
         let mut inbox = Self { folders, ttl, next: Instant::now(), opened: None };
         if !inbox.folders.is_empty() {
             let cannot =
-                |error| say!("keeper: no file of an inbox is removed: inotify cannot tell what is used: {error}");
+                |error| tracing::warn!("no file of an inbox is removed: inotify cannot tell what is used: {error}");
             inbox.opened = Opened::new().map_err(cannot).ok();
         }
         inbox
@@ -86,7 +86,7 @@ impl Inbox {
         let removed = self.pass(segment, now);
         area.count(Count::InboxExpired, removed);
         if removed > 0 {
-            say!("keeper: {removed} files that nobody used for {} s were removed from the inbox", self.ttl.as_secs());
+            tracing::info!("{removed} files that nobody used for {} s were removed from the inbox", self.ttl.as_secs());
         }
     }
 

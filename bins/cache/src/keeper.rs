@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use framepipe_cache::{Area, ArenaKind, Count, Kind, Level, Limits, Pressure};
-use framepipe_pipeline::{CacheConfig, Process, say};
+use framepipe_pipeline::{CacheConfig, Process};
 use framepipe_shm::{Counter, Owner, ProcessEntry, Segment, monotonic_ns};
 
 use crate::{
@@ -82,8 +82,8 @@ impl<'a> Keeper<'a> {
         self.area.count(Count::Repairs, (repaired + moves) as u64);
         let entries = self.books.entries();
         if entries + moves + repaired > 0 {
-            say!(
-                "keeper: took over {entries} entries, whose history is lost; {repaired} were repaired, and {moves} images \
+            tracing::info!(
+                "took over {entries} entries, whose history is lost; {repaired} were repaired, and {moves} images \
                  were about to be moved and stay"
             );
         }
@@ -98,7 +98,7 @@ impl<'a> Keeper<'a> {
             if let Some(number) = self.area.drop_wanted(kind) {
                 self.books.drop_all(kind);
                 self.area.dropped(kind, number);
-                say!("keeper: all {} are dropped, as was wanted", kind.name());
+                tracing::info!("all {} are dropped, as was wanted", kind.name());
             }
         }
         self.spilled.look_when_due(self.area, self.segment);
@@ -125,8 +125,8 @@ impl<'a> Keeper<'a> {
         self.area.say(level, hard_bytes, pressure.disk_bytes, disk_bytes_max);
         if let Some(before) = self.stairs.log_due(now_ms) {
             let mib = |bytes: u64| bytes >> 20;
-            say!(
-                "keeper: {} (before: {}): memory {} of {} MiB, disk {} of {} MiB; free: tmpfs {} MiB, disk {} MiB",
+            tracing::info!(
+                "{} (before: {}): memory {} of {} MiB, disk {} of {} MiB; free: tmpfs {} MiB, disk {} MiB",
                 level.name(),
                 before.name(),
                 mib(pressure.memory_bytes),

@@ -30,7 +30,7 @@ mod stairs;
 
 use std::{process::ExitCode, sync::atomic::Ordering, thread};
 
-use framepipe_pipeline::{Exit, Process};
+use framepipe_pipeline::{Exit, Process, log};
 
 use crate::keeper::Keeper;
 
@@ -49,5 +49,6 @@ fn main() -> ExitCode {
         process.entry().beat();
         thread::park_timeout(keeper.round()); // a stop ends it
     }
+    log::end();
     Exit::Done.into()
 }

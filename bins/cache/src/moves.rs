@@ -13,7 +13,7 @@ use framepipe_cache::{
     Area, ArenaKind, BlockRef, Count,
     spill::{self, SpillFile},
 };
-use framepipe_pipeline::{queue_before, say};
+use framepipe_pipeline::queue_before;
 use framepipe_shm::{Owner, Segment};
 
 use crate::jobs::{self, Job};
@@ -82,7 +82,7 @@ impl Mover {
                     moved.disk_bytes += file_bytes;
                 }
                 Err(error) => {
-                    say!("keeper: no image is moved to {}: {error}", self.folder.display());
+                    tracing::warn!("no image is moved to {}: {error}", self.folder.display());
                     self.not_before = Instant::now() + PATIENCE;
                     break;
                 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use framepipe_cache::{Area, Count, spill};
-use framepipe_pipeline::{GATEWAY, say};
+use framepipe_pipeline::GATEWAY;
 use framepipe_shm::{Owner, Segment};
 
 use crate::jobs;
@@ -43,7 +43,7 @@ impl Spilled {
         if let Err(error) = &looked
             && !self.has_failed
         {
-            say!("keeper: {}: {error}", self.folder.display());
+            tracing::error!("{}: {error}", self.folder.display());
         }
         self.has_failed = looked.is_err();
     }

@@ -12,10 +12,9 @@ use framepipe_pipeline::{Config, PROCESSES_MAX, STAGES, entries_of, queue_before
 use framepipe_shm::Counter;
 
 use self::policy::{Move, StageLoad, next_move};
-use crate::{
-    log::say,
-    supervisor::{Phase, Supervisor},
-};
+use tracing::info;
+
+use crate::supervisor::{Phase, Supervisor};
 
 /// What is looked at before something is moved: long enough that one slow batch is not a load.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -102,7 +101,7 @@ impl Supervisor<'_> {
         };
         let loads: Vec<StageLoad> = (0..STAGES.len()).map(load).collect();
         let next = next_move(&loads, auto.cores, PROCESSES_MAX)?;
-        say!("launcher: auto: {}", reason(next, &loads, auto.cores));
+        info!("auto: {}", reason(next, &loads, auto.cores));
         let by = |stage: usize, change: i64| {
             (STAGES[stage].name.to_owned(), (i64::from(loads[stage].processes) + change) as u32)
         };

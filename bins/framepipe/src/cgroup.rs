@@ -13,8 +13,7 @@ use std::{
 };
 
 use rustix::fs::{Access, access};
-
-use crate::log::say;
+use tracing::warn;
 
 /// The launcher's own group.
 const LAUNCHER: &str = "launcher";
@@ -43,7 +42,7 @@ impl Groups {
     pub fn admit(&self, name: &str, pid: u32) {
         for folder in &self.0 {
             if let Err(error) = admit(&folder.join(name), pid) {
-                say!("launcher: pid {pid} cannot go into the control group {}: {error}", folder.join(name).display());
+                warn!("pid {pid} cannot go into the control group {}: {error}", folder.join(name).display());
             }
         }
     }

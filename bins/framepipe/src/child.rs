@@ -14,6 +14,7 @@ use command_fds::{CommandFdExt as _, FdMapping};
 use crossbeam_channel::{Receiver, Sender};
 use framepipe_pipeline::{
     Command as Order, InheritedListener, NO_TELEMETRY, Protocol, Report, Slab, StageRow, StartOrder,
+    log::LEVEL_VARIABLE,
 };
 use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -23,7 +24,7 @@ use crate::{
     cpus::{self, Cpus},
     gpu::{self, Gpu},
     last_words::LastWords,
-    notify,
+    log, notify,
 };
 
 /// First descriptor number of what a child inherits beyond the standard three.
@@ -140,10 +141,10 @@ pub fn sibling(binary: &str) -> anyhow::Result<PathBuf> {
 }
 
 impl Child {
-    /// Starts a process. What it says goes to `words`, and `wake` is told. To be called from the main thread: the
+    /// Starts a process, called `title` in the log. What it says goes to `words`, and `wake` is told. To be called from the main thread: the
     /// kernel's notice of the parent's death to the child is bound to the thread that spawned it.
     pub fn spawn(
-        binary: &str,
+        (binary, title): (&str, String),
         order: StartOrder,
         inheritance: &Inheritance<'_>,
         words: Sender<Word>,
@@ -154,7 +155,8 @@ impl Child {
         let mut command = Command::new(sibling(binary)?);
         command.arg(&address).arg(std::process::id().to_string());
         command.fd_mappings(mappings)?;
-        command.env(NO_TELEMETRY.0, NO_TELEMETRY.1).stderr(Stdio::piped());
+        command.env(NO_TELEMETRY.0, NO_TELEMETRY.1).env(LEVEL_VARIABLE, order.config.log.level.name());
+        command.stderr(Stdio::piped());
         command.envs(inheritance.environment.iter().cloned());
         notify::hide(&mut command);
         let mut process =
@@ -162,7 +164,7 @@ impl Child {
         let pid = process.id();
         let stderr = process.stderr.take().expect("it was piped");
         let heard = Self::hear(&process, server, words, wake).and_then(|(pidfd, end)| {
-            let last_words = LastWords::hear(pid, stderr)?;
+            let last_words = LastWords::hear((title, pid), stderr, log::pass_on)?;
             Ok((pidfd, end, last_words))
         });
         let (pidfd, end, last_words) = heard.inspect_err(|_| {

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     drain::Farewell,
     house::CONTROL_SOCKET,
+    logs::{self, Wanted},
     orders::{Desk, RestartWhat, WAITING_MAX, What},
     status::{Answers, Status},
     swap::Swapper,
@@ -56,6 +57,8 @@ pub enum Request {
     Drain,
     /// The configuration read again.
     Reload,
+    /// Lines of the log, each a `Progress`.
+    Logs(Wanted),
 }
 
 /// What the launcher says. All but `Progress` end the connection.
@@ -116,6 +119,7 @@ impl Control {
                 self.desk.drain();
                 self.farewell.wait(stream)
             }
+            Ok(Request::Logs(wanted)) => logs::answer(stream, wanted),
             Err(error) => say(&stream, &Answer::Failed(format!("no request of this version: {error}"))),
         }
     }
@@ -151,6 +155,23 @@ pub fn say(mut stream: &UnixStream, answer: &Answer) -> std::io::Result<()> {
 
 /// Asks the launcher whose run folder this is, and returns its last answer; `progress` hears those before.
 pub fn ask(run: &Path, request: &Request, mut progress: impl FnMut(String)) -> anyhow::Result<Answer> {
+    let mut answers = send(run, request)?;
+    while let Some(answer) = answers.next() {
+        match answer? {
+            Answer::Progress(words) => progress(words),
+            last => {
+                if let Request::Drain = request {
+                    answers.for_each(drop); // until the launcher's end ends them
+                }
+                return Ok(last);
+            }
+        }
+    }
+    anyhow::bail!("the launcher ended meanwhile")
+}
+
+/// Asks the launcher whose run folder this is; its answers, as they come.
+pub fn send(run: &Path, request: &Request) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Answer>> + use<>> {
     let path = run.join(CONTROL_SOCKET);
     let mut stream =
         UnixStream::connect(&path).with_context(|| format!("no pipeline answers at {}: is it up?", path.display()))?;
@@ -159,17 +180,8 @@ pub fn ask(run: &Path, request: &Request, mut progress: impl FnMut(String)) -> a
     }
     stream.write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())?;
     stream.shutdown(Shutdown::Write)?;
-    for line in BufReader::new(&stream).lines() {
+    Ok(BufReader::new(stream).lines().map(|line| {
         let line = line.context("the launcher does not answer")?;
-        match serde_json::from_str(&line).context("the launcher's answer is of another version")? {
-            Answer::Progress(words) => progress(words),
-            last => {
-                if let Request::Drain = request {
-                    stream.read_to_end(&mut Vec::new())?; // which the launcher's end ends
-                }
-                return Ok(last);
-            }
-        }
-    }
-    anyhow::bail!("the launcher ended meanwhile")
+        serde_json::from_str(&line).context("the launcher's answer is of another version")
+    }))
 }

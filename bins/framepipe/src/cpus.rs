@@ -9,8 +9,7 @@ use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     unistd::Pid,
 };
-
-use crate::log::say;
+use tracing::warn;
 
 /// Where the kernel tells of PCI devices.
 const PCI_DEVICES: &str = "/sys/bus/pci/devices";
@@ -143,10 +142,10 @@ pub fn bound_to<T>(cpus: Option<&Cpus>, act: impl FnOnce() -> T) -> T {
     let done = act();
     match bound {
         None => {}
-        Some(Err(error)) => say!("launcher: a process is not bound to its CPUs: {error}"),
+        Some(Err(error)) => warn!("a process is not bound to its CPUs: {error}"),
         Some(Ok(before)) => {
             if let Err(error) = sched_setaffinity(SELF, &before) {
-                say!("launcher: this process stays bound to the CPUs of its last child: {error}");
+                warn!("this process stays bound to the CPUs of its last child: {error}");
             }
         }
     }

@@ -12,12 +12,12 @@ use framepipe_pipeline::{Exit, GATEWAY, KEEPER, process_name};
 use framepipe_shm::{Blame, Counter, monotonic_ns};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
 
 use crate::{
     child::Child,
     gpu::Gpu,
     isolate,
-    log::say,
     place::work_of,
     supervisor::{Phase, Supervisor},
 };
@@ -106,7 +106,7 @@ impl Supervisor<'_> {
         self.repairs.note(RepairNote { stage, instance, pid, noticed_ns, repaired_ns, frames: in_hand });
         let us = (repaired_ns - noticed_ns) / 1000;
         let frames = repair.reclaimed + repair.accepted;
-        say!("launcher: repaired in {us} µs: {frames} frames go back into their queues");
+        info!("repaired in {us} µs: {frames} frames go back into their queues");
     }
 
     /// Waits for one who is dead. From then on nobody bears its owner id.
@@ -188,6 +188,7 @@ impl Supervisor<'_> {
         if self.places[death.place].stage == GATEWAY {
             self.encodes = None; // the next one says what it can
         }
+        death.child.last_words.hear_out(WORDS_PATIENCE); // they come before its end, and none is lost
         let place = &mut self.places[death.place];
         let title = place.title_of(death.child.pid);
         let why = place.failure.take().unwrap_or_else(|| death.status.to_string());
@@ -203,7 +204,7 @@ impl Supervisor<'_> {
         }
         let place = &mut self.places[death.place];
         if death.child.is_told {
-            say!("launcher: {title} ended as it was told to; the next one starts");
+            info!("{title} ended as it was told to; the next one starts");
             place.restart_at = Some(Instant::now());
             return Ok(());
         }
@@ -215,7 +216,7 @@ impl Supervisor<'_> {
         let wait = place.postpone();
         entry.set_restarts(entry.restarts() + 1);
         entry.count(Counter::Deaths, 1);
-        say!("launcher: {title} died ({why}); it starts again in {} ms", wait.as_millis());
+        warn!("{title} died ({why}); it starts again in {} ms", wait.as_millis());
         Ok(())
     }
 }

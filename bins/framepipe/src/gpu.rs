@@ -6,11 +6,11 @@ use std::{ffi::OsString, fmt, process::Command, time::Duration};
 use anyhow::{Context as _, bail, ensure};
 use framepipe_pipeline::{Config, Device, Mps};
 use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
 
 use crate::{
     child::sibling,
     cpus::{self, Cpus},
-    log::say,
     mps::{self, Daemon},
     run_out,
 };
@@ -66,11 +66,11 @@ impl Gpu {
                 Err(error) if config.mps == Mps::Require => {
                     return Err(error.context("pipeline.mps = \"require\" (--mps)"));
                 }
-                Err(error) => say!("launcher: no MPS, the GPU is one process's at a time: {error:#}"),
+                Err(error) => warn!("no MPS, the GPU is one process's at a time: {error:#}"),
             }
         }
         let cpus = gpu.cpus.as_ref().map_or(String::new(), |cpus| format!(", its processes on the CPUs {cpus}"));
-        say!("{}{cpus}", gpu.note());
+        info!("{}{cpus}", gpu.note());
         Ok(Some(gpu))
     }
 

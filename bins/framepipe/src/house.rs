@@ -27,8 +27,8 @@ use rustix::{
     io::Errno,
     process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal},
 };
+use tracing::{info, warn};
 
-use crate::log::say;
 use crate::proc_stat::start_time;
 use crate::{
     activation::{Inherited, Purpose},
@@ -203,7 +203,7 @@ fn listeners(config: &Config, mut inherited: Inherited) -> anyhow::Result<Vec<(P
         let taken = inherited.of_purpose(purpose);
         let is_any = !taken.is_empty();
         for (address, listener) in taken {
-            say!("listening on {address}, which the service manager has opened");
+            info!("listening on {address}, which the service manager has opened");
             listeners.push((purpose.protocol(), listener));
         }
         is_any
@@ -212,12 +212,12 @@ fn listeners(config: &Config, mut inherited: Inherited) -> anyhow::Result<Vec<(P
     if let Some(address) = config.server.tcp.as_ref().filter(|_| !has_tcp) {
         let listener = tcp_listener(address)
             .with_context(|| format!("cannot listen on {address} (server.tcp, --tcp): is another server there?"))?;
-        say!("listening on {}", listener.local_addr()?);
+        info!("listening on {}", listener.local_addr()?);
         listeners.push((Protocol::Grpc, listener.into()));
     }
     if !has_unix {
         listeners.push((Protocol::Grpc, unix_listener(&config.server.unix, 0o666)?.into()));
-        say!("listening on unix:{}", config.server.unix.display());
+        info!("listening on unix:{}", config.server.unix.display());
     }
     if let Some(address) = config.server.http.as_ref().filter(|_| !has_http) {
         let listener = tcp_listener(address).with_context(|| {
@@ -226,7 +226,7 @@ fn listeners(config: &Config, mut inherited: Inherited) -> anyhow::Result<Vec<(P
                  server, may be there; give this one another port, or \"\" for none"
             )
         })?;
-        say!("metrics and readiness at http://{}/metrics and /readyz", listener.local_addr()?);
+        info!("metrics and readiness at http://{}/metrics and /readyz", listener.local_addr()?);
         listeners.push((Protocol::Http, listener.into()));
     }
     Ok(listeners)
@@ -332,10 +332,7 @@ fn take_over(
     let segment = match Segment::open(folder, Access::All) {
         Ok(segment) => segment,
         Err(error) if discard => {
-            say!(
-                "launcher: discarding {}, whose frames nobody can read, and so none is answered: {error}",
-                folder.display()
-            );
+            warn!("discarding {}, whose frames nobody can read, and so none is answered: {error}", folder.display());
             return remake(folder, plan);
         }
         Err(error) => return Err(error).context(ways),
@@ -348,12 +345,12 @@ fn take_over(
     let Some((_, generations)) = expected else {
         if discard {
             let Discarded { answered, unreadable } = note_discarded(&segment, &config.state)?;
-            say!(
-                "launcher: discarding {} of another configuration; its {answered} frames are answered with an error",
+            warn!(
+                "discarding {} of another configuration; its {answered} frames are answered with an error",
                 folder.display()
             );
             if unreadable > 0 {
-                say!("launcher: another {unreadable} accepted frames are of another version: none of them is answered");
+                warn!("another {unreadable} accepted frames are of another version: none of them is answered");
             }
             return remake(folder, plan);
         }
@@ -365,7 +362,7 @@ fn take_over(
     };
     // The slabs have died with the processes that had them.
     let repair = segment.recover_without_slabs(|queue| start_again(queue, segment.geometry().handed));
-    say!("took over {} from a launcher that died ({orphans} orphans ended): {repair:?}", folder.display());
+    info!("took over {} from a launcher that died ({orphans} orphans ended): {repair:?}", folder.display());
     Ok((segment, lock?.ok_or_else(|| belongs_to_another(folder))?, generations))
 }
 

@@ -15,8 +15,7 @@ use framepipe_pipeline::{
     source::{Source, open_root},
 };
 use framepipe_shm::Casualty;
-
-use crate::log::say;
+use tracing::{error, warn};
 
 /// For the disk, and for a client's file system that holds the bytes of a frame that was never copied.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -44,7 +43,7 @@ static WRITERS: AtomicUsize = AtomicUsize::new(0);
 pub fn enter(config: &Config, area: &Area, casualty: &Casualty<'_>, request: Request, story: Story) -> bool {
     let frame = request.frame;
     if WRITERS.load(Ordering::Relaxed) >= WRITERS_MAX {
-        say!("launcher: frame {frame} is not put into quarantine: the disk hangs");
+        error!(frame, "frame {frame} is not put into quarantine: the disk hangs");
         return false;
     }
     let copied = casualty.input(Pool::Encoded as usize).map(<[u8]>::to_vec).or_else(|| kept_in_memory(area, &request));
@@ -67,17 +66,17 @@ pub fn enter(config: &Config, area: &Area, casualty: &Casualty<'_>, request: Req
     }
     match spawned.map(|_| end.recv_timeout(PATIENCE)) {
         Ok(Ok(Ok(dropped))) => {
-            say!("launcher: frame {frame} killed its stage and is in quarantine");
+            error!(frame, "frame {frame} killed its stage and is in quarantine");
             for dropped in dropped {
-                say!("launcher: the quarantine is full: frame {dropped}, the oldest, was dropped");
+                warn!("the quarantine is full: frame {dropped}, the oldest, was dropped");
             }
             return true;
         }
         Ok(Ok(Err(error))) | Err(error) => {
-            say!("launcher: frame {frame} cannot be put into quarantine: {error}");
+            error!(frame, "frame {frame} cannot be put into quarantine: {error}");
         }
         Ok(Err(_)) => {
-            say!("launcher: frame {frame} is not in quarantine after {PATIENCE:?}: the disk is slow");
+            error!(frame, "frame {frame} is not in quarantine after {PATIENCE:?}: the disk is slow");
         }
     }
     false

@@ -27,7 +27,8 @@
 //! | `deaths.rs` | the dead waited for, and what they had put back |
 //! | `isolate.rs` | a frame that killed its stage goes into quarantine |
 //! | `last_words.rs` | what processes say, passed on and remembered |
-//! | `log.rs` | what all of them say, written to standard error by a thread that may block |
+//! | `log.rs`, `log/` | what all of them say, written by a thread that may block, and kept for a while |
+//! | `logs.rs` | `framepipe logs` |
 //! | `child.rs` | one process: spawned, heard, commanded |
 //! | `proc_stat.rs` | who a pid is, against its reuse |
 //! | `quarantine.rs` | `framepipe quarantine`: frames that killed their stage |
@@ -59,6 +60,7 @@ mod house;
 mod isolate;
 mod last_words;
 mod log;
+mod logs;
 mod mps;
 mod notify;
 mod open_files;
@@ -97,8 +99,9 @@ use clap::{
 use clap_complete::Shell;
 use framepipe_model::ModelRef;
 use framepipe_pipeline::{
-    Config, ConfigFile, Device, Mps, Overrides, Profile,
+    Config, ConfigFile, Device, LogFormat, Mps, Overrides, Profile,
     command_line::{self, Described},
+    log::Level,
 };
 use nix::unistd::Pid;
 
@@ -106,6 +109,7 @@ use crate::{
     cache::CacheVerb,
     configuration::ConfigVerb,
     control::Answer,
+    logs::LogsArgs,
     programs::become_program,
     quarantine::QuarantineVerb,
     start_up::StartUp,
@@ -195,6 +199,24 @@ Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
 
 Exit status: 0 it has ended, and every accepted frame has its result; 1 not so, as the message says; 2 wrong usage.")]
     Drain(PlainArgs),
+    /// Show what a running pipeline's processes have said lately, and what they say.
+    #[command(after_help = "Examples:
+  framepipe logs --config config/street.toml
+  framepipe logs -f --level warn
+  framepipe logs -n 20 --process detect
+  framepipe logs -n 1000 --json | jq 'select(.fields.frame)'
+
+The launcher keeps the last 4 MiB of lines in memory; they are gone when it ends. Under systemd the journal has them all:
+`journalctl -t framepipe FRAMEPIPE_PROCESS=gateway`. One who follows and reads too slowly is dropped, and told so: nobody waits
+for him.
+
+Exit status: 0 shown, or the pipeline ended; 1 it does not run, was killed, or lines were read too slowly; 2 wrong usage.")]
+    Logs {
+        #[command(flatten)]
+        instance: Instance,
+        #[command(flatten)]
+        arguments: LogsArgs,
+    },
     /// Look at frames that killed their stage, try them again, or drop them.
     #[command(after_help = "Examples:
   framepipe quarantine list --config config/street.toml
@@ -336,6 +358,12 @@ fn shells() -> impl TypedValueParser<Value = Shell> {
     names.map(|said| SHELLS.into_iter().find(|(name, _)| *name == said).expect("one of the names").1)
 }
 
+/// Reads the name of a form of the log.
+fn forms() -> impl TypedValueParser<Value = LogFormat> {
+    let names = PossibleValuesParser::new(LogFormat::ALL.map(|(name, _)| name));
+    names.map(|said| LogFormat::ALL.into_iter().find(|(name, _)| *name == said).expect("one of the names").1)
+}
+
 /// Reads the name of a profile.
 fn aims() -> impl TypedValueParser<Value = Profile> {
     let names = PossibleValuesParser::new(Profile::ALL.map(|(name, _)| name));
@@ -416,6 +444,14 @@ struct UpArgs {
     /// the start].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     auto_cores: Option<u32>,
+    /// The form of the log: human, json (a line each), journald, or auto (the journal's, where standard error is the journal;
+    /// else human, with colours on a terminal) [default: the configuration's, or auto].
+    #[arg(long, value_name = "FORMAT", value_parser = forms())]
+    log: Option<LogFormat>,
+    /// The least level that any process says: error, warn, info, debug or trace [default: $FRAMEPIPE_LOG, the configuration's,
+    /// or info].
+    #[arg(long, value_name = "LEVEL", value_parser = logs::level())]
+    log_level: Option<Level>,
     /// Drain and stop, as on SIGTERM, when the process of this pid ends, which must be the one that starts this one.
     #[arg(long, value_name = "PID")]
     end_with: Option<i32>,
@@ -517,6 +553,8 @@ impl UpArgs {
             mps: self.mps,
             score_threshold: self.score_threshold,
             crops_max: self.crops_max,
+            log_level: self.log_level,
+            log_format: self.log,
             ..Overrides::default()
         };
         let counts = [
@@ -530,12 +568,13 @@ impl UpArgs {
             count.into_iter().for_each(|count| overrides.set_processes(stage, count));
         }
         let config = self.instance.load(overrides.clone())?;
+        log::choose(config.log);
         // What a dead launcher left is taken over as it is laid out, however many cores there are by now.
         match house::cores_of_left(&config) {
             Some(left) if cores.is_none() && left != config.cores => {
-                log::say!(
-                    "laid out for {left} cores, like what the launcher before has left; there are {}",
-                    config.cores
+                let there_are = config.cores;
+                tracing::info!(
+                    "laid out for {left} cores, like what the launcher before has left; there are {there_are}"
                 );
                 self.instance.load(Overrides { cores: Some(left), ..overrides })
             }
@@ -550,7 +589,7 @@ fn main() -> ExitCode {
         false => run(Cli::parse().command),
     };
     let ended = done.unwrap_or_else(|error| {
-        log::say!("framepipe: {error:#}");
+        log::say_end(&format!("{error:#}"));
         ExitCode::FAILURE
     });
     log::flush();
@@ -565,6 +604,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Restart(arguments) => verbs::restart(&arguments),
         Verb::Reload(arguments) => verbs::reload(&arguments),
         Verb::Drain(arguments) => verbs::drain(&arguments),
+        Verb::Logs { instance, arguments } => show_logs(&instance, arguments),
         Verb::Quarantine(arguments) => quarantine(arguments),
         Verb::Cache(arguments) => cache(arguments),
         Verb::Config(arguments) => config(&arguments),
@@ -601,6 +641,10 @@ fn status(arguments: StatusArgs) -> anyhow::Result<ExitCode> {
     let text =
         if arguments.json { format!("{}\n", serde_json::to_string_pretty(&status)?) } else { status.to_string() };
     print(&text)
+}
+
+fn show_logs(instance: &Instance, arguments: LogsArgs) -> anyhow::Result<ExitCode> {
+    logs::run(&instance.load(Overrides::default())?.run, arguments)
 }
 
 fn use_model(arguments: UseModel) -> anyhow::Result<ExitCode> {

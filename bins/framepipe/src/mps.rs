@@ -22,10 +22,10 @@ use rustix::{
     event::{PollFd, PollFlags},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
+use tracing::{info, warn};
 
 use crate::{
     house::SOCKET_PATH_BYTES_MAX,
-    log::say,
     run_out::{is_ready, run},
 };
 
@@ -101,7 +101,7 @@ pub fn end_left(run_folder: &Path) {
     let folders = Folders::of(run_folder);
     if folders.are_ours() {
         if !folders.daemon().is_empty() {
-            say!("launcher: a dead launcher's MPS daemon is ended");
+            info!("a dead launcher's MPS daemon is ended");
         }
         folders.quit(find(std::env::var_os("PATH")).as_deref());
     }
@@ -199,7 +199,7 @@ impl Folders {
             if !deaf.is_empty() {
                 let late = || format!("it lives {PATIENCE:?} later");
                 let reason = asked.err().map_or_else(late, |error| format!("{error:#}"));
-                say!("launcher: the MPS daemon does not quit, and is killed: {reason}");
+                warn!("the MPS daemon does not quit, and is killed: {reason}");
             }
             for pidfd in deaf {
                 let _ = pidfd_send_signal(pidfd, Signal::KILL); // an error: it has just ended

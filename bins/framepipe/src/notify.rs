@@ -22,9 +22,9 @@ use std::{
 use framepipe_pipeline::{GATEWAY, STAGES};
 use framepipe_shm::monotonic_ns;
 use sd_notify::NotifyState;
+use tracing::warn;
 
 use crate::{
-    log::say,
     place::Place,
     supervisor::{Phase, Supervisor},
 };
@@ -59,7 +59,7 @@ impl Notifier {
     pub fn of_environment() -> Self {
         let socket = env::var_os(SOCKET).map(|name| connect(name.as_bytes()));
         let socket = socket.and_then(|connected| {
-            connected.inspect_err(|error| say!("launcher: the service manager cannot be told anything: {error}")).ok()
+            connected.inspect_err(|error| warn!("the service manager cannot be told anything: {error}")).ok()
         });
         let interval = sd_notify::watchdog_enabled().filter(|wait| !wait.is_zero()).map(|wait| wait / 2);
         Self { socket, interval, signed: None, is_told_ready: false, is_told_stopping: false, status: String::new() }

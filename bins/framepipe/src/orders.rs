@@ -16,10 +16,10 @@ use std::{
 use crossbeam_channel::{Receiver, Sender};
 use framepipe_pipeline::Generation;
 use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
 
 use crate::{
     control::Answer,
-    log::say,
     reload::{Read, Source},
 };
 
@@ -71,19 +71,19 @@ impl Said {
 
     /// Says what is done meanwhile.
     pub fn progress(&self, words: &str) {
-        say!("launcher: {words}");
+        info!("{words}");
         self.answer(Answer::Progress(words.to_owned()));
     }
 
     /// Says that it is done.
     pub fn done(&self, words: &str) {
-        say!("launcher: {words}");
+        info!("{words}");
         self.answer(Answer::Done(words.to_owned()));
     }
 
     /// Says that it is not done.
     pub fn failed(&self, words: &str) {
-        say!("launcher: {words}");
+        warn!("{words}");
         self.answer(Answer::Failed(words.to_owned()));
     }
 

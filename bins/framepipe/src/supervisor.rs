@@ -19,13 +19,13 @@ use nix::sys::{
     signalfd::{SfdFlags, SignalFd},
 };
 use rustix::event::{PollFd, PollFlags, poll};
+use tracing::{error, info, warn};
 
 use crate::{
     auto::Auto,
     child::{Child, Handed, Word},
     cpus::Pins,
     deaths::Repairs,
-    log::say,
     notify::Notifier,
     orders::{Desk, Order, Said, WAITING_MAX},
     place::{Place, work_of},
@@ -263,7 +263,7 @@ impl<'a> Supervisor<'a> {
             match self.phase {
                 Phase::Starting | Phase::Running => self.drain(name),
                 Phase::Draining => {
-                    say!("{name} again: stopping at once; frames in flight are kept for the next start");
+                    warn!("{name} again: stopping at once; frames in flight are kept for the next start");
                     self.stop(End::Forced);
                 }
                 Phase::Stopping { .. } => {}
@@ -275,8 +275,8 @@ impl<'a> Supervisor<'a> {
     fn reload_by_signal(&self) {
         match self.desk.in_turn(|desk| desk.reload(drop)) {
             Ok(true) => {}
-            Ok(false) => say!("launcher: SIGHUP: {WAITING_MAX} changes wait for their turn already: it is not heeded"),
-            Err(error) => say!("launcher: SIGHUP: the configuration is not read again: {error}"),
+            Ok(false) => warn!("SIGHUP: {WAITING_MAX} changes wait for their turn already: it is not heeded"),
+            Err(error) => error!("SIGHUP: the configuration is not read again: {error}"),
         }
     }
 
@@ -285,7 +285,7 @@ impl<'a> Supervisor<'a> {
         if !matches!(self.phase, Phase::Starting | Phase::Running) {
             return;
         }
-        say!("{why}: finishing what was accepted, refusing new frames; SIGTERM or SIGINT from now on stops at once");
+        info!("{why}: finishing what was accepted, refusing new frames; SIGTERM or SIGINT from now on stops at once");
         self.phase = Phase::Draining;
         self.give_up_work("the pipeline stops");
         // One that is not ready has not counted the frames yet, and is told when it is.
@@ -338,7 +338,7 @@ impl<'a> Supervisor<'a> {
                 match self.phase {
                     Phase::Draining if place.stage == GATEWAY => child.command(Command::Drain),
                     Phase::Stopping { .. } => child.stop(),
-                    _ => say!("{} is ready after {ms} ms", place.title()),
+                    _ => info!("{} is ready after {ms} ms", place.title()),
                 }
             }
             Report::Encodes { generation } => self.encodes = Some(generation),
@@ -409,7 +409,7 @@ impl<'a> Supervisor<'a> {
                 if let Err(error) = self.spawn(index) {
                     // No memory, say, or no process: it may pass, and the others live.
                     let wait = self.places[index].postpone();
-                    say!("launcher: {error:#}; another try in {} ms", wait.as_millis());
+                    error!("{error:#}; another try in {} ms", wait.as_millis());
                 }
             }
         }
@@ -431,6 +431,7 @@ impl<'a> Supervisor<'a> {
             _ => (self.made_for.clone(), self.generations.lock().living.clone()),
         };
         let encodes = generations.last().map(|generation| generation.number);
+        let title = place.name();
         let order = StartOrder {
             config,
             generations,
@@ -441,7 +442,7 @@ impl<'a> Supervisor<'a> {
             listeners: Vec::new(),
             slabs: Vec::new(),
         };
-        let child = Child::spawn(binary, order, &handed, self.words.0.clone(), self.wake.try_clone()?);
+        let child = Child::spawn((binary, title), order, &handed, self.words.0.clone(), self.wake.try_clone()?);
         let mut child = child.inspect_err(|_| entry.vacate())?;
         entry.started(child.pid, start_time(child.pid).unwrap_or(0));
         // Before it has its order, and with that anything to take memory for.
@@ -473,7 +474,7 @@ impl<'a> Supervisor<'a> {
                 } else if !self.places.iter().any(is_wanting) {
                     self.phase = Phase::Running;
                     self.start_up.done("gateway");
-                    say!("{} is ready after {}", self.config.name, self.start_up.words());
+                    info!("{} is ready after {}", self.config.name, self.start_up.words());
                 }
                 Ok(None)
             }

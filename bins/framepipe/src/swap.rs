@@ -20,10 +20,10 @@ use framepipe_pipeline::{
     Command, Config, GATEWAY_ENTRY, Generation, Generations, Plan, queue_before, queues_of, worker_entries,
 };
 use framepipe_shm::Gate;
+use tracing::error;
 
 use crate::{
     control::Answer,
-    log::say,
     orders::{Desk, Said, What},
     supervisor::Supervisor,
     work::WARM_UP_MAX,
@@ -194,7 +194,7 @@ impl Supervisor<'_> {
         next.said.progress(&format!("new frames go to generation {}", next.generation.number));
         let configured = self.generations.lock().configured.clone();
         if let Err(error) = remember(&self.config.state, &configured, &next.generation) {
-            say!("launcher: the next start will serve the configuration's models: {error:#}");
+            error!("the next start will serve the configuration's models: {error:#}");
         }
         if let Some(old) = old {
             self.swap = Swap::Finishing { old, is_told: false, said: next.said };
@@ -208,7 +208,7 @@ impl Supervisor<'_> {
         let number = next.generation.number;
         self.retire(next.generation.parity());
         let noted = self.note(|generations| generations.living.retain(|one| one.number != number));
-        noted.unwrap_or_else(|error| say!("launcher: {error:#}")); // a later launcher sees that no frame was led there
+        noted.unwrap_or_else(|error| error!("{error:#}")); // a later launcher sees that no frame was led there
         next.said.failed(&format!("generation {number} was given up: {why}. The models that served before still do"));
     }
 

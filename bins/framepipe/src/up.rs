@@ -9,6 +9,7 @@ use nix::{
 
 use framepipe_pipeline::Plan;
 use rustix::event::{EventfdFlags, eventfd};
+use tracing::{info, warn};
 
 use crate::{
     activation::Inherited,
@@ -19,8 +20,7 @@ use crate::{
     drain::Farewell,
     gpu::Gpu,
     house::House,
-    log::{self, say},
-    open_files,
+    log, open_files,
     orders::Desk,
     reload::Source,
     start_up::StartUp,
@@ -87,7 +87,9 @@ pub fn up(source: Source, discard: bool, starter: Option<Pid>, mut start_up: Sta
     cleared?;
     ended?;
     if holds_frames {
-        say!("accepted frames are kept in memory: the next start finishes them");
+        warn!("accepted frames are kept in memory: the next start finishes them");
+    } else if is_drained {
+        info!("all accepted frames are answered; stopped");
     }
     Ok(if is_drained { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

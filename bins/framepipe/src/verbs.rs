@@ -77,7 +77,7 @@ pub fn reload(arguments: &PlainArgs) -> anyhow::Result<ExitCode> {
 /// Tells the launcher something, and says how it goes until it is done, or is not.
 pub fn tell(instance: &Instance, request: &Request) -> anyhow::Result<ExitCode> {
     let config = instance.load(Overrides::default())?;
-    match control::ask(&config.run, request, |words| log::say!("{words}"))? {
+    match control::ask(&config.run, request, |words| log::plain(&words))? {
         Answer::Done(words) | Answer::Progress(words) => print(&format!("{words}\n")),
         Answer::Failed(words) => anyhow::bail!("{words}"),
         Answer::Status(_) => anyhow::bail!("the launcher's answer is of another version"),

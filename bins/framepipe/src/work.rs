@@ -10,10 +10,10 @@ use std::{
 };
 
 use framepipe_pipeline::Exit;
+use tracing::info;
 
 use crate::{
     deaths::Death,
-    log::say,
     orders::{Order, Said, What},
     reload::Reloading,
     restart::Restarting,
@@ -165,13 +165,13 @@ impl Supervisor<'_> {
 
     /// A reload begins: from here on the configuration that was read is compared, and done.
     fn reload_begins(&mut self) {
-        say!("launcher: reloads its configuration");
+        info!("reloads its configuration");
         self.notifier.reloading();
     }
 
     /// A reload is over, whether it was done or not.
     fn reload_ends(&mut self) {
-        say!("launcher: has reloaded its configuration, as far as it says below");
+        info!("has reloaded its configuration, as far as it says below");
         self.notifier.reloaded();
     }
 

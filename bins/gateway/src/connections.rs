@@ -59,7 +59,7 @@ where
                 }
                 Err(error) => {
                     if !is_failing {
-                        framepipe_pipeline::say!("gateway: no connection can be accepted: {error}");
+                        tracing::error!("no connection can be accepted: {error}");
                     }
                     is_failing = true;
                     sleep(ACCEPT_PAUSE).await;

@@ -124,7 +124,7 @@ impl Deliverer {
             }
         }
         if !noted.is_empty() {
-            framepipe_pipeline::say!("gateway: {} discarded frames were answered with an error", noted.len());
+            tracing::warn!("{} discarded frames were answered with an error", noted.len());
         }
         Ok(discarded::forget(state_folder)?)
     }
@@ -151,7 +151,7 @@ impl Deliverer {
         let (count, result) = self.hub.lock().expire(SystemTime::now());
         self.process.entry().count(Counter::Dropped, count as u64);
         if let Err(error) = result {
-            framepipe_pipeline::say!("gateway: old results cannot be dropped: {error}");
+            tracing::error!("old results cannot be dropped: {error}");
         }
     }
 
@@ -170,13 +170,13 @@ impl Deliverer {
             if let Err(error) = append(&mut state.journals, self.hub.run, &one) {
                 // The disk is full, say: the job keeps the result until there is room.
                 let words = self.unwritten.failed(one.request.frame, &error);
-                words.into_iter().for_each(|words| framepipe_pipeline::say!("gateway: {words}"));
+                words.into_iter().for_each(|words| tracing::error!("{words}"));
                 self.worker.put_back(one.work)?;
                 failed += 1;
                 continue;
             }
             let words = self.unwritten.written(one.request.frame);
-            words.into_iter().for_each(|words| framepipe_pipeline::say!("gateway: {words}"));
+            words.into_iter().for_each(|words| tracing::info!("{words}"));
             faults::strike("gateway", iter::once((&one.request, &mut Descriptor::zeroed())));
             self.hub.gate.free(one.work)?;
             self.hub.metrics.delivered(one.error, &one.times);
@@ -188,7 +188,7 @@ impl Deliverer {
         }
         for stream in &touched {
             if let Err(error) = state.publish(stream) {
-                framepipe_pipeline::say!("gateway: stream {stream}: {error}");
+                tracing::error!(stream = stream.as_str(), "stream {stream}: {error}");
             }
         }
         self.hub.report_drained(&mut state);

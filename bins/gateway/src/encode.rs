@@ -219,7 +219,7 @@ fn failure(error: &FrameError) -> Outcome {
 
 /// What another process wrote makes no sense: no client's fault, but a bug of ours, or memory scribbled over.
 fn broken(request: &Request, error: &FrameError) -> Outcome {
-    framepipe_pipeline::say!("gateway: frame {}: {}", request.frame, error.message);
+    tracing::error!(frame = request.frame, "frame {}: {}", request.frame, error.message);
     failure(error)
 }
 

@@ -135,9 +135,9 @@ pub async fn watch(process: &'static Process, hub: std::sync::Arc<Hub>, reporter
         *hub.health.report.lock().expect("no holder of this lock panics") = report;
         if told != Some(is_ready) {
             match (is_ready, told) {
-                (true, _) => framepipe_pipeline::say!("gateway: ready: frames get through"),
+                (true, _) => tracing::info!("ready: frames get through"),
                 (false, None) => {} // it has just begun
-                (false, Some(_)) => framepipe_pipeline::say!("gateway: not ready: {words}"),
+                (false, Some(_)) => tracing::warn!("not ready: {words}"),
             }
             let status = if is_ready { ServingStatus::Serving } else { ServingStatus::NotServing };
             reporter.set_service_status("", status).await;

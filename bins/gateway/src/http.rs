@@ -133,7 +133,7 @@ pub async fn serve(listener: TcpListener, pages: Arc<Pages>) -> anyhow::Result<(
             }
             Err(error) => {
                 if !is_failing {
-                    framepipe_pipeline::say!("gateway: no HTTP connection can be accepted: {error}");
+                    tracing::error!("no HTTP connection can be accepted: {error}");
                 }
                 is_failing = true;
                 sleep(ACCEPT_PAUSE).await;

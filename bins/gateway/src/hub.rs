@@ -318,7 +318,8 @@ impl State {
         let Self { journals, streams, .. } = self;
         let mut total = 0;
         let result = journals.expire(now, |stream, count| {
-            framepipe_pipeline::say!("gateway: stream {stream}: {count} results were dropped unread for their age");
+            let name = stream.as_str();
+            tracing::warn!(stream = name, "stream {stream}: {count} results were dropped unread for their age");
             streams.get(stream).into_iter().for_each(Stream::tell);
             total += count;
         });
@@ -372,21 +373,19 @@ fn open_store(process: &'static Process, gate: &Gate<'static>, spill: &Path) -> 
 
 fn log(report: &OpenReport) {
     if report.records > 0 {
-        framepipe_pipeline::say!("gateway: {} unread results in {} streams", report.records, report.streams);
+        tracing::info!("{} unread results in {} streams", report.records, report.streams);
     }
     if report.memory_is_full {
-        framepipe_pipeline::say!("gateway: the tmpfs for unread results is full (paths.shm): they go to the disk");
+        tracing::warn!("the tmpfs for unread results is full (paths.shm): they go to the disk");
     }
     for cut in &report.cut {
-        framepipe_pipeline::say!(
-            "gateway: journal {cut:?}: an append was interrupted; its frames' results are written anew"
-        );
+        tracing::warn!("journal {cut:?}: an append was interrupted; its frames' results are written anew");
     }
     if let Some(damage) = &report.floor_damage {
-        framepipe_pipeline::say!("gateway: journal {damage:?}: sequences of dropped streams may come back");
+        tracing::error!("journal {damage:?}: sequences of dropped streams may come back");
     }
     for damage in &report.damage {
-        framepipe_pipeline::say!("gateway: journal {damage:?}: these bytes are damaged and are skipped");
+        tracing::error!("journal {damage:?}: these bytes are damaged and are skipped");
     }
 }
 

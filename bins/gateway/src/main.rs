@@ -43,7 +43,7 @@ mod upload;
 
 use std::{process::ExitCode, sync::Arc, thread};
 
-use framepipe_pipeline::{Command, Exit, Plan, Process, Report};
+use framepipe_pipeline::{Command, Exit, Plan, Process, Report, log};
 
 use crate::{deliver::Deliverer, hub::Hub};
 
@@ -55,10 +55,9 @@ fn main() -> ExitCode {
         Err(exit) => return exit.into(),
     };
     let process: &'static Process = Box::leak(Box::new(process));
-    match run(process) {
-        Ok(exit) => exit.into(),
-        Err(error) => process.failed(&format!("{error:#}")).into(),
-    }
+    let exit = run(process).unwrap_or_else(|error| process.failed(&format!("{error:#}")));
+    log::end();
+    exit.into()
 }
 
 fn run(process: &'static Process) -> anyhow::Result<Exit> {
@@ -72,7 +71,7 @@ fn run(process: &'static Process) -> anyhow::Result<Exit> {
             match for_commands.encoders.add(&process.order.config, &generation, &for_commands.gate) {
                 Ok(()) => process.report(Report::Encodes { generation: generation.number }),
                 // The launcher has looked at the models: it gives up in time.
-                Err(error) => framepipe_pipeline::say!("gateway: generation {}: {error:#}", generation.number),
+                Err(error) => tracing::error!("generation {}: {error:#}", generation.number),
             }
         }
         Command::Start(_) => {}
@@ -86,7 +85,7 @@ fn run(process: &'static Process) -> anyhow::Result<Exit> {
         if ended.is_ok()
             && let Err(error) = for_end.close()
         {
-            framepipe_pipeline::say!("gateway: unread results stay in memory, for the next start: {error}");
+            tracing::error!("unread results stay in memory, for the next start: {error}");
         }
         for_end.stop(); // without delivery there is no service
         ended

@@ -3,7 +3,7 @@
 
 use anyhow::Context as _;
 use framepipe_frame::{ErrorCode, FrameError};
-use framepipe_pipeline::{Device as Named, Exit, Place, Pool, Process, say};
+use framepipe_pipeline::{Device as Named, Exit, Place, Pool, Process};
 
 use crate::{Choice, Device, GpuError, Slab};
 
@@ -55,7 +55,7 @@ impl StageDevice {
 /// process's then, which may have the device again.
 pub fn frame_error(error: GpuError) -> FrameError {
     if let GpuError::Lost { .. } = error {
-        say!("{error}");
+        tracing::error!("{error}");
         // At once: what the driver would do at an ordinary end may wait for the device.
         // SAFETY: ends the process, whatever state it is in.
         unsafe { libc::_exit(Exit::Device as i32) };

@@ -33,7 +33,7 @@ pub use self::{
     origin::Origin,
     overrides::Overrides,
 };
-use crate::{Device, Mps, Pinning, STAGES, profile};
+use crate::{Device, Mps, Pinning, STAGES, log::Level, profile};
 
 /// Most processes of one stage.
 pub const PROCESSES_MAX: u32 = 64;
@@ -89,6 +89,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// Processes that go where they are needed.
     pub auto: AutoConfig,
+    /// What is said, and how.
+    pub log: LogConfig,
     /// By stage, in the table's order.
     pub stages: Vec<StageConfig>,
     /// By pool, in the order of [`crate::Pool::ALL`].
@@ -195,6 +197,37 @@ pub struct AutoConfig {
     pub enabled: bool,
     /// Cores that the stages' processes may use together; `None`: as many as the configuration lays them out for.
     pub cores: Option<u32>,
+}
+
+/// What launcher and processes say, and the form in which it is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// The least level that is said.
+    pub level: Level,
+    /// The form.
+    pub format: LogFormat,
+}
+
+/// In which form lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// The journal's, where standard error is the journal; else for people, with colours on a terminal.
+    #[default]
+    Auto,
+    /// For people.
+    Human,
+    /// A line of JSON each.
+    Json,
+    /// The journal's own, with priorities and fields.
+    Journald,
+}
+
+impl LogFormat {
+    /// Each, under the name that it has in the configuration and on the command line.
+    pub const ALL: [(&str, Self); 4] =
+        [("auto", Self::Auto), ("human", Self::Human), ("json", Self::Json), ("journald", Self::Journald)];
 }
 
 /// One stage's tuning.

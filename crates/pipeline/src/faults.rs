@@ -17,7 +17,7 @@ pub fn strike<'f>(stage: &str, frames: impl Iterator<Item = (&'f Request, &'f mu
         let kind = fault.split_once(':').filter(|(at, _)| *at == stage).map(|(_, kind)| kind);
         match kind.and_then(|kind| kind.split('.').next()) {
             Some("abort") => {
-                crate::say!("{stage}: struck by {name}");
+                tracing::warn!("struck by {name}");
                 std::process::abort();
             }
             Some("kill") => {

@@ -24,7 +24,7 @@
 //! | `canary.rs` | the gateway's own frame, which shows that frames get through |
 //! | `faults.rs` | faults on demand, for tests; in no release build |
 //! | `process.rs` | a process's start: its order from the launcher, its segment, its end |
-//! | `say.rs` | words for the operator |
+//! | `log.rs`, `log/` | what processes say: events, each a line |
 
 mod cache_stats;
 pub mod canary;
@@ -37,6 +37,7 @@ pub mod discarded;
 pub mod faults;
 mod generation;
 mod kept;
+pub mod log;
 mod memory;
 pub mod observe;
 mod pinning;
@@ -44,7 +45,6 @@ mod plan;
 mod process;
 mod profile;
 pub mod quarantine;
-mod say;
 mod slab;
 pub mod source;
 mod stage_loop;
@@ -54,8 +54,8 @@ mod turners;
 
 pub use cache_stats::{CacheStats, ImageStats, KindStats, Upkeep};
 pub use config::{
-    AutoConfig, CacheConfig, Config, ConfigError, Explained, JournalConfig, NO_KEYS, Origin, Overrides, PROCESSES_MAX,
-    PoolConfig, QuarantineConfig, ServerConfig, Setting, StageConfig,
+    AutoConfig, CacheConfig, Config, ConfigError, Explained, JournalConfig, LogConfig, LogFormat, NO_KEYS, Origin,
+    Overrides, PROCESSES_MAX, PoolConfig, QuarantineConfig, ServerConfig, Setting, StageConfig,
 };
 pub use config_file::ConfigFile;
 pub use control::{Command, InheritedListener, Protocol, Report, StartOrder};

@@ -1,6 +1,7 @@
 //! A process's start under its launcher, and its end.
 
 use std::{
+    io::Write as _,
     os::fd::OwnedFd,
     process::ExitCode,
     sync::{
@@ -15,11 +16,13 @@ use framepipe_cache::{Area, Use};
 use framepipe_shm::{HostSlab, Lost, ProcessEntry, ProcessState, Segment, Worker};
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 use nix::sys::signal::{SigHandler, Signal};
+use tracing::error;
 
 use crate::{
     Command, Generation, InheritedSlab, KEEPER, KEEPER_NICE, Pool, Protocol, Report, STAGES, Slab, StartOrder,
     cache_folder, gateway_access, gateway_cache_use, keeper_access,
     kept::Cache,
+    log,
     slab::inherited,
     stage_loop::{self, LoopContext, Stage},
     stages::queue_before,
@@ -75,11 +78,14 @@ impl Process {
         let started = Instant::now();
         let mut arguments = std::env::args().skip(1);
         let (Some(address), Some(launcher)) = (arguments.next(), arguments.next()) else {
-            crate::say!("{about}\n\nThis program is started by `framepipe up`, not by hand.");
+            // No log is begun: a person reads this. One who does not is no reason to panic.
+            let _ = writeln!(std::io::stderr(), "{about}\n\nThis program is started by `framepipe up`, not by hand.");
             return Err(Exit::Usage);
         };
+        log::start_in_process();
         Self::connect(started, &address, &launcher).map_err(|error| {
-            crate::say!("cannot start: {error}");
+            error!("cannot start: {error}");
+            log::end();
             Exit::Unusable
         })
     }
@@ -181,7 +187,7 @@ impl Process {
     }
 
     fn ends_as(&self, exit: Exit, error: &dyn std::fmt::Display) -> Exit {
-        crate::say!("{error}");
+        error!("{error}");
         self.report(Report::Failed { message: error.to_string() });
         exit
     }
@@ -259,8 +265,10 @@ pub fn run_stage<S: Stage, E: std::fmt::Display>(about: &str, open: impl FnOnce(
         quarantine: process.order.config.quarantine.clone(),
         stop: &process.stop,
     };
-    match stage_loop::run(&mut stage, &context) {
-        Ok(()) => Exit::Done.into(),
-        Err(lost) => process.lost(&lost).into(),
-    }
+    let exit = match stage_loop::run(&mut stage, &context) {
+        Ok(()) => Exit::Done,
+        Err(lost) => process.lost(&lost),
+    };
+    log::end();
+    exit.into()
 }

@@ -439,7 +439,8 @@ fn publish_one(context: &LoopContext<'_>, mut frame: Frame<'_>) -> Result<usize,
     if let Some(error) = frame.error.take() {
         if error.code == ErrorCode::Internal {
             // No client's fault: a bug of ours, or memory that another process scribbled over.
-            crate::say!("{}: frame {}: {}", row.name, frame.request().frame, error.message);
+            let number = frame.request().frame;
+            tracing::error!(frame = number, "frame {number}: {}", error.message);
         }
         if frame.descriptor.check().is_err() {
             frame.descriptor = Descriptor::zeroed();

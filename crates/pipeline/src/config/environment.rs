@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use toml::{Table, Value};
 
 use super::{ConfigError, layers::typed};
+use crate::log::LEVEL_VARIABLE;
 
 /// Variables, by name.
 pub(super) type Environment = Vec<(OsString, OsString)>;
@@ -15,6 +16,8 @@ pub(super) type Environment = Vec<(OsString, OsString)>;
 const PREFIX: &str = "FRAMEPIPE_";
 /// What stands between two levels.
 const BETWEEN: &str = "__";
+/// The key that has a short name: as a process is told it, too.
+const LEVEL_KEY: &str = "log__level";
 /// Longest value.
 const VALUE_BYTES_MAX: usize = 1 << 16;
 
@@ -51,7 +54,10 @@ fn layer(name: OsString, value: OsString) -> Result<(String, Table), ConfigError
     if value.len() > VALUE_BYTES_MAX {
         return Err(wrong(&name, format!("its value has more than {VALUE_BYTES_MAX} bytes: say it in a drop-in")));
     }
-    let path = name[PREFIX.len()..].to_ascii_lowercase();
+    let path = match name.as_str() {
+        LEVEL_VARIABLE => LEVEL_KEY.to_owned(),
+        _ => name[PREFIX.len()..].to_ascii_lowercase(),
+    };
     let said = |value: Value| {
         let mut levels = path.rsplit(BETWEEN);
         let last = Table::from_iter([(levels.next().unwrap_or_default().to_owned(), value)]);

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use toml::{Table, Value};
 
-use super::ConfigError;
-use crate::{Device, Mps, Profile, stage_index};
+use super::{ConfigError, LogFormat};
+use crate::{Device, Mps, Profile, log::Level, stage_index};
 
 /// What the command line says over the files and the environment. Relative paths are relative to where it is said.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,6 +41,10 @@ pub struct Overrides {
     pub score_threshold: Option<f32>,
     /// Most crops of one frame.
     pub crops_max: Option<u32>,
+    /// The least level that is said.
+    pub log_level: Option<Level>,
+    /// The form of the log.
+    pub log_format: Option<LogFormat>,
 }
 
 impl Overrides {
@@ -70,6 +74,8 @@ impl Overrides {
             ("--crops-max", ["pipeline", "crops_max"], self.crops_max.map(|most| Value::Integer(most.into()))),
             ("--auto", ["auto", "enabled"], self.auto.then_some(Value::Boolean(true))),
             ("--auto-cores", ["auto", "cores"], self.auto_cores.map(|cores| Value::Integer(cores.into()))),
+            ("--log", ["log", "format"], words(self.log_format)),
+            ("--log-level", ["log", "level"], words(self.log_level)),
             ("--tcp", ["server", "tcp"], self.tcp.clone().map(Value::String)),
             ("--http", ["server", "http"], self.http.clone().map(Value::String)),
             ("--inbox", ["server", "inbox"], Some(inboxes).filter(|all| !all.is_empty()).map(Value::Array)),

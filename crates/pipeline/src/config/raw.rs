@@ -9,7 +9,8 @@ use framepipe_vision::Limits;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
-    AutoConfig, CacheConfig, Config, JournalConfig, PoolConfig, QuarantineConfig, ServerConfig, StageConfig, bytes,
+    AutoConfig, CacheConfig, Config, JournalConfig, LogConfig, PoolConfig, QuarantineConfig, ServerConfig, StageConfig,
+    bytes,
 };
 use crate::{CpuList, Device, Layout, Mps, Pinning, Pool, Profile, STAGES};
 
@@ -24,6 +25,7 @@ pub(super) struct Raw {
     journal: RawJournal,
     quarantine: RawQuarantine,
     cache: RawCache,
+    log: LogConfig,
     limits: Limits,
     auto: RawAuto,
     stages: RawStages,
@@ -373,6 +375,7 @@ impl Raw {
                 pinning: Pinning { cpus: self.cache.cpus, numa_node: self.cache.numa_node },
             },
             auto: AutoConfig { enabled: self.auto.enabled, cores: self.auto.cores },
+            log: self.log,
             cores,
             stages: self.stages.complete(),
             pools: self.pools.complete(),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Device, Mps, Pool, Profile, stage_index};
+use crate::{Device, LogFormat, Mps, Pool, Profile, stage_index};
 
 const LEAST: &str = "[pipeline]\ndetector = \"finder\"\n";
 
@@ -81,14 +81,17 @@ fn a_value_out_of_bounds_is_an_error_that_names_key_value_and_bound() {
 fn the_command_line_wins_over_the_file() {
     let mut overrides = Overrides { tcp: Some(String::new()), device: Some(Device::Memfd), ..Overrides::default() };
     overrides.mps = Some(Mps::Off);
+    overrides.log_level = Some(Level::Debug);
     overrides.set_processes("detect", 5);
     let text = format!(
-        "{LEAST}device = \"gpu\"\nmps = \"require\"\n[stages.detect]\nprocesses = 3\n[server]\ntcp = \"[::]:1\"\n"
+        "{LEAST}device = \"gpu\"\nmps = \"require\"\n[stages.detect]\nprocesses = 3\n[server]\ntcp = \"[::]:1\"\n
+         [log]\nlevel = \"error\"\nformat = \"json\"\n"
     );
     let config = Config::parse(&text, Path::new("x.toml"), &overrides).expect("it is good");
     assert_eq!(config.stages[stage_index("detect").expect("a stage")].processes, 5);
     assert_eq!((config.device, config.mps), (Device::Memfd, Mps::Off));
     assert_eq!(config.server.tcp, None, "an empty address is no listener");
+    assert_eq!(config.log, LogConfig { level: Level::Debug, format: LogFormat::Json });
 }
 
 #[test]
