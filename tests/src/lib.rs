@@ -22,6 +22,7 @@
 
 pub mod cameras;
 pub mod chaos;
+mod collector;
 pub mod damage;
 pub mod figures;
 pub mod findings;
@@ -36,6 +37,7 @@ mod status;
 pub mod swaps;
 mod wait;
 
+pub use collector::{Collector, Trace};
 pub use home::Home;
 pub use memory::Memory;
 pub use server::{Server, program, repository};

@@ -85,7 +85,7 @@ async fn the_level_holds_for_all_processes_and_the_command_line_wins() {
     let wrong = Server::launch_as(&home, CONFIG, |command| {
         command.env("FRAMEPIPE_LOG", "loud");
     });
-    wait_until("the refusal", LIMIT, || wrong.output().contains("FRAMEPIPE_LOG: \"loud\" is no level"));
+    wait_until("the refusal", LIMIT, || wrong.output().contains("FRAMEPIPE_LOG: log.level = \"loud\""));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

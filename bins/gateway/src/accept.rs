@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytemuck::Zeroable;
-use framepipe_frame::{Descriptor, Kept, Request, Text};
+use framepipe_frame::{Descriptor, Kept, Request, Text, TraceParent};
 use framepipe_journal::StreamId;
 use framepipe_proto::v1::{PushDataRequest, PushDataResponse};
 use framepipe_shm::{KeyNote, monotonic_ns};
@@ -40,10 +40,11 @@ pub const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
 pub async fn push(
     hub: Arc<Hub>,
     request: PushDataRequest,
+    caller: TraceParent,
     reading: Option<Reading>,
 ) -> Result<PushDataResponse, Status> {
     let checked = checks::check(&request, hub.frames_max)?;
-    let call = Arc::new(Call::new(hub, request, checked)?);
+    let call = Arc::new(Call::new(hub, request, checked, caller)?);
     if let Some(answer) = call.look()? {
         return Ok(answer);
     }
@@ -65,6 +66,8 @@ pub struct Call {
     pub request: PushDataRequest,
     /// The same, checked.
     pub checked: Checked,
+    /// The span that the client is in.
+    caller: TraceParent,
     /// Set once its files were looked at.
     files: OnceLock<Files>,
     /// Its images, where framepipe keeps them: of a copy all, once they are copied, of an upload as far as they came. Those of a
@@ -101,13 +104,14 @@ pub struct Files {
 
 impl Call {
     /// A call whose words make sense.
-    pub fn new(hub: Arc<Hub>, request: PushDataRequest, checked: Checked) -> Result<Self, Status> {
+    pub fn new(hub: Arc<Hub>, request: PushDataRequest, checked: Checked, caller: TraceParent) -> Result<Self, Status> {
         Ok(Self {
             hub,
             stream: named_stream(&request.stream)?,
             own: OnceLock::new(),
             request,
             checked,
+            caller,
             files: OnceLock::new(),
             images: Mutex::default(),
             lacks_store: AtomicBool::new(false),
@@ -377,6 +381,7 @@ impl Call {
             raw: self.checked.raw,
             name: Text::truncated(&frame.name),
             kept: Kept::default(),
+            trace: self.caller,
             ..Request::zeroed()
         };
         let Some(source) = files.sources.get(frame.file) else {

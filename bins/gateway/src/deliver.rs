@@ -17,11 +17,16 @@ use framepipe_cache::Digest;
 use framepipe_frame::{Descriptor, ErrorCode, FrameError, Kept, Request};
 use framepipe_journal::{JournalError, StreamId};
 use framepipe_pipeline::{GATEWAY, Process, discarded, faults};
-use framepipe_proto::v1::{Detections, StageTime, frame_result::Outcome};
+use framepipe_proto::v1::{Detections, FrameResult, StageTime, frame_result::Outcome};
 use framepipe_shm::{Counter, Lost, Work, Worker, monotonic_ns};
 use prost::Message as _;
 
-use crate::{encode::error_result, hub::Hub, kept_results};
+use crate::{
+    encode::{Encoded, error_result},
+    hub::Hub,
+    kept_results,
+    traces::{Outcome as Ended, Story, Traces},
+};
 
 /// Most results of one append.
 const BATCH_MAX: usize = 64;
@@ -36,6 +41,7 @@ pub struct Deliverer {
     worker: Worker<'static>,
     hub: Arc<Hub>,
     unwritten: Unwritten,
+    traces: Option<Traces>,
 }
 
 /// The finished frames whose results could not be written. Their jobs keep them, and every try to write them may fail,
@@ -70,12 +76,14 @@ struct Finished {
     times: Vec<StageTime>,
     /// Of a result that another image of the same content may get: what the cache's keeper is offered, once it is written.
     offer: Option<(Digest, Detections)>,
+    /// What is told of it, once it is delivered.
+    story: Option<Box<Story>>,
 }
 
 impl Deliverer {
-    /// A deliverer of this process.
-    pub fn new(process: &'static Process, hub: Arc<Hub>) -> Self {
-        Self { process, worker: process.worker(GATEWAY), hub, unwritten: Unwritten::default() }
+    /// A deliverer of this process, which tells of what it delivers.
+    pub fn new(process: &'static Process, hub: Arc<Hub>, traces: Option<Traces>) -> Self {
+        Self { process, worker: process.worker(GATEWAY), hub, unwritten: Unwritten::default(), traces }
     }
 
     /// What a new gateway does first: counts what is in flight, frees the finished jobs whose records its predecessor
@@ -143,6 +151,7 @@ impl Deliverer {
                 self.worker.wait(IDLE_WAIT, || self.process.stop.load(Ordering::Acquire));
             }
         }
+        self.traces.into_iter().for_each(Traces::end);
         Ok(())
     }
 
@@ -165,7 +174,7 @@ impl Deliverer {
         let mut state = self.hub.lock();
         let mut touched = BTreeSet::new();
         let (mut delivered, mut failed) = (0, 0);
-        let (mut kept, mut offers) = (Vec::new(), Vec::new());
+        let (mut kept, mut offers, mut stories) = (Vec::new(), Vec::new(), Vec::new());
         for one in finished {
             if let Err(error) = append(&mut state.journals, self.hub.run, &one) {
                 // The disk is full, say: the job keeps the result until there is room.
@@ -183,6 +192,7 @@ impl Deliverer {
             kept.extend(Some(one.request.kept).filter(Kept::is_kept));
             state.admission.done(&one.stream, one.request.bytes, start);
             offers.extend(one.offer);
+            stories.extend(one.story);
             touched.insert(one.stream);
             delivered += 1;
         }
@@ -198,6 +208,9 @@ impl Deliverer {
             self.hub.health.result_came();
         }
         offers.iter().for_each(|(key, detections)| kept_results::keep(self.process, *key, detections));
+        if let Some(traces) = &self.traces {
+            stories.into_iter().for_each(|story| traces.tell(*story));
+        }
         if !kept.is_empty() {
             kept.iter().for_each(|kept| self.hub.store.release(kept));
             self.hub.lock().admission.wake(|_| true, Instant::now()); // who stands aside for want of room there
@@ -254,29 +267,15 @@ impl Deliverer {
         let stream =
             StreamId::new(&request.stream.as_str()).expect("this gateway, or its predecessor, wrote the request");
         let config = &self.process.order.config;
-        if work.attempts() >= config.attempts_max {
+        let encoded = if work.attempts() >= config.attempts_max {
             let error = config.quarantine.given_up("framepipe-gateway", work.attempts(), request.frame);
-            let payload = error_result(&request, &error).encode_to_vec();
-            return Finished {
-                work,
-                request,
-                stream,
-                payload,
-                error: Some(error.code),
-                times: Vec::new(),
-                offer: None,
-            };
-        }
-        let (result, key) = self.hub.encoders.encode(self.process, &work, &request, claimed_ns);
-        let mut payload = result.encode_to_vec();
-        if payload.len() > self.hub.result_bytes_max {
-            let (bytes, most) = (payload.len(), self.hub.result_bytes_max);
-            let message =
-                format!("the result has {bytes} bytes, at most {most} are allowed: raise journal.result_bytes_max");
-            let code = ErrorCode::ResultTooLarge;
-            payload = error_result(&request, &FrameError::new(code, message)).encode_to_vec();
-            return Finished { work, request, stream, payload, error: Some(code), times: result.times, offer: None };
-        }
+            Encoded::error(&request, &error, claimed_ns)
+        } else {
+            self.hub.encoders.encode(self.process, &work, &request, claimed_ns)
+        };
+        let (encoded, payload) = self.bounded(&request, encoded);
+        let story = self.story(&request, &encoded);
+        let Encoded { result, key, .. } = encoded;
         let error = match &result.outcome {
             Some(Outcome::Error(error)) => ErrorCode::from_number(error.code as u32),
             _ => None,
@@ -286,7 +285,40 @@ impl Deliverer {
             Some(Outcome::Detections(detections)) => Some(detections),
             _ => None,
         });
-        Finished { work, request, stream, payload, error, times, offer }
+        Finished { work, request, stream, payload, error, times, offer, story }
+    }
+
+    /// A result's bytes; where they are too many, an error in its place.
+    fn bounded(&self, request: &Request, encoded: Encoded) -> (Encoded, Vec<u8>) {
+        let payload = encoded.result.encode_to_vec();
+        let (bytes, most) = (payload.len(), self.hub.result_bytes_max);
+        if bytes <= most {
+            return (encoded, payload);
+        }
+        let message =
+            format!("the result has {bytes} bytes, at most {most} are allowed: raise journal.result_bytes_max");
+        let error = error_result(request, &FrameError::new(ErrorCode::ResultTooLarge, message));
+        let payload = error.encode_to_vec();
+        let result = FrameResult { times: encoded.result.times, ..error };
+        (Encoded { result, key: None, ..encoded }, payload)
+    }
+
+    /// What is told of a frame, if anything is.
+    fn story(&self, request: &Request, encoded: &Encoded) -> Option<Box<Story>> {
+        let ids = self.traces.as_ref()?.ids(request)?;
+        Some(Box::new(Story {
+            ids,
+            frame: request.frame,
+            batch_index: request.batch_index,
+            name: request.name.as_str().into_owned(),
+            stream: request.stream.as_str().into_owned(),
+            bytes: request.bytes,
+            accepted_ns: request.accepted_ns,
+            stages: encoded.stages,
+            delivery: encoded.delivery,
+            models: encoded.models.clone(),
+            outcome: Ended::of(&encoded.result),
+        }))
     }
 }
 

@@ -7,11 +7,11 @@ use std::{
 
 use framepipe_cache::Digest;
 use framepipe_frame::{
-    Descriptor, ErrorCode, FrameError, Request,
+    Descriptor, ErrorCode, FrameError, Request, StageTimes,
     attributes::{self, Kind, NOTHING},
     detections, masks,
 };
-use framepipe_model::{AttributeHead, Detector, Manifest, OutputSpec};
+use framepipe_model::{AttributeHead, Detector, Manifest, ModelRef, OutputSpec};
 use framepipe_pipeline::{Config, GATEWAY, Generation, Plan, Pool, Process, STAGES, queue_before};
 use framepipe_proto::v1::{self, attribute::Value, frame_result::Outcome};
 use framepipe_shm::{Gate, Work, monotonic_ns};
@@ -25,7 +25,7 @@ pub struct Encoders(Mutex<Vec<(u64, Arc<Encoder>)>>);
 impl Encoders {
     /// Adds one, and drops those before the newest that no frame in flight needs any more.
     pub fn add(&self, config: &Config, generation: &Generation, gate: &Gate<'_>) -> anyhow::Result<()> {
-        let encoder = Arc::new(Encoder::new(&Plan::of(&generation.applied_to(config))?)?);
+        let encoder = Arc::new(Encoder::new(&Plan::of(&generation.applied_to(config))?, generation)?);
         let mut encoders = self.lock();
         // One that was given up before it served may come again, with other models.
         encoders.retain(|(number, _)| *number != generation.number);
@@ -44,21 +44,14 @@ impl Encoders {
         numbers.into_iter().filter(|number| queue_before(0, Generation::parity_of(*number)) == queue).max()
     }
 
-    /// The result of a claimed job that reached the gateway at `claimed_ns`; where another image of the same content may get
-    /// it, also the key by which that one looks for it.
-    pub fn encode(
-        &self,
-        process: &Process,
-        work: &Work<'_>,
-        request: &Request,
-        claimed_ns: u64,
-    ) -> (v1::FrameResult, Option<Digest>) {
+    /// The result of a claimed job that reached the gateway at `claimed_ns`.
+    pub fn encode(&self, process: &Process, work: &Work<'_>, request: &Request, claimed_ns: u64) -> Encoded {
         let encoder = self.lock().iter().find(|(number, _)| *number == request.generation).map(|(_, it)| it.clone());
         let unknown =
             || FrameError::new(ErrorCode::Internal, format!("no models of generation {}", request.generation));
         match encoder {
             Some(encoder) => encoder.encode(process, work, request, claimed_ns),
-            None => (error_result(request, &unknown()), None),
+            None => Encoded::error(request, &unknown(), claimed_ns),
         }
     }
 
@@ -67,8 +60,36 @@ impl Encoders {
     }
 }
 
+/// What becomes of a finished job.
+pub struct Encoded {
+    /// Its result.
+    pub result: v1::FrameResult,
+    /// Where another image of the same content may get it: the key by which that one looks for it.
+    pub key: Option<Digest>,
+    /// When each stage had the frame.
+    pub stages: [StageTimes; GATEWAY],
+    /// When the gateway had it, and its result.
+    pub delivery: StageTimes,
+    /// The models that it was accepted for; none, where they are not known.
+    pub models: Arc<[String]>,
+}
+
+impl Encoded {
+    /// An error of which nothing else is known.
+    pub fn error(request: &Request, error: &FrameError, claimed_ns: u64) -> Self {
+        Self {
+            result: error_result(request, error),
+            key: None,
+            stages: Default::default(),
+            delivery: StageTimes { claimed_ns, published_ns: monotonic_ns() },
+            models: Arc::default(),
+        }
+    }
+}
+
 /// What results are made with: the names that the models' manifests give.
 struct Encoder {
+    titles: Arc<[String]>,
     labels: Vec<String>,
     has_masks: bool,
     models: Vec<Model>,
@@ -81,27 +102,22 @@ struct Model {
 }
 
 impl Encoder {
-    /// The encoder of a pipeline's models.
-    fn new(plan: &Plan) -> anyhow::Result<Self> {
+    /// The encoder of a generation's models.
+    fn new(plan: &Plan, generation: &Generation) -> anyhow::Result<Self> {
         let head = Detector::new(&plan.detector)?;
         let model = |manifest: &Manifest| {
             let outputs = manifest.attributes()?.outputs.clone();
             anyhow::Ok(Model { name: manifest.name.clone(), outputs, head: AttributeHead::new(manifest)? })
         };
         Ok(Self {
+            titles: generation.models().map(ModelRef::to_string).collect(),
             labels: plan.detector.detector()?.labels.clone(),
             has_masks: head.mask_bytes_max() > 0,
             models: plan.attributes.iter().map(model).collect::<anyhow::Result<_>>()?,
         })
     }
 
-    fn encode(
-        &self,
-        process: &Process,
-        work: &Work<'_>,
-        request: &Request,
-        claimed_ns: u64,
-    ) -> (v1::FrameResult, Option<Digest>) {
+    fn encode(&self, process: &Process, work: &Work<'_>, request: &Request, claimed_ns: u64) -> Encoded {
         let mut descriptor: Descriptor = bytemuck::Zeroable::zeroed();
         work.read_descriptor(bytemuck::bytes_of_mut(&mut descriptor));
         let kept = kept_results::of(work);
@@ -119,6 +135,7 @@ impl Encoder {
             },
             (Err(error), _) => broken(request, &error.into()),
         };
+        let delivery = StageTimes { claimed_ns, published_ns: monotonic_ns() };
         let result = v1::FrameResult {
             name: request.name.as_str().into_owned(),
             sequence: 0,
@@ -126,9 +143,10 @@ impl Encoder {
             batch_index: request.batch_index,
             cached: kept.is_some() && matches!(outcome, Outcome::Detections(_)),
             outcome: Some(outcome),
-            times: times(request, &descriptor, claimed_ns, monotonic_ns()),
+            times: times(request, &descriptor, delivery),
         };
-        (result, key)
+        let stages = std::array::from_fn(|stage| descriptor.times[stage]);
+        Encoded { result, key, stages, delivery, models: self.titles.clone() }
     }
 
     fn detections(&self, work: &Work<'_>, descriptor: &Descriptor) -> Result<v1::Detections, FrameError> {
@@ -236,9 +254,9 @@ pub fn error_result(request: &Request, error: &FrameError) -> v1::FrameResult {
 }
 
 /// Where the time went: each stage's wait since the one before published, and its own share. They add up to the time
-/// from acceptance to `now_ns`, to the microsecond: what is rounded is the time since acceptance at each step, and a part is the
+/// from acceptance to the result, to the microsecond: what is rounded is the time since acceptance at each step, and a part is the
 /// difference of two of these.
-fn times(request: &Request, descriptor: &Descriptor, claimed_ns: u64, now_ns: u64) -> Vec<v1::StageTime> {
+fn times(request: &Request, descriptor: &Descriptor, delivery: StageTimes) -> Vec<v1::StageTime> {
     let since_us = |ns: u64| ns.saturating_sub(request.accepted_ns) / 1000;
     let mut before_us = 0;
     let mut part = |ns: u64| {
@@ -251,7 +269,7 @@ fn times(request: &Request, descriptor: &Descriptor, claimed_ns: u64, now_ns: u6
     };
     let passed = STAGES.iter().zip(&descriptor.times[..GATEWAY]).filter(|(_, times)| times.published_ns > 0);
     let mut times: Vec<_> = passed.map(|(row, times)| share(row.name, times.claimed_ns, times.published_ns)).collect();
-    times.push(share("gateway", claimed_ns, now_ns));
+    times.push(share("gateway", delivery.claimed_ns, delivery.published_ns));
     times
 }
 
@@ -272,7 +290,7 @@ mod tests {
             (times.claimed_ns, times.published_ns) = (step(), step());
         }
         let (claimed_ns, now_ns) = (step(), step());
-        (now_ns, times(&request, &descriptor, claimed_ns, now_ns))
+        (now_ns, times(&request, &descriptor, StageTimes { claimed_ns, published_ns: now_ns }))
     }
 
     #[test]
@@ -291,8 +309,8 @@ mod tests {
     fn times_that_cannot_be_are_no_more_than_the_whole() {
         let request = Request { accepted_ns: 5_000_000, ..bytemuck::Zeroable::zeroed() };
         let mut descriptor: Descriptor = bytemuck::Zeroable::zeroed();
-        descriptor.times[1] = framepipe_frame::StageTimes { claimed_ns: 9_000_000, published_ns: 7_000_000 };
-        let times = times(&request, &descriptor, 6_000_000, 10_000_000);
+        descriptor.times[1] = StageTimes { claimed_ns: 9_000_000, published_ns: 7_000_000 };
+        let times = times(&request, &descriptor, StageTimes { claimed_ns: 6_000_000, published_ns: 10_000_000 });
         let sum: u64 = times.iter().map(|time| time.queued_us + time.busy_us).sum();
         assert_eq!(sum, 5000, "{times:?}");
     }

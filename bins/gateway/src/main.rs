@@ -15,6 +15,7 @@
 //! | `deliver.rs`, `encode.rs` | finished jobs become records of the journal, then are freed, then are shown |
 //! | `kept_results.rs` | results that are given again to images of the same content |
 //! | `pull.rs` | PullResult: one reader a stream |
+//! | `traces.rs`, `traces/` | frames' spans, for a collector of traces |
 //! | `service.rs` | the gRPC service and its listeners |
 //! | `http.rs`, `metrics.rs` | `/metrics`, `/readyz` and `/livez`; what is told there |
 //! | `health.rs` | whether frames get through |
@@ -39,13 +40,14 @@ mod pull;
 mod service;
 mod source;
 mod store;
+mod traces;
 mod upload;
 
 use std::{process::ExitCode, sync::Arc, thread};
 
 use framepipe_pipeline::{Command, Exit, Plan, Process, Report, log};
 
-use crate::{deliver::Deliverer, hub::Hub};
+use crate::{deliver::Deliverer, hub::Hub, traces::Traces};
 
 const ABOUT: &str = "framepipe-gateway: the gRPC server of a pipeline.";
 
@@ -76,7 +78,8 @@ fn run(process: &'static Process) -> anyhow::Result<Exit> {
         }
         Command::Start(_) => {}
     });
-    let mut deliverer = Deliverer::new(process, hub.clone());
+    let traces = Traces::start(&process.order.config, hub.run)?;
+    let mut deliverer = Deliverer::new(process, hub.clone(), traces);
     deliverer.take_stock()?;
     let for_end = hub.clone();
     let delivery = thread::Builder::new().name("deliver".into()).spawn(move || {

@@ -19,7 +19,7 @@ use tokio_stream::{
 use tonic::{Request, Response, Status, Streaming, service::Routes, transport::Server};
 use tonic_health::ServingStatus;
 
-use crate::{accept, calls::ReadWhole, connections, health, http, hub::Hub, metrics::Method, pull, upload};
+use crate::{accept, calls::ReadWhole, connections, health, http, hub::Hub, metrics::Method, pull, traces, upload};
 
 /// Threads that serve calls: they check and copy words, never images (an upload's messages they hand on).
 const SERVICE_THREADS: usize = 2;
@@ -57,13 +57,15 @@ struct Service {
 #[tonic::async_trait]
 impl Framepipe for Service {
     async fn push_data(&self, request: Request<PushDataRequest>) -> Result<Response<PushDataResponse>, Status> {
-        let (_, mut extensions, request) = request.into_parts();
-        let answer = accept::push(self.hub.clone(), request, extensions.remove()).await;
+        let (metadata, mut extensions, request) = request.into_parts();
+        let caller = traces::caller(&metadata);
+        let answer = accept::push(self.hub.clone(), request, caller, extensions.remove()).await;
         self.hub.metrics.answered(Method::PushData, answer).map(Response::new)
     }
 
     async fn upload(&self, request: Request<Streaming<UploadRequest>>) -> Result<Response<PushDataResponse>, Status> {
-        let answer = upload::upload(self.hub.clone(), request.into_inner()).await;
+        let caller = traces::caller(request.metadata());
+        let answer = upload::upload(self.hub.clone(), caller, request.into_inner()).await;
         self.hub.metrics.answered(Method::Upload, answer).map(Response::new)
     }
 

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use framepipe_frame::TraceParent;
 use framepipe_proto::v1::{PushDataRequest, PushDataResponse, UploadRequest, upload_request::Part};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -71,21 +72,29 @@ impl Uploads {
 }
 
 /// Takes a batch in and accepts it, whole or not at all.
-pub async fn upload(hub: Arc<Hub>, mut stream: Streaming<UploadRequest>) -> Result<PushDataResponse, Status> {
+pub async fn upload(
+    hub: Arc<Hub>,
+    caller: TraceParent,
+    mut stream: Streaming<UploadRequest>,
+) -> Result<PushDataResponse, Status> {
     let mut stopping = hub.stopping();
     tokio::select! {
-        answer = receive(hub, &mut stream) => answer,
+        answer = receive(hub, caller, &mut stream) => answer,
         _ = stopping.wait_for(|stopping| *stopping) => {
             Err(Status::unavailable("the server is stopping: upload again once it serves"))
         }
     }
 }
 
-async fn receive(hub: Arc<Hub>, stream: &mut Streaming<UploadRequest>) -> Result<PushDataResponse, Status> {
+async fn receive(
+    hub: Arc<Hub>,
+    caller: TraceParent,
+    stream: &mut Streaming<UploadRequest>,
+) -> Result<PushDataResponse, Status> {
     let turn = hub.uploads.first_turn().await?;
     let request = first_message(stream).await?;
     let checked = check_upload(&request, hub.frames_max)?;
-    let call = Arc::new(Call::new(hub.clone(), request, checked)?);
+    let call = Arc::new(Call::new(hub.clone(), request, checked, caller)?);
     if let Some(answer) = call.look()? {
         return Ok(answer);
     }

@@ -26,7 +26,7 @@ from .images import Image, check_count, hold_of, read
 from .inbox import Blob, Inbox
 from .order import AsCompleted, ByFrame
 from .reader import Results
-from .upload import Upload
+from .upload import Metadata, Upload
 
 log = logging.getLogger("framepipe")
 
@@ -100,6 +100,7 @@ class Client:
         idempotency_key: str | None = None,
         wait: float = 0.0,
         hold: str = "reference",
+        traceparent: str | None = None,
     ) -> Batch:
         """Pushes images as one batch, which the server accepts whole or not at all.
 
@@ -124,6 +125,9 @@ class Client:
         server keeps the call's turn meanwhile.
 
         `hold`: "copy" lets the server copy the images before the call returns, so that the file is deleted then.
+
+        `traceparent`: the span that this push belongs to, as W3C's Trace Context writes it. The spans of its frames are
+        that one's children, and are recorded if its flags say so (`[traces]` of the server's configuration).
         """
         held = hold_of(hold)
         batch = read(images, names, pixel_format)
@@ -139,7 +143,7 @@ class Client:
                 raw=batch.raw,
                 hold=held,
             )
-            pushed = self._push(request, None if hold == "copy" else blob, wait)
+            pushed = self._push(request, None if hold == "copy" else blob, wait, traceparent=traceparent)
         except BaseException as error:
             if idempotency_key and not _is_refusal(error):
                 self._batches.keep_unconfirmed(key, blob)
@@ -159,6 +163,7 @@ class Client:
         deadline_ms: int = 0,
         idempotency_key: str | None = None,
         wait: float = 0.0,
+        traceparent: str | None = None,
     ) -> Batch:
         """Sends images with the call, for a server on another host, which keeps them itself: no file is made.
 
@@ -177,11 +182,11 @@ class Client:
                 raw=batch.raw,
             )
 
-            def call(message: pb.PushDataRequest, timeout: float) -> pb.PushDataResponse:
+            def call(message: pb.PushDataRequest, timeout: float, metadata: Metadata) -> pb.PushDataResponse:
                 patience = timeout + sum(upload.sizes) / UPLOAD_BYTES_PER_S_LEAST
-                return upload.send(self._stub.Upload, message, patience)
+                return upload.send(self._stub.Upload, message, patience, metadata)
 
-            return self._push(request, None, wait, call)
+            return self._push(request, None, wait, call, traceparent)
 
     def push_files(
         self,
@@ -195,6 +200,7 @@ class Client:
         idempotency_key: str | None = None,
         wait: float = 0.0,
         hold: str = "reference",
+        traceparent: str | None = None,
     ) -> Batch:
         """Pushes files that the server can read where they are: this client copies and deletes nothing.
 
@@ -220,7 +226,7 @@ class Client:
             raw=raw,
             hold=hold_of(hold),
         )
-        return self._push(request, None, wait)
+        return self._push(request, None, wait, traceparent=traceparent)
 
     def results(
         self,
@@ -302,7 +308,9 @@ class Client:
         blob: Blob | None,
         wait: float,
         method: Callable[..., Any] | None = None,
+        traceparent: str | None = None,
     ) -> Batch:
+        metadata = [("traceparent", traceparent)] if traceparent else None
         until = time.monotonic() + wait
         # Two first pushes at once must not make two streams.
         with self._naming if self.stream is None else nullcontext():
@@ -312,7 +320,7 @@ class Client:
                 request.wait_ms = int(1000 * min(max(left, 0), ROOM_WAIT_S))
                 try:
                     with self._batches.pushing():
-                        answer = self._call(method or self._stub.PushData, request)
+                        answer = self._call(method or self._stub.PushData, request, metadata)
                         self._batches.accepted(answer.first_frame, answer.accepted, blob)
                     break
                 except Overloaded as overloaded:
@@ -327,12 +335,12 @@ class Client:
             blob.path if blob else None,
         )
 
-    def _call(self, method: Callable[..., Any], request: Any) -> Any:
+    def _call(self, method: Callable[..., Any], request: Any, metadata: Metadata = None) -> Any:
         """Makes a call, again while the server is away: every request can be repeated without harm."""
         backoff = self._backoff()
         while True:
             try:
-                return method(request, timeout=CALL_TIMEOUT_S)
+                return method(request, timeout=CALL_TIMEOUT_S, metadata=metadata)
             except grpc.RpcError as error:
                 if not is_broken_connection(error):
                     raise from_rpc(error) from error

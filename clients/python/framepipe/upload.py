@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, BinaryIO, Callable, Union
+from typing import Any, BinaryIO, Callable, List, Optional, Tuple, Union
 
 from ._generated import framepipe_pb2 as pb
 
 # Bytes of a message with data: what the server takes at most is 1 MiB.
 DATA_BYTES = 256 << 10
+
+# Headers of a call.
+Metadata = Optional[List[Tuple[str, str]]]
 
 _Opened = Union[BinaryIO, memoryview]
 
@@ -30,11 +33,17 @@ class Upload:
             self._files.close()
             raise
 
-    def send(self, method: Callable[..., Any], push: pb.PushDataRequest, timeout: float) -> Any:
+    def send(
+        self,
+        method: Callable[..., Any],
+        push: pb.PushDataRequest,
+        timeout: float,
+        metadata: Metadata = None,
+    ) -> Any:
         """Makes one call; what went wrong with a file is raised as it is."""
         self._error = None
         try:
-            return method(self._messages(push), timeout=timeout)
+            return method(self._messages(push), timeout=timeout, metadata=metadata)
         except Exception as error:
             if self._error:
                 raise self._error from error

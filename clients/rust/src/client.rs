@@ -18,6 +18,7 @@ use crate::{
     batches::Batches,
     error::is_broken_connection,
     inbox::{Blob, default_path},
+    push::{in_trace, trace},
     upload::send,
 };
 
@@ -112,7 +113,8 @@ impl Client {
     /// whose future is dropped leaves its file. With [`Hold::Copy`] the file is deleted when the push has been accepted, and when
     /// its future is dropped.
     pub async fn push(&self, request: PushRequest<'_>) -> Result<Batch, Error> {
-        let PushRequest { mut message, images, wait } = request;
+        let PushRequest { mut message, images, wait, traceparent } = request;
+        let trace = trace(&traceparent)?;
         let own_key = with_key(&mut message);
         let mut blob = None;
         if let Some(images) = images {
@@ -125,9 +127,10 @@ impl Client {
         }
         let (key, is_copied) = (message.idempotency_key.clone(), message.hold() == Hold::Copy);
         let push = |message: PushDataRequest| {
+            let trace = &trace;
             self.call(CALL_TIMEOUT, move |mut grpc| {
-                let message = message.clone();
-                async move { grpc.push_data(message).await }
+                let request = in_trace(message.clone(), trace.as_ref());
+                async move { grpc.push_data(request).await }
             })
         };
         let dropped = DeletedWithCall(blob.clone().filter(|_| is_copied));
@@ -146,7 +149,8 @@ impl Client {
     /// Sends the images of a [`PushRequest::images`] with the call, for a server on another host, which keeps them itself: no
     /// file is made. The batch is accepted whole or not at all, and a broken connection is no reason to send it twice.
     pub async fn upload(&self, request: PushRequest<'_>) -> Result<Batch, Error> {
-        let PushRequest { mut message, images, wait } = request;
+        let PushRequest { mut message, images, wait, traceparent } = request;
+        let trace = trace(&traceparent)?;
         let Some(images) = images else {
             return Err(Error::InvalidRequest("an upload sends images: give PushRequest::images".into()));
         };
@@ -156,7 +160,10 @@ impl Client {
         let bytes: u64 = message.sizes.iter().sum();
         let limit = CALL_TIMEOUT + Duration::from_secs(bytes / UPLOAD_BYTES_PER_S_LEAST);
         let images = images.as_slice();
-        let upload = |message: PushDataRequest| self.call(limit, move |grpc| send(grpc, message.clone(), images));
+        let upload = |message: PushDataRequest| {
+            let trace = &trace;
+            self.call(limit, move |grpc| send(grpc, message.clone(), images, trace.as_ref()))
+        };
         self.enqueue(message, None, wait, upload).await
     }
 

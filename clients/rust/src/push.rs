@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use framepipe_proto::v1::{Hold, PushDataRequest, RawFrameFormat};
+use tonic::{Request, metadata::AsciiMetadataValue};
+
+use crate::Error;
 
 /// A batch, which the server accepts whole or not at all.
 ///
@@ -18,6 +21,7 @@ pub struct PushRequest<'a> {
     pub(crate) message: PushDataRequest,
     pub(crate) images: Option<Vec<&'a [u8]>>,
     pub(crate) wait: Duration,
+    pub(crate) traceparent: String,
 }
 
 impl<'a> PushRequest<'a> {
@@ -88,10 +92,35 @@ impl<'a> PushRequest<'a> {
         self
     }
 
+    /// The span that this push belongs to, as W3C's Trace Context writes it (`00-TRACE_ID-SPAN_ID-FLAGS`): the spans of its
+    /// frames are that one's children, and are recorded if its flags say so. See `[traces]` of the server's configuration.
+    pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
+        self.traceparent = traceparent.into();
+        self
+    }
+
     /// How long to wait for room while the server is at its limit, before
     /// [`Overloaded`](crate::Error::Overloaded). The server keeps the call's turn meanwhile.
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = wait;
         self
     }
+}
+
+/// The header of W3C's Trace Context that is sent with a call; none, where no span was named.
+pub(crate) fn trace(traceparent: &str) -> Result<Option<AsciiMetadataValue>, Error> {
+    if traceparent.is_empty() {
+        return Ok(None);
+    }
+    let invalid = |_| Error::InvalidRequest(format!("traceparent {traceparent:?} is no text of ASCII"));
+    traceparent.parse().map(Some).map_err(invalid)
+}
+
+/// A call's message, with that header.
+pub(crate) fn in_trace<T>(message: T, trace: Option<&AsciiMetadataValue>) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Some(trace) = trace {
+        request.metadata_mut().insert("traceparent", trace.clone());
+    }
+    request
 }

@@ -5,7 +5,9 @@ use framepipe_proto::v1::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Response, Status, metadata::AsciiMetadataValue, transport::Channel};
+
+use crate::push::in_trace;
 
 /// Bytes of a message with data: what the server takes at most is 1 MiB.
 const DATA_BYTES: usize = 256 << 10;
@@ -15,6 +17,7 @@ pub async fn send(
     mut grpc: FramepipeClient<Channel>,
     push: PushDataRequest,
     images: &[&[u8]],
+    trace: Option<&AsciiMetadataValue>,
 ) -> Result<Response<PushDataResponse>, Status> {
     let (sender, messages) = mpsc::channel(1);
     let message = |part| UploadRequest { part: Some(part) };
@@ -27,7 +30,7 @@ pub async fn send(
             }
         }
     };
-    let call = grpc.upload(ReceiverStream::new(messages));
+    let call = grpc.upload(in_trace(ReceiverStream::new(messages), trace));
     let (answer, ()) = tokio::join!(call, feed);
     answer
 }

@@ -23,5 +23,6 @@ pub use descriptor::{Descriptor, STAGE_COUNT_MAX, StageTimes, TensorMap};
 pub use error::{ErrorCode, FrameError, RecordError};
 pub use request::{
     KEY_BYTES_MAX, Kept, KeyRecord, NAME_BYTES_MAX, PATH_BYTES_MAX, RawFormat, RawFrame, Request, STREAM_BYTES_MAX,
+    TraceParent,
 };
 pub use text::Text;

@@ -38,6 +38,8 @@ pub struct Request {
     pub generation: u64,
     /// Where framepipe keeps the image's bytes; zeroed where they are read from the source.
     pub kept: Kept,
+    /// The span that its caller is in; zeroed where none was named.
+    pub trace: TraceParent,
     /// Place of the frame in its PushData call, from 0.
     pub batch_index: u32,
     /// Which of the configured roots the path lies under.
@@ -74,6 +76,30 @@ impl Kept {
     /// The checksum as one number, which is the content's key as well.
     pub fn digest(&self) -> u128 {
         u128::from(self.sum[1]) << 64 | u128::from(self.sum[0])
+    }
+}
+
+/// A span of the caller's, as W3C's Trace Context names it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct TraceParent {
+    /// The trace's id; zeroed: none was named.
+    pub trace: [u8; 16],
+    /// The span's.
+    pub span: [u8; 8],
+    /// The flags: 1, where the caller records the trace.
+    pub flags: u64,
+}
+
+impl TraceParent {
+    /// True where the caller named a span.
+    pub fn is_given(&self) -> bool {
+        self.trace != [0; 16]
+    }
+
+    /// True where the caller records the trace.
+    pub fn is_sampled(&self) -> bool {
+        self.flags & 1 == 1
     }
 }
 

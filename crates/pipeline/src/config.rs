@@ -91,6 +91,8 @@ pub struct Config {
     pub auto: AutoConfig,
     /// What is said, and how.
     pub log: LogConfig,
+    /// Frames' spans.
+    pub traces: TracesConfig,
     /// By stage, in the table's order.
     pub stages: Vec<StageConfig>,
     /// By pool, in the order of [`crate::Pool::ALL`].
@@ -228,6 +230,15 @@ impl LogFormat {
     /// Each, under the name that it has in the configuration and on the command line.
     pub const ALL: [(&str, Self); 4] =
         [("auto", Self::Auto), ("human", Self::Human), ("json", Self::Json), ("journald", Self::Journald)];
+}
+
+/// Frames' spans, for a collector of traces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TracesConfig {
+    /// Where the collector listens (OTLP over gRPC); `None`: no spans are made.
+    pub endpoint: Option<String>,
+    /// So many parts of the frames whose caller says nothing of a trace.
+    pub sample: f64,
 }
 
 /// One stage's tuning.
@@ -377,6 +388,7 @@ impl Config {
         }
         self.cache.check(&check)?;
         check.range("auto.cores", self.auto.cores.unwrap_or(1).into(), 1, 1 << 16)?;
+        self.traces.check(&check)?;
         for (stage, row) in self.stages.iter().zip(&STAGES) {
             let key = |name: &str| format!("stages.{}.{name}", row.name);
             check.range(&key("processes"), stage.processes.into(), 1, PROCESSES_MAX.into())?;
@@ -435,6 +447,20 @@ impl CacheConfig {
 fn folder_of(path: &Path) -> Result<PathBuf, ConfigError> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::path::absolute(folder).map_err(|error| ConfigError::Read { path: path.into(), error })
+}
+
+impl TracesConfig {
+    fn check(&self, check: &Check<'_>) -> Result<(), ConfigError> {
+        let is_plain = |endpoint: &String| endpoint.strip_prefix("http://").is_some_and(|host| !host.is_empty());
+        if let Some(endpoint) = self.endpoint.as_ref().filter(|endpoint| !is_plain(endpoint)) {
+            let advice = "give \"http://HOST:PORT\" (OTLP over gRPC, without TLS: send to a collector of this host), or \"\" for none";
+            return Err(check.wrong("traces.endpoint", format!("{endpoint:?}"), advice));
+        }
+        if !(0.0..=1.0).contains(&self.sample) {
+            return Err(check.wrong("traces.sample", self.sample, "give a part of all frames, 0 to 1"));
+        }
+        Ok(())
+    }
 }
 
 struct Check<'o>(&'o Origins);

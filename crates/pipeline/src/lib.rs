@@ -55,7 +55,7 @@ mod turners;
 pub use cache_stats::{CacheStats, ImageStats, KindStats, Upkeep};
 pub use config::{
     AutoConfig, CacheConfig, Config, ConfigError, Explained, JournalConfig, LogConfig, LogFormat, NO_KEYS, Origin,
-    Overrides, PROCESSES_MAX, PoolConfig, QuarantineConfig, ServerConfig, Setting, StageConfig,
+    Overrides, PROCESSES_MAX, PoolConfig, QuarantineConfig, ServerConfig, Setting, StageConfig, TracesConfig,
 };
 pub use config_file::ConfigFile;
 pub use control::{Command, InheritedListener, Protocol, Report, StartOrder};

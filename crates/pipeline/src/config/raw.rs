@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
     AutoConfig, CacheConfig, Config, JournalConfig, LogConfig, PoolConfig, QuarantineConfig, ServerConfig, StageConfig,
-    bytes,
+    TracesConfig, bytes,
 };
 use crate::{CpuList, Device, Layout, Mps, Pinning, Pool, Profile, STAGES};
 
@@ -26,6 +26,7 @@ pub(super) struct Raw {
     quarantine: RawQuarantine,
     cache: RawCache,
     log: LogConfig,
+    traces: RawTraces,
     limits: Limits,
     auto: RawAuto,
     stages: RawStages,
@@ -204,6 +205,19 @@ struct RawAuto {
     cores: Option<u32>,
 }
 
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawTraces {
+    endpoint: String,
+    sample: f64,
+}
+
+impl Default for RawTraces {
+    fn default() -> Self {
+        Self { endpoint: String::new(), sample: 0.01 }
+    }
+}
+
 /// One entry a row of the stage table.
 #[derive(Clone, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -376,6 +390,10 @@ impl Raw {
             },
             auto: AutoConfig { enabled: self.auto.enabled, cores: self.auto.cores },
             log: self.log,
+            traces: TracesConfig {
+                endpoint: Some(self.traces.endpoint).filter(|endpoint| !endpoint.is_empty()),
+                sample: self.traces.sample,
+            },
             cores,
             stages: self.stages.complete(),
             pools: self.pools.complete(),

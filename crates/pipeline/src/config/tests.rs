@@ -64,6 +64,8 @@ fn a_value_out_of_bounds_is_an_error_that_names_key_value_and_bound() {
         ("[server]\nframes_max = 100000\n", "server.frames_max = 100000: give 1 to 65535"),
         ("[server]\ninbox = []\n", "server.inbox = []"),
         ("[pools]\nencoded = [{ bytes = \"2 MiB\", slots = 1 }, { bytes = \"1 MiB\", slots = 1 }]\n", "growing size"),
+        ("[traces]\nendpoint = \"https://x\"\n", "traces.endpoint = \"https://x\": give \"http://HOST:PORT\""),
+        ("[traces]\nsample = 1.5\n", "traces.sample = 1.5: give a part of all frames, 0 to 1"),
         ("[pools]\nheld = []\n", "pools.held, the number of classes = 0: give 1 to 4"),
         ("[pools]\ncached = []\n", "pools.cached, the number of classes = 0: give 1 to 4"),
         (
