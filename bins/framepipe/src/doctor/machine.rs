@@ -195,7 +195,7 @@ fn port(key: &'static str, address: &str, launcher: Option<u32>) -> Port {
     let is_own = bound.is_err()
         && launcher.zip(number).is_some_and(|(launcher, number)| {
             let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
-            let mut sockets = tables.iter().filter_map(|table| kernel::listener(table, number));
+            let mut sockets = tables.iter().flat_map(|table| kernel::listeners(table, number));
             sockets.any(|socket| kernel::has_socket(launcher, socket))
         });
     Port { key, address: address.to_owned(), bound, is_own }
