@@ -157,7 +157,10 @@ impl Pipeline {
             inboxes: config.server.inbox.iter().map(|inbox| (inbox.clone(), mount(inbox))).collect(),
             engine: programs::engine(&config.onnxruntime).map_err(|error| format!("{error:#}")),
             open_files: open_files::needed(&config),
-            ports: config.server.tcp.iter().map(|address| port("server.tcp", address, launcher)).collect(),
+            ports: [("server.tcp", &config.server.tcp), ("server.http", &config.server.http)]
+                .into_iter()
+                .filter_map(|(key, address)| Some(port(key, address.as_deref()?, launcher)))
+                .collect(),
             folders,
             launcher,
             layers: layers.len(),
