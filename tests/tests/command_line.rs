@@ -63,6 +63,8 @@ impl Known {
         let value = |argument: &Value| match argument["id"].as_str().expect("a name") {
             "frame" => "4711".to_owned(),
             "shell" => "bash".to_owned(),
+            "processes" => "detect=2".to_owned(),
+            "stream" => "door".to_owned(),
             "folder" | "images" => text(&home.temporary()).to_owned(),
             "model" | "name" => "no-such-model".to_owned(),
             _ => text(&home.path("image.jpg")).to_owned(),
@@ -97,18 +99,22 @@ fn commands() -> Vec<Known> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let root = serde_json::from_slice(&output.stdout).expect("it is JSON");
     let mut known = Vec::new();
-    collect(root, Vec::new(), &mut known);
+    collect(root, Vec::new(), &[], &mut known);
     assert!(known.len() > 25, "{} commands alone", known.len());
     known
 }
 
-fn collect(description: Value, path: Vec<String>, known: &mut Vec<Known>) {
+/// Collects a command and those below it, which take its global arguments as well.
+fn collect(mut description: Value, path: Vec<String>, inherited: &[Value], known: &mut Vec<Known>) {
     if description["is_hidden"] == true {
         return;
     }
+    let arguments = description["arguments"].as_array_mut().expect("a list");
+    arguments.extend(inherited.iter().cloned());
+    let inherited: Vec<Value> = arguments.iter().filter(|argument| argument["is_global"] == true).cloned().collect();
     for below in description["subcommands"].as_array().expect("a list") {
         let name = below["name"].as_str().expect("a name").to_owned();
-        collect(below.clone(), [path.clone(), vec![name]].concat(), known);
+        collect(below.clone(), [path.clone(), vec![name]].concat(), &inherited, known);
     }
     known.push(Known { path, description });
 }

@@ -33,6 +33,8 @@ pub struct Described {
     about: Option<String>,
     long_about: Option<String>,
     after_help: Option<String>,
+    /// Where it is no list of all arguments.
+    usage: Option<String>,
     is_hidden: bool,
     needs_subcommand: bool,
     arguments: Vec<DescribedArgument>,
@@ -78,6 +80,7 @@ impl Described {
             about: words(command.get_about()),
             long_about: words(command.get_long_about()),
             after_help: words(command.get_after_help()),
+            usage: words(command.get_overridden_usage()),
             is_hidden: command.is_hide_set(),
             needs_subcommand: command.is_subcommand_required_set(),
             arguments: command.get_arguments().map(DescribedArgument::of).collect(),
@@ -113,6 +116,9 @@ impl Described {
         }
         if let Some(about) = self.long_about {
             command = command.long_about(about);
+        }
+        if let Some(usage) = self.usage {
+            command = command.override_usage(usage);
         }
         match self.after_help {
             Some(words) => command.after_help(words),

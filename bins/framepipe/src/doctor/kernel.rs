@@ -156,10 +156,10 @@ pub fn features() -> Vec<(&'static str, Result<(), Errno>)> {
     .into()
 }
 
-/// The inode of the socket that listens at PORT, by /proc/net/tcp or tcp6.
-pub fn listener(table: &str, port: u16) -> Option<u64> {
+/// The inodes of the sockets that listen at PORT, by /proc/net/tcp or tcp6.
+pub fn listeners(table: &str, port: u16) -> impl Iterator<Item = u64> {
     const LISTENS: &str = "0A";
-    table.lines().skip(1).find_map(|line| {
+    table.lines().skip(1).filter_map(move |line| {
         let mut fields = line.split_whitespace().skip(1);
         let (local, state) = (fields.next()?, fields.nth(1)?);
         let is_it = state == LISTENS && u16::from_str_radix(local.rsplit(':').next()?, 16) == Ok(port);

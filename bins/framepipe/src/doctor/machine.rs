@@ -157,7 +157,10 @@ impl Pipeline {
             inboxes: config.server.inbox.iter().map(|inbox| (inbox.clone(), mount(inbox))).collect(),
             engine: programs::engine(&config.onnxruntime).map_err(|error| format!("{error:#}")),
             open_files: open_files::needed(&config),
-            ports: config.server.tcp.iter().map(|address| port("server.tcp", address, launcher)).collect(),
+            ports: [("server.tcp", &config.server.tcp), ("server.http", &config.server.http)]
+                .into_iter()
+                .filter_map(|(key, address)| Some(port(key, address.as_deref()?, launcher)))
+                .collect(),
             folders,
             launcher,
             layers: layers.len(),
@@ -195,7 +198,7 @@ fn port(key: &'static str, address: &str, launcher: Option<u32>) -> Port {
     let is_own = bound.is_err()
         && launcher.zip(number).is_some_and(|(launcher, number)| {
             let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
-            let mut sockets = tables.iter().filter_map(|table| kernel::listener(table, number));
+            let mut sockets = tables.iter().flat_map(|table| kernel::listeners(table, number));
             sockets.any(|socket| kernel::has_socket(launcher, socket))
         });
     Port { key, address: address.to_owned(), bound, is_own }

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 
 use super::{
     checks::Check,
-    kernel::{Limits, Mount, limits, listener, mount_of, swaps},
+    kernel::{Limits, Mount, limits, listeners, mount_of, swaps},
     machine::{Pipeline, Port, Ulimits},
     *,
 };
@@ -124,7 +124,7 @@ fn bad() -> Vec<(&'static str, Machine, State, &'static str)> {
         ("huge pages", with(|_, pipeline| pipeline.shm = mount("tmpfs", "rw,huge=always")), Warning, "huge=never"),
         ("engine", with(|_, pipeline| pipeline.engine = Err("no such file".into())), Failed, "paths.onnxruntime"),
         ("models", with(|_, pipeline| pipeline.models[0].1 = Err("sha256".into())), Failed, "finder@1: sha256"),
-        ("gpu", with(|_, pipeline| on_gpu(pipeline)), Failed, "GPU-1a"),
+        ("gpu", with(|_, pipeline| on_gpu(pipeline)), Failed, "no such GPU"),
         (
             "gpu",
             with(|machine, pipeline| {
@@ -254,10 +254,12 @@ fn the_tightest_limit_of_a_group_and_of_all_above_it_counts() {
 }
 
 #[test]
-fn a_listener_is_found_by_its_port_alone() {
+fn listeners_are_found_by_their_port() {
     let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
                  0: 0100007F:C383 0100007F:1234 01 00000000:00000000 00:00000000 00000000  0  0 111 1 0 20\n\
-                 1: 0100007F:C383 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0  0 222 1 0 100\n";
-    assert_eq!(listener(table, 50051), Some(222), "the first is a connection");
-    assert_eq!(listener(table, 50052), None);
+                 1: 0100007F:C383 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0  0 222 1 0 100\n\
+                 2: 0200007F:C383 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0  0 333 1 0 100\n";
+    let found = |port| listeners(table, port).collect::<Vec<_>>();
+    assert_eq!(found(50051), [222, 333], "the first is a connection");
+    assert_eq!(found(50052), Vec::<u64>::new());
 }

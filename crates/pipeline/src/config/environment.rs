@@ -22,12 +22,14 @@ const LEVEL_KEY: &str = "log__level";
 const VALUE_BYTES_MAX: usize = 1 << 16;
 
 /// Variables that begin so and are no keys, and whose they are.
-pub const NO_KEYS: [(&str, &str); 6] = [
+pub const NO_KEYS: [(&str, &str); 8] = [
     ("FRAMEPIPE_INBOX", "the clients', which store images there"),
+    ("FRAMEPIPE_FAULT_CANARY", "the tests'"),
     ("FRAMEPIPE_GPU_TESTS", "the tests'"),
     ("FRAMEPIPE_MODELS", "the tests'"),
     ("FRAMEPIPE_ORT_LIB", "the tests'"),
     ("FRAMEPIPE_BINARIES", "the tests'"),
+    ("FRAMEPIPE_PACKAGE", "the tests'"),
     ("FRAMEPIPE_TENSORRT", "the build's"),
 ];
 
