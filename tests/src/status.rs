@@ -103,10 +103,16 @@ pub struct Process {
     pub stage: String,
     /// Its pid.
     pub pid: u32,
+    /// The CPUs that it may use.
+    pub cpus: Option<String>,
     /// "starting", "ready", "stopping" or "dead".
     pub state: String,
     /// Restarts after deaths.
     pub restarts: u32,
+    /// Batches processed.
+    pub batches: u64,
+    /// Seconds spent on them.
+    pub busy_s: f64,
     /// The gateway's: results dropped unread for their age.
     pub dropped: u64,
     /// Attribute's: runs of its models.

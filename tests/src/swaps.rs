@@ -4,10 +4,10 @@ use std::{
     fs,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use framepipe_client::{Client, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
@@ -67,6 +67,7 @@ impl Models {
 pub struct Camera {
     client: Client,
     pushed: Arc<AtomicUsize>,
+    arrivals: Arc<Mutex<Vec<Instant>>>,
     stop: Arc<AtomicBool>,
     results: JoinHandle<Vec<FrameResult>>,
 }
@@ -75,11 +76,17 @@ impl Camera {
     /// Starts to push, and to read.
     pub fn start(server: &Server) -> Self {
         let (client, pushed, stop) = (server.client(), Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-        let results = tokio::spawn(Self::run(client.clone(), pushed.clone(), stop.clone()));
-        Self { client, pushed, stop, results }
+        let arrivals = Arc::default();
+        let results = tokio::spawn(Self::run(client.clone(), pushed.clone(), Arc::clone(&arrivals), stop.clone()));
+        Self { client, pushed, arrivals, stop, results }
     }
 
-    async fn run(client: Client, pushed: Arc<AtomicUsize>, stop: Arc<AtomicBool>) -> Vec<FrameResult> {
+    async fn run(
+        client: Client,
+        pushed: Arc<AtomicUsize>,
+        arrivals: Arc<Mutex<Vec<Instant>>>,
+        stop: Arc<AtomicBool>,
+    ) -> Vec<FrameResult> {
         let push = async || {
             let images: Vec<Vec<u8>> = (0..BATCH).map(|_| png(64, 64)).collect();
             let batch = client.push(PushRequest::images(&images).stream("camera").wait(LIMIT)).await;
@@ -96,7 +103,10 @@ impl Camera {
             let mut collected = Vec::new();
             while !stop.load(Ordering::Acquire) || collected.len() < pushed.load(Ordering::Acquire) {
                 match tokio::time::timeout(Duration::from_millis(100), results.next()).await {
-                    Ok(result) => collected.push(result.expect("the stream stays open").expect("it is readable")),
+                    Ok(result) => {
+                        arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
+                        collected.push(result.expect("the stream stays open").expect("it is readable"));
+                    }
                     Err(_) => continue, // none came: look again whether there is one to wait for
                 }
             }
@@ -111,6 +121,17 @@ impl Camera {
         self.pushed.load(Ordering::Acquire)
     }
 
+    /// Results that have come so far.
+    pub fn received(&self) -> usize {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The time between each two results that came one after the other, from the one of this number on, in milliseconds.
+    pub fn gaps_ms(&self, from: usize) -> Vec<f64> {
+        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        arrivals[from..].windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e3).collect()
+    }
+
     /// Waits until some more frames were accepted.
     pub fn wait_for_more(&self) {
         let before = self.pushed();
@@ -120,16 +141,30 @@ impl Camera {
     /// The versions whose results the frames have, in the frames' order; of successive equal ones the first. Each accepted
     /// frame has one result, and it is no error.
     pub async fn versions(self) -> Vec<String> {
-        self.stop.store(true, Ordering::Release);
-        let mut results =
-            tokio::time::timeout(LIMIT, self.results).await.expect("all results in time").expect("no panic");
-        assert_eq!(results.len(), self.pushed.load(Ordering::Acquire));
-        results.sort_by_key(|result| result.frame);
+        let (results, pushed) = self.end().await;
+        assert_eq!(results.len(), pushed);
         assert!(results.windows(2).all(|pair| pair[0].frame < pair[1].frame), "a frame has two results");
         let mut versions: Vec<String> = results.iter().map(label).collect();
         versions.dedup();
-        drop(self.client);
         versions
+    }
+
+    /// Accepted frames that have no result, that have an error as result, and results beyond a frame's first.
+    pub async fn ledger(self) -> [usize; 3] {
+        let (results, pushed) = self.end().await;
+        let twice = results.windows(2).filter(|pair| pair[0].frame == pair[1].frame).count();
+        let failed = results.iter().filter(|result| !matches!(result.outcome, Some(Outcome::Detections(_)))).count();
+        [(pushed + twice).saturating_sub(results.len()), failed, twice]
+    }
+
+    /// Stops, and returns all results in the frames' order, and how many frames were accepted.
+    async fn end(self) -> (Vec<FrameResult>, usize) {
+        self.stop.store(true, Ordering::Release);
+        let mut results =
+            tokio::time::timeout(LIMIT, self.results).await.expect("all results in time").expect("no panic");
+        results.sort_by_key(|result| result.frame);
+        drop(self.client);
+        (results, self.pushed.load(Ordering::Acquire))
     }
 }
 

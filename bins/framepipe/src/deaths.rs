@@ -150,7 +150,9 @@ impl Supervisor<'_> {
     /// another's fault of the GPU, or it had not begun to work; else the frames that it had in hand. `None`: it ended as it was told to, with nothing in hand.
     fn blame(&self, death: &Death) -> Option<Blame> {
         let place = &self.places[death.place];
-        if death.child.is_told && death.status.code() == Some(Exit::Done as i32) {
+        // Calls of a gateway that another one follows may have been cut short: there is a recovery between two.
+        let has_nothing = place.is_worker() || matches!(self.phase, Phase::Stopping { .. });
+        if death.child.is_told && has_nothing && death.status.code() == Some(Exit::Done as i32) {
             return None;
         }
         // Its exit status proves no will: a library that chokes on a frame may call exit() with any number.

@@ -304,7 +304,10 @@ impl<'a> Supervisor<'a> {
     /// Says in the process table which entries shall have a process, for those who read it.
     fn show_wanted(&self) {
         for place in &self.places {
-            self.segment.processes()[place.entry].set_wanted(self.is_wanted(place));
+            let (entry, is_wanted) = (&self.segment.processes()[place.entry], self.is_wanted(place));
+            if entry.is_wanted() != is_wanted {
+                entry.set_wanted(is_wanted);
+            }
         }
     }
 

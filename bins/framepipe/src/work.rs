@@ -171,7 +171,7 @@ impl Supervisor<'_> {
 
     /// A reload is over, whether it was done or not.
     fn reload_ends(&mut self) {
-        info!("has reloaded its configuration, as far as it says below");
+        info!("the reload is over");
         self.notifier.reloaded();
     }
 

@@ -183,6 +183,24 @@ mod tests {
     }
 
     #[test]
+    fn the_numbers_of_processes_that_were_noted_are_in_force_where_they_can_be() {
+        let text = "[pipeline]\ndetector = \"finder@1\"\n[stages.detect]\nprocesses = 2\n";
+        let config = Config::parse(text, Path::new("x.toml"), &crate::Overrides::default()).expect("it is good");
+        let first = Generation { number: 0, detector: reference("finder@1"), attributes: vec![] };
+        let mut noted = Generations::of(&config, first);
+        assert_eq!(noted.in_force(&config), config);
+        let detect = |noted: &Generations| {
+            noted.in_force(&config).stages[crate::stage_index("detect").expect("a stage")].processes
+        };
+        for (count, in_force) in [(1, 1), (PROCESSES_MAX, PROCESSES_MAX), (0, 2), (PROCESSES_MAX + 1, 2)] {
+            noted.processes.insert("detect".into(), count);
+            assert_eq!(detect(&noted), in_force, "{count} is noted");
+        }
+        noted.processes.clear();
+        assert_eq!(detect(&noted), 2, "nothing is noted");
+    }
+
+    #[test]
     fn a_generation_that_was_given_up_leaves_its_number_and_not_its_place() {
         let first = Generation { number: 0, detector: reference("finder@1"), attributes: vec![] };
         let configured = vec![reference("finder")];
