@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `up.rs` | `framepipe up`: everything made in order, then supervised, then taken down |
 //! | `start_up.rs` | what a start takes, step by step |
+//! | `first.rs` | what the first process of a container has to do beside |
 //! | `house.rs` | folders, lock, listeners and the segment: made, or taken over from a launcher that died |
 //! | `slabs.rs` | the memory of handed pools, made |
 //! | `gpu.rs` | the pipeline's GPU: found once, and what processes' environments say of it |
@@ -35,6 +36,7 @@
 //! | `status.rs` | `framepipe status` |
 //! | `drain.rs` | who waits for the pipeline's end |
 //! | `verbs.rs` | what a running pipeline is told to do |
+//! | `ready.rs` | `framepipe status --ready` |
 //! | `control.rs` | the socket by which a launcher is asked |
 //! | `configuration.rs` | `framepipe config`: checked, shown with origins, documented |
 //! | `room.rs` | room in memory: what a pipeline needs, and what there is |
@@ -54,6 +56,7 @@ mod cpus;
 mod deaths;
 mod doctor;
 mod drain;
+mod first;
 mod gpu;
 mod gpu_slab;
 mod house;
@@ -70,6 +73,7 @@ mod place;
 mod proc_stat;
 mod programs;
 mod quarantine;
+mod ready;
 mod reload;
 mod restart;
 mod room;
@@ -154,8 +158,9 @@ Exit status: 0 drained and stopped; 1 could not start or was forced to stop; 2 w
     #[command(after_help = "Examples:
   framepipe status --config config/street.toml
   framepipe status --config config/street.toml --json | jq .queues
+  framepipe status --config config/street.toml --ready
 
-Exit status: 0 it runs; 1 it does not; 2 wrong usage.")]
+Exit status: 0 it runs (--ready: and frames get through); 1 it does not; 2 wrong usage.")]
     Status(StatusArgs),
     /// Change how many processes stages have, while they serve. No frame is lost, and none waits for it.
     #[command(after_help = "Examples:
@@ -467,6 +472,9 @@ struct StatusArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Ask only whether a frame that is pushed now gets through, as /readyz says (server.http).
+    #[arg(long, conflicts_with = "json")]
+    ready: bool,
 }
 
 #[derive(Args)]
@@ -627,6 +635,9 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
 }
 
 fn up(arguments: UpArgs) -> anyhow::Result<ExitCode> {
+    if first::is_first() {
+        return first::stand_by();
+    }
     let start_up = StartUp::begin();
     let (discard, starter) = (arguments.discard, arguments.end_with.map(Pid::from_raw));
     up::up(Box::new(move |cores| arguments.load(cores)), discard, starter, start_up)
@@ -634,6 +645,11 @@ fn up(arguments: UpArgs) -> anyhow::Result<ExitCode> {
 
 fn status(arguments: StatusArgs) -> anyhow::Result<ExitCode> {
     let config = arguments.instance.load(Overrides::default())?;
+    if arguments.ready {
+        let said = ready::ask(config.server.http.as_deref())?;
+        print(&format!("{}\n", said.words))?;
+        return Ok(if said.is_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let status = match control::ask(&config.run, &control::Request::Status, drop)? {
         Answer::Status(status) => status,
         Answer::Progress(words) | Answer::Done(words) | Answer::Failed(words) => anyhow::bail!("{words}"),

@@ -335,6 +335,7 @@ impl Journals {
         for Kept { records, bytes, reserved_frames } in self.streams.values().map(Stream::kept) {
             totals.records += records;
             totals.bytes += bytes;
+            totals.fullest_bytes = totals.fullest_bytes.max(bytes);
             totals.reserved_frames += reserved_frames;
         }
         totals

@@ -60,6 +60,8 @@ pub struct Totals {
     pub bytes: u64,
     /// Frames with a reservation: accepted, and not yet appended.
     pub reserved_frames: u64,
+    /// Bytes of the stream that has most.
+    pub fullest_bytes: u64,
     /// Bytes of the segments that lie in memory.
     pub memory_bytes: u64,
 }

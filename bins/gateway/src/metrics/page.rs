@@ -6,7 +6,7 @@ use framepipe_cache::{ArenaKind, Count};
 use framepipe_frame::ErrorCode;
 use framepipe_journal::Totals;
 use framepipe_pipeline::{
-    CacheStats, GATEWAY, KEEPER, Pool, Process,
+    CacheStats, Config, GATEWAY, JournalConfig, KEEPER, Pool, Process,
     observe::{Jobs, PoolUse, Queue, StageTotals, oldest_waiting, resident_bytes},
     process_name,
 };
@@ -17,6 +17,7 @@ use prometheus_client::{
     metrics::{MetricType, histogram::Histogram},
     registry::Registry,
 };
+use rustix::fs::{StatVfs, statvfs};
 
 use super::{
     CODES, METHODS, REFUSALS,
@@ -117,7 +118,8 @@ impl Collector for Readings {
         self.queues_and_pools(page)?;
         self.memory(page, &stages, journal.memory_bytes)?;
         self.cache(page)?;
-        of_journal(page, &journal, stages[GATEWAY].counted(Counter::Dropped))
+        of_journal(page, &journal, stages[GATEWAY].counted(Counter::Dropped), &self.process.order.config.journal)?;
+        of_file_systems(page, &self.process.order.config)
     }
 }
 
@@ -258,10 +260,25 @@ fn of_stages(page: &mut Page<'_>, all: &[StageTotals]) -> fmt::Result {
     page.one(&table::CROP_RUNS, sum(Counter::CropRuns))
 }
 
-fn of_journal(page: &mut Page<'_>, totals: &Totals, dropped: u64) -> fmt::Result {
+fn of_journal(page: &mut Page<'_>, totals: &Totals, dropped: u64, config: &JournalConfig) -> fmt::Result {
     page.one(&table::JOURNAL_RESULTS, totals.records as f64)?;
     page.one(&table::JOURNAL_BYTES, totals.bytes as f64)?;
+    page.one(&table::JOURNAL_FULLEST, totals.fullest_bytes as f64)?;
+    page.one(&table::JOURNAL_STREAM_MAX, config.stream_bytes_max as f64)?;
     page.one(&table::JOURNAL_RESERVED, totals.reserved_frames as f64)?;
     page.one(&table::JOURNAL_STREAMS, totals.streams as f64)?;
     page.one(&table::JOURNAL_DROPPED, dropped as f64)
+}
+
+/// Where results, kept images and the segment lie. One that cannot be asked is left out: a 0 would be an alarm.
+fn of_file_systems(page: &mut Page<'_>, config: &Config) -> fmt::Result {
+    let rooms: Vec<_> = [("state", &config.state), ("shm", &config.shm)]
+        .into_iter()
+        .filter_map(|(name, folder)| Some((name, statvfs(folder).ok()?)))
+        .collect();
+    let bytes = |blocks: fn(&StatVfs) -> u64| -> Vec<_> {
+        rooms.iter().map(|(name, room)| ([*name], blocks(room) as f64 * room.f_frsize as f64)).collect()
+    };
+    page.row(&table::FILE_SYSTEM, bytes(|room| room.f_blocks))?;
+    page.row(&table::FILE_SYSTEM_FREE, bytes(|room| room.f_bavail))
 }

@@ -78,9 +78,13 @@ table! {
     CACHE_REFUSED: Counter "framepipe_cache_refused_calls_total" [] "Calls that it refused for want of room";
     JOURNAL_RESULTS: Gauge "framepipe_journal_unread_results" [] "Results that nobody has acknowledged";
     JOURNAL_BYTES: Gauge "framepipe_journal_unread_bytes" [] "Their bytes";
+    JOURNAL_FULLEST: Gauge "framepipe_journal_fullest_stream_bytes" [] "Bytes of the stream that has most";
+    JOURNAL_STREAM_MAX: Gauge "framepipe_journal_stream_bytes_max" [] "What a stream may have (journal.stream_bytes_max)";
     JOURNAL_RESERVED: Gauge "framepipe_journal_reserved_frames" [] "Frames in flight whose results have room booked";
     JOURNAL_STREAMS: Gauge "framepipe_journal_streams" [] "Streams";
     JOURNAL_DROPPED: Counter "framepipe_journal_dropped_results_total" [] "Results dropped unread for their age";
+    FILE_SYSTEM: Gauge "framepipe_file_system_bytes" ["folder"] "Size of the file system of a folder (state, shm)";
+    FILE_SYSTEM_FREE: Gauge "framepipe_file_system_free_bytes" ["folder"] "What this process may have of it yet";
 }
 
 #[cfg(test)]
