@@ -32,6 +32,8 @@
 //! | `proc_stat.rs` | who a pid is, against its reuse |
 //! | `quarantine.rs` | `framepipe quarantine`: frames that killed their stage |
 //! | `status.rs` | `framepipe status` |
+//! | `memory_use.rs` | what a pipeline has of the machine's memory |
+//! | `top.rs`, `top/` | `framepipe top` |
 //! | `drain.rs` | who waits for the pipeline's end |
 //! | `verbs.rs` | what a running pipeline is told to do |
 //! | `control.rs` | the socket by which a launcher is asked |
@@ -59,6 +61,7 @@ mod house;
 mod isolate;
 mod last_words;
 mod log;
+mod memory_use;
 mod mps;
 mod notify;
 mod open_files;
@@ -78,6 +81,7 @@ mod start_up;
 mod status;
 mod supervisor;
 mod swap;
+mod top;
 mod up;
 mod verbs;
 mod work;
@@ -109,6 +113,7 @@ use crate::{
     programs::become_program,
     quarantine::QuarantineVerb,
     start_up::StartUp,
+    top::TopArgs,
     verbs::{PlainArgs, RestartArgs, ScaleArgs},
 };
 
@@ -195,6 +200,17 @@ Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
 
 Exit status: 0 it has ended, and every accepted frame has its result; 1 not so, as the message says; 2 wrong usage.")]
     Drain(PlainArgs),
+    /// Watch a running pipeline on the terminal; scale its stages and restart them.
+    #[command(after_help = "Examples:
+  framepipe top --config config/street.toml
+  framepipe top --once
+  framepipe top --interval 0.5
+
+Keys: q quits; ↑ and ↓ select a stage; + and - change how many processes it has; r replaces them, one after the other; p pauses;
+s orders by busy, queue or memory; ? explains keys and columns. A pipeline that ends, and one that starts, are seen.
+
+Exit status: 0 ended by q, Ctrl-C or SIGTERM, or printed; 1 no pipeline answers to --once, or there is no terminal; 2 wrong usage.")]
+    Top(TopArgs),
     /// Look at frames that killed their stage, try them again, or drop them.
     #[command(after_help = "Examples:
   framepipe quarantine list --config config/street.toml
@@ -565,6 +581,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Restart(arguments) => verbs::restart(&arguments),
         Verb::Reload(arguments) => verbs::reload(&arguments),
         Verb::Drain(arguments) => verbs::drain(&arguments),
+        Verb::Top(arguments) => top::top(&arguments),
         Verb::Quarantine(arguments) => quarantine(arguments),
         Verb::Cache(arguments) => cache(arguments),
         Verb::Config(arguments) => config(&arguments),
