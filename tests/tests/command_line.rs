@@ -63,6 +63,7 @@ impl Known {
         let value = |argument: &Value| match argument["id"].as_str().expect("a name") {
             "frame" => "4711".to_owned(),
             "shell" => "bash".to_owned(),
+            "stream" => "door".to_owned(),
             "folder" | "images" => text(&home.temporary()).to_owned(),
             "model" | "name" => "no-such-model".to_owned(),
             _ => text(&home.path("image.jpg")).to_owned(),

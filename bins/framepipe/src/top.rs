@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use clap::Args;
 use framepipe_pipeline::Overrides;
 use framepipe_shm::monotonic_ns;
@@ -72,7 +72,10 @@ pub fn top(arguments: &TopArgs) -> anyhow::Result<ExitCode> {
     if arguments.once {
         return once(&run, interval);
     }
-    ensure!(stdout().is_terminal(), "standard output is no terminal: framepipe top --once prints one screen");
+    if !stdout().is_terminal() {
+        status(&run)?; // that nobody answers is what to say first
+        bail!("standard output is no terminal: framepipe top --once prints one screen");
+    }
     let signals = take_signals()?; // before any thread is started
     let mut terminal = ratatui::try_init().inspect_err(|_| ratatui::restore()).context("cannot take the terminal")?;
     end_with_panics();
