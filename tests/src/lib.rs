@@ -17,6 +17,7 @@
 //! | `bin/bench_*` | `scripts/bench-recovery`, `bench-overload`, `bench-swaps`, `bench-scale`: what is measured with whole pipelines |
 //! | `swaps.rs` | models that tell their version, and a camera that shows which frames had which |
 //! | `memory.rs` | what a pipeline has of the machine's memory |
+//! | `terminal.rs` | a pseudo-terminal, and what a program draws on it |
 //! | `small_tmpfs.rs` | a tmpfs that can be filled up |
 //! | `wait.rs` | waiting for a condition, with a deadline |
 
@@ -35,6 +36,7 @@ mod server;
 mod small_tmpfs;
 mod status;
 pub mod swaps;
+mod terminal;
 mod wait;
 
 pub use collector::{Collector, Trace};
@@ -43,4 +45,5 @@ pub use memory::Memory;
 pub use server::{Server, program, repository};
 pub use small_tmpfs::SmallTmpfs;
 pub use status::{Jobs, PoolUse, Process, Repair, Status};
+pub use terminal::Terminal;
 pub use wait::{is_alive, wait_for, wait_until};

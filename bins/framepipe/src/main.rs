@@ -34,6 +34,8 @@
 //! | `proc_stat.rs` | who a pid is, against its reuse |
 //! | `quarantine.rs` | `framepipe quarantine`: frames that killed their stage |
 //! | `status.rs` | `framepipe status` |
+//! | `memory_use.rs` | what a pipeline has of the machine's memory |
+//! | `top.rs`, `top/` | `framepipe top` |
 //! | `drain.rs` | who waits for the pipeline's end |
 //! | `verbs.rs` | what a running pipeline is told to do |
 //! | `ready.rs` | `framepipe status --ready` |
@@ -64,6 +66,7 @@ mod isolate;
 mod last_words;
 mod log;
 mod logs;
+mod memory_use;
 mod mps;
 mod notify;
 mod open_files;
@@ -84,6 +87,7 @@ mod start_up;
 mod status;
 mod supervisor;
 mod swap;
+mod top;
 mod up;
 mod verbs;
 mod work;
@@ -117,6 +121,7 @@ use crate::{
     programs::become_program,
     quarantine::QuarantineVerb,
     start_up::StartUp,
+    top::TopArgs,
     verbs::{PlainArgs, RestartArgs, ScaleArgs},
 };
 
@@ -222,6 +227,17 @@ Exit status: 0 shown, or the pipeline ended; 1 it does not run, was killed, or l
         #[command(flatten)]
         arguments: LogsArgs,
     },
+    /// Watch a running pipeline on the terminal; scale its stages and restart them.
+    #[command(after_help = "Examples:
+  framepipe top --config config/street.toml
+  framepipe top --once
+  framepipe top --interval 0.5
+
+Keys: q quits; ↑ and ↓ select a stage; + and - change how many processes it has; r replaces them, one after the other; p pauses;
+s orders by busy, queue or memory; ? explains keys and columns. A pipeline that ends, and one that starts, are seen.
+
+Exit status: 0 ended by q, Ctrl-C or SIGTERM, or printed; 1 no pipeline answers to --once, or there is no terminal; 2 wrong usage.")]
+    Top(TopArgs),
     /// Look at frames that killed their stage, try them again, or drop them.
     #[command(after_help = "Examples:
   framepipe quarantine list --config config/street.toml
@@ -613,6 +629,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Reload(arguments) => verbs::reload(&arguments),
         Verb::Drain(arguments) => verbs::drain(&arguments),
         Verb::Logs { instance, arguments } => show_logs(&instance, arguments),
+        Verb::Top(arguments) => top::top(&arguments),
         Verb::Quarantine(arguments) => quarantine(arguments),
         Verb::Cache(arguments) => cache(arguments),
         Verb::Config(arguments) => config(&arguments),

@@ -5,7 +5,7 @@ use std::{fmt, time::Instant};
 use framepipe_cache::Area;
 use framepipe_model::ModelRef;
 use framepipe_pipeline::{
-    CacheStats, Config, Generation, Generations, STAGES,
+    CacheStats, Config, Generation, Generations, STAGES, StageConfig, StageRow,
     observe::{Jobs, PoolUse, Process, Queue},
     queue_before,
 };
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     deaths::{RepairNote, Repairs},
     gpu::GpuNote,
+    memory_use::{self, MemoryNote},
     swap::Shared,
 };
 
@@ -43,6 +44,8 @@ pub struct Status {
     pub queues: Vec<Queue>,
     /// Each slot pool.
     pub pools: Vec<PoolUse>,
+    /// The memory of each owner.
+    pub memory: Vec<MemoryNote>,
     /// The cache.
     pub cache: CacheStats,
     /// The newest deaths and their repairs.
@@ -67,6 +70,8 @@ pub struct StageNote {
     pub stage: String,
     /// The processes that it shall have, of each generation.
     pub wanted: u32,
+    /// Most frames of one batch.
+    pub batch_max: u32,
 }
 
 /// Answers for a pipeline.
@@ -102,7 +107,12 @@ impl Answers {
             models: one.models().map(ModelRef::to_string).collect(),
             serves: queue_before(0, one.parity()) == entry_queue,
         };
-        let stage_note = |name: &str| StageNote { stage: name.into(), wanted: wanted.get(name).copied().unwrap_or(0) };
+        let stage_note = |(row, stage): (&StageRow, &StageConfig)| StageNote {
+            stage: row.name.into(),
+            wanted: wanted.get(row.name).copied().unwrap_or(0),
+            batch_max: stage.batch_max,
+        };
+        let processes = Process::all(self.segment, &living);
         Status {
             name: self.config.name.clone(),
             pid: std::process::id(),
@@ -111,8 +121,9 @@ impl Answers {
             accepted: self.segment.accepted(),
             jobs: Jobs::of(self.segment),
             generations: living.iter().map(note).collect(),
-            stages: STAGES.iter().map(|row| stage_note(row.name)).collect(),
-            processes: Process::all(self.segment, &living),
+            stages: STAGES.iter().zip(&self.config.stages).map(stage_note).collect(),
+            memory: memory_use::by_owner(&self.config, &processes),
+            processes,
             queues: Queue::all(self.segment),
             pools: PoolUse::all(self.segment),
             cache: CacheStats::of(self.area, &self.config.cache),

@@ -130,6 +130,8 @@ pub struct Queue {
     pub stage: String,
     /// Frames in it.
     pub depth: usize,
+    /// Milliseconds since the oldest of them was accepted; none where it is empty.
+    pub oldest_ms: Option<u64>,
 }
 
 impl Queue {
@@ -139,7 +141,12 @@ impl Queue {
             let queues = if stage == GATEWAY { 0..1 } else { 0..2 }.map(|parity| queue_before(stage, parity));
             queues.map(|queue| segment.queue_depth(queue)).sum()
         };
-        (0..=GATEWAY).map(|stage| Self { stage: process_name(stage).into(), depth: depth(stage) }).collect()
+        let (accepted, now_ns) = (oldest_waiting(segment), monotonic_ns());
+        let queue = |stage: usize| {
+            let oldest_ms = accepted[stage].map(|accepted_ns| now_ns.saturating_sub(accepted_ns) / 1_000_000);
+            Self { stage: process_name(stage).into(), depth: depth(stage), oldest_ms }
+        };
+        (0..=GATEWAY).map(queue).collect()
     }
 }
 
