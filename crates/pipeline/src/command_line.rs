@@ -36,6 +36,8 @@ pub struct Described {
     /// Where it is no list of all arguments.
     usage: Option<String>,
     is_hidden: bool,
+    /// Without an option of its own for help: another program has it.
+    has_no_help: bool,
     needs_subcommand: bool,
     arguments: Vec<DescribedArgument>,
     subcommands: Vec<Described>,
@@ -82,6 +84,7 @@ impl Described {
             after_help: words(command.get_after_help()),
             usage: words(command.get_overridden_usage()),
             is_hidden: command.is_hide_set(),
+            has_no_help: command.is_disable_help_flag_set(),
             needs_subcommand: command.is_subcommand_required_set(),
             arguments: command.get_arguments().map(DescribedArgument::of).collect(),
             subcommands: command.get_subcommands().map(Self::of).collect(),
@@ -102,6 +105,7 @@ impl Described {
     pub fn command(self, name: &str) -> Command {
         let mut command = Command::new(fixed(name.to_owned()))
             .hide(self.is_hidden)
+            .disable_help_flag(self.has_no_help)
             .subcommand_required(self.needs_subcommand)
             .args(self.arguments.into_iter().map(DescribedArgument::argument));
         command = command.subcommands(self.subcommands.into_iter().map(|command| {
