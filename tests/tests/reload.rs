@@ -114,7 +114,8 @@ async fn what_a_new_configuration_says_of_stages_is_done_and_the_rest_is_named()
 async fn a_configuration_that_is_wrong_changes_nothing() {
     let home = Home::new();
     let models = Models::new(&home, 1).config();
-    let server = Server::start(&home, &format!("{models}[stages.detect]\nprocesses = 1\n")).await;
+    let good = format!("{models}[stages.detect]\nprocesses = 1\n");
+    let server = Server::start(&home, &good).await;
     let camera = Camera::start(&server);
     camera.wait_for_more();
     let before = pids(&server);
@@ -125,7 +126,18 @@ async fn a_configuration_that_is_wrong_changes_nothing() {
     ] {
         let output = reload(&home, &server, &format!("{models}{more}"));
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-        assert!(said(&output).contains(words) && said(&output).contains("Nothing has changed"), "{}", said(&output));
+        assert!(
+            said(&output).contains(words) && said(&output).contains("the configuration is wrong"),
+            "{}",
+            said(&output)
+        );
+        // The launcher reads it for itself.
+        let refusals = || server.output().matches("Nothing has changed").count();
+        let before_it = refusals();
+        server.signal(Signal::SIGHUP);
+        wait_until("it to be refused", LIMIT, || refusals() > before_it);
+        assert!(server.output().contains(words), "{}", server.output());
+        home.configure(&good); // or `status` could not know which pipeline is meant
         assert_eq!(pids(&server), before);
     }
     // A replacement that cannot start: what is new of its stage is not in force, then or later.

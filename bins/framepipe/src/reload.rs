@@ -32,7 +32,7 @@ impl Read {
             let pins = Pins::of(&config)?;
             anyhow::Ok(Box::new(Self { config, pins }))
         };
-        read().map_err(|error| format!("the configuration is wrong: {error:#}"))
+        read().map_err(|error| format!("the configuration is wrong: {error:#}").trim_end().to_owned())
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, convert::Infallible, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::Args;
-use framepipe_pipeline::Overrides;
+use framepipe_pipeline::{Config, Overrides};
 
 use crate::{
     Instance,
@@ -71,12 +72,17 @@ pub fn drain(arguments: &PlainArgs) -> anyhow::Result<ExitCode> {
 
 /// `framepipe reload`.
 pub fn reload(arguments: &PlainArgs) -> anyhow::Result<ExitCode> {
-    tell(&arguments.instance, &Request::Reload)
+    // Read here too, to know which pipeline is meant.
+    let config = arguments.instance.load(Overrides::default());
+    tell_at(&config.context("the configuration is wrong, and the pipeline goes on with what it has")?, &Request::Reload)
 }
 
 /// Tells the launcher something, and says how it goes until it is done, or is not.
 pub fn tell(instance: &Instance, request: &Request) -> anyhow::Result<ExitCode> {
-    let config = instance.load(Overrides::default())?;
+    tell_at(&instance.load(Overrides::default())?, request)
+}
+
+fn tell_at(config: &Config, request: &Request) -> anyhow::Result<ExitCode> {
     match control::ask(&config.run, request, |words| log::plain(&words))? {
         Answer::Done(words) | Answer::Progress(words) => print(&format!("{words}\n")),
         Answer::Failed(words) => anyhow::bail!("{words}"),
