@@ -4,7 +4,6 @@ import os
 import pathlib
 
 import pytest
-
 import service as installed
 from machine import Machine, NotAllowedError, booted, probe
 

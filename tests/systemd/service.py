@@ -61,10 +61,10 @@ class Service:
         return [process["pid"] for process in self.status()["processes"] if process["stage"] == stage]
 
     def pids_of(self, program: str) -> list[int]:
-        """Find the pids of a program's processes, whether the launcher answers or not."""
-        processes = self.machine.run("ps", "-eo", "pid=,comm=").splitlines()
+        """Find the pids of a program's processes that live, whether the launcher answers or not."""
+        processes = [line.split() for line in self.machine.run("ps", "-eo", "pid=,stat=,comm=").splitlines()]
         # The kernel keeps 15 characters of a name.
-        return [int(line.split()[0]) for line in processes if line.split()[1] == program[:15]]
+        return [int(pid) for pid, state, name, *_ in processes if name == program[:15] and state[0] != "Z"]
 
     def kill(self, signal: str, *pids: int) -> None:
         """Send a signal."""
@@ -126,7 +126,8 @@ class Load:
 
         def has_come() -> bool:
             self._hear()
-            assert self._process.poll() is None, f"the client ended: {self._last} {self._process.stderr.read()}"
+            ended = "accepted_frames" in self._last or self._process.poll() is not None
+            assert not ended, f"the client ended: {self._last}\n{self._machine.journal()}"
             return self._last["results"] >= wanted
 
         wait_for(f"{wanted} results", has_come, limit_s, lambda: f"{self._last}\n{self._machine.journal()}")

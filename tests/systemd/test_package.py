@@ -5,7 +5,6 @@ import re
 import shutil
 
 import pytest
-
 from machine import REPOSITORY, booted, wait_for
 from service import Service, loaded
 
@@ -16,8 +15,8 @@ OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": WHEELS, "PIP_DISABLE_PIP_VERSI
 SECTION = "## On a server"
 EXPOSURE = 25
 """Of the service's sandbox, as `systemd-analyze security` counts it, in tenths."""
-UNITS = ["framepipe@street.service", "framepipe@street.socket", "framepipe-unix@street.socket", "framepipe.slice"]
-UNITS.append(r"dev-shm-framepipe\x2dinbox.mount")
+UNITS = ["framepipe@street.service", "framepipe@street.socket", "framepipe.slice"]
+UNITS += ["framepipe-unix@street.socket", "framepipe-http@street.socket", r"dev-shm-framepipe\x2dinbox.mount"]
 
 
 def commands_of_the_readme() -> list[str]:
@@ -77,7 +76,7 @@ def check_what_runs(service: Service) -> None:
 
 def test_units_are_sound_and_the_sandbox_is_tight(machine):
     """Ask systemd, which says unknown keys on standard error alone."""
-    verified = machine.try_run("systemd-analyze", "verify", *UNITS)
+    verified = machine.try_run("systemd-analyze", "--man=no", "verify", *UNITS)
     assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
     sandbox = machine.try_run(
         "systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE}", "framepipe@street.service"
@@ -92,6 +91,10 @@ def test_units_are_sound_and_the_sandbox_is_tight(machine):
 
 def test_the_inbox_is_a_tmpfs_with_a_limit_of_its_own(machine, service):
     """Look at the mount, from outside and from inside the sandbox."""
+    inbox = r"dev-shm-framepipe\x2dinbox.mount"
+    assert machine.run("systemctl", "is-active", inbox).strip() == "active", "it is there before any client"
+    wanted_by = machine.run("systemctl", "show", "--property", "WantedBy", "--value", inbox)
+    assert "local-fs.target" in wanted_by.split(), "and after a boot"
     with service.running():
         mounted = machine.run("findmnt", "--noheadings", "--output", "FSTYPE,OPTIONS", "/dev/shm/framepipe-inbox")
         assert mounted.startswith("tmpfs") and "size=" in mounted and "noexec" in mounted, mounted

@@ -1,7 +1,6 @@
 """The service under load: what dies, hangs, has no memory, or is stopped costs no frame."""
 
 import pytest
-
 from machine import wait_for
 from service import loaded
 
@@ -62,7 +61,7 @@ def test_the_watchdog_restarts_a_pipeline_of_which_a_stage_stays_away(machine, s
     """Take the program away that would replace a killed process: the launcher lives, and gives no sign."""
     program = machine.root("/usr/lib/framepipe/framepipe-postprocess")
     aside = program.with_suffix(".aside")
-    with service.changed("WatchdogSec=4", "StartLimitIntervalSec=0"), service.running(), loaded(machine) as load:
+    with service.changed("WatchdogSec=4"), service.running(), loaded(machine) as load:
         load.wait_results(FRAMES)
         restarts = service.restarts()
         program.rename(aside)
@@ -99,11 +98,14 @@ def test_a_process_that_is_killed_for_want_of_memory_costs_no_frame(machine, ser
         launcher = service.main_pid()
         service.kill("STOP", launcher)
         service.kill("KILL", *service.pids_of("framepipe-detect"))
+        wait_for("their memory to be free", lambda: not service.pids_of("framepipe-detect"), 30, service.explain)
         used = int((group / "memory.usage_in_bytes").read_text())
-        machine.run("systemctl", "set-property", "--runtime", service.unit, f"MemoryMax={used + (4 << 20)}")
-        service.kill("CONT", launcher)
-        wait_for("the kernel to kill one", lambda: killed() > before, 60, service.explain)
-        machine.run("systemctl", "set-property", "--runtime", service.unit, "MemoryMax=infinity")
+        try:
+            machine.run("systemctl", "set-property", "--runtime", service.unit, f"MemoryMax={used + (4 << 20)}")
+            service.kill("CONT", launcher)
+            wait_for("the kernel to kill one", lambda: killed() > before, 60, service.explain)
+        finally:
+            machine.run("systemctl", "set-property", "--runtime", service.unit, "MemoryMax=infinity")
         service.wait_active()
         load.wait_results(FRAMES)
         load.finish()
@@ -129,3 +131,26 @@ def test_a_client_that_pushes_through_restarts_loses_no_frame(machine, service):
             machine.run("systemctl", "restart", service.unit)
         load.wait_results(FRAMES)
         assert load.finish() >= 4 * FRAMES
+
+
+def test_a_reload_takes_what_changed_and_systemd_sees_it_begin_and_end(machine, service):
+    """Ask for more processes by SIGHUP, as `systemctl reload` does, under load."""
+    config = machine.root("/etc/framepipe/street.toml")
+    before = config.read_text()
+    with service.running(), loaded(machine) as load:
+        load.wait_results(FRAMES)
+        launcher, processes = service.main_pid(), len(service.pids("detect"))
+        try:
+            config.write_text(f"{before}\n[stages.detect]\nprocesses = {processes + 2}\n")
+            service.kill("HUP", launcher)
+            is_reloading = lambda: service.show("ActiveState") == "reloading"  # noqa: E731
+            wait_for("systemd to see the reload", is_reloading, 30, service.explain)
+            service.wait_active()
+            assert len(service.pids("detect")) == processes + 2, service.explain()
+        finally:
+            config.write_text(before)
+        machine.run("systemctl", "reload", service.unit)
+        wait_for("the processes to be fewer", lambda: len(service.pids("detect")) == processes, 60, service.explain)
+        assert (service.main_pid(), service.restarts()) == (launcher, 0)
+        load.wait_results(FRAMES)
+        load.finish()

@@ -4,7 +4,8 @@ import contextlib
 
 from service import TCP, loaded
 
-SOCKETS = ["framepipe@street.socket", "framepipe-unix@street.socket"]
+SOCKETS = ["framepipe@street.socket", "framepipe-unix@street.socket", "framepipe-http@street.socket"]
+HTTP = "http://127.0.0.1:9464/readyz"
 UNIX = "/run/framepipe/street/grpc.sock"
 
 
@@ -20,8 +21,8 @@ def listening(machine, service):
         machine.try_run("systemctl", "reset-failed", service.unit)
 
 
-def test_the_first_client_starts_the_pipeline_which_takes_both_listeners(machine, service):
-    """Come over either."""
+def test_the_first_client_starts_the_pipeline_which_takes_all_listeners(machine, service):
+    """Come over each."""
     with listening(machine, service):
         assert not service.is_active(), "nobody has come yet"
         with loaded(machine, f"unix:{UNIX}") as over_unix, loaded(machine, TCP) as over_tcp:
@@ -30,6 +31,9 @@ def test_the_first_client_starts_the_pipeline_which_takes_both_listeners(machine
             said = machine.run("journalctl", "--no-pager", "--unit", service.unit)
             assert f"listening on unix:{UNIX}, which the service manager has opened" in said
             assert "listening on 127.0.0.1:50051, which the service manager has opened" in said
+            assert "listening on 127.0.0.1:9464, which the service manager has opened" in said
+            fetch = f"import urllib.request; print(urllib.request.urlopen({HTTP!r}, timeout=10).status)"
+            assert machine.run("python3", "-c", fetch).strip() == "200"
             over_unix.finish()
             over_tcp.finish()
         for pid in service.pids("gateway") + service.pids("detect"):

@@ -160,7 +160,7 @@ impl Supervisor<'_> {
             }
             Phase::Draining => {
                 let [free, writing, ..] = self.segment.job_census();
-                format!("draining: {} frames are left", self.segment.geometry().jobs as usize - free - writing)
+                format!("draining: {} frames are left", self.segment.frame_jobs() as usize - free - writing)
             }
             Phase::Stopping { .. } => "stopping".into(),
         }
