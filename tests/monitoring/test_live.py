@@ -113,7 +113,9 @@ def test_every_line_of_the_dashboard_has_values_and_every_rule_is_sound(tmp_path
         with framepipe.Client(f"unix:{tmp_path}/run/grpc.sock", inbox=str(memory)) as client:
             client.wait_ready(READY_S)
             # Before it dies, so that its death is seen as one more than none.
+            deadline = time.monotonic() + LIMIT_S
             while not has_series(address, 'framepipe_stage_recoveries_total{stage="postprocess"} == 0'):
+                assert time.monotonic() < deadline, "Prometheus has no series of the pipeline's"
                 time.sleep(0.1)
             kill_one(config)
             waiting = {**of_dashboard(), "record": "framepipe:frames_unaccounted", "up": 'up{job="framepipe"} == 1'}

@@ -152,7 +152,9 @@ impl Supervisor<'_> {
         let place = &self.places[death.place];
         // Calls of a gateway that another one follows may have been cut short: there is a recovery between two.
         let has_nothing = place.is_worker() || matches!(self.phase, Phase::Stopping { .. });
-        if death.child.is_told && has_nothing && death.status.code() == Some(Exit::Done as i32) {
+        let is_done = death.child.is_told && has_nothing && death.status.code() == Some(Exit::Done as i32);
+        // Told to end, too, it may have ended by a library's exit(0), with frames in hand.
+        if is_done && self.segment.casualties().next().is_none() {
             return None;
         }
         // Its exit status proves no will: a library that chokes on a frame may call exit() with any number.

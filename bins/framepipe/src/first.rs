@@ -60,7 +60,8 @@ fn start_again() -> anyhow::Result<Pid> {
     let environment = env::vars_os().map(variable).collect::<anyhow::Result<Vec<_>>>()?;
     let mut attributes = PosixSpawnAttr::init()?;
     attributes.set_sigmask(&SigSet::empty())?; // this one's would else be the launcher's, too
-    attributes.set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK)?;
+    attributes.set_pgroup(Pid::from_raw(0))?; // a group of its own: what a terminal sends to all of this one's reaches it once, from here
+    attributes.set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETPGROUP)?;
     Ok(posix_spawn(program.as_path(), &PosixSpawnFileActions::init()?, &attributes, &arguments, &environment)?)
 }
 

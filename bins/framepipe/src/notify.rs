@@ -50,6 +50,7 @@ pub struct Notifier {
     interval: Option<Duration>,
     signed: Option<Instant>,
     is_told_ready: bool,
+    is_reloading: bool,
     is_told_stopping: bool,
     status: String,
 }
@@ -62,19 +63,28 @@ impl Notifier {
             connected.inspect_err(|error| warn!("the service manager cannot be told anything: {error}")).ok()
         });
         let interval = sd_notify::watchdog_enabled().filter(|wait| !wait.is_zero()).map(|wait| wait / 2);
-        Self { socket, interval, signed: None, is_told_ready: false, is_told_stopping: false, status: String::new() }
+        Self {
+            socket,
+            interval,
+            signed: None,
+            is_told_ready: false,
+            is_reloading: false,
+            is_told_stopping: false,
+            status: String::new(),
+        }
     }
 
     /// Says that the configuration is being read again. What follows is told when it is done ([`Self::reloaded`]).
     pub fn reloading(&mut self) {
         let Ok(now) = NotifyState::monotonic_usec_now() else { return };
         if self.tell(&[NotifyState::Reloading, now]) {
-            self.is_told_ready = false;
+            (self.is_told_ready, self.is_reloading) = (false, true);
         }
     }
 
     /// Says that it was.
     pub fn reloaded(&mut self) {
+        self.is_reloading = false;
         if !self.is_told_ready {
             self.is_told_ready = self.tell(&[NotifyState::Ready]);
         }
@@ -82,7 +92,7 @@ impl Notifier {
 
     /// Says what of this is news: that the pipeline serves, that it stops, and what it is at.
     fn update(&mut self, is_ready: bool, is_stopping: bool, status: String) {
-        if is_ready && !self.is_told_ready {
+        if is_ready && !self.is_told_ready && !self.is_reloading {
             self.is_told_ready = self.tell(&[NotifyState::Ready]);
         }
         if is_stopping && !self.is_told_stopping {

@@ -79,7 +79,7 @@ impl Supervisor<'_> {
                 counts.insert(row.name.to_owned(), is.processes);
             }
             let processes = before[stage].processes;
-            // The launcher alone looks at hang_ms_max.
+            // The launcher looks at hang_ms_max; the gateway has it for readiness, from its next start on.
             let as_started = |stage: &StageConfig| StageConfig { processes: 0, hang_ms_max: 0, ..stage.clone() };
             if as_started(&before[stage]) != as_started(is) {
                 renewed.insert(stage);

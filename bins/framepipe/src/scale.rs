@@ -132,7 +132,11 @@ impl Supervisor<'_> {
 
     /// Puts a configuration's numbers of processes, and whatever else it says of stages, in force.
     pub(crate) fn put_in_force(&mut self, config: Config) -> anyhow::Result<()> {
-        self.note(|generations| generations.processes = Generations::processes_of(&config))?;
+        let before = self.generations.lock().processes.clone();
+        if let Err(error) = self.note(|generations| generations.processes = Generations::processes_of(&config)) {
+            self.generations.lock().processes = before;
+            return Err(error);
+        }
         self.config = config;
         Ok(())
     }

@@ -344,16 +344,13 @@ impl<'a> Supervisor<'a> {
                     _ => info!("{} is ready after {ms} ms", place.title()),
                 }
             }
-            Report::Encodes { generation } => self.encodes = Some(generation),
+            Report::Encodes { generation } if place.stage == GATEWAY => self.encodes = Some(generation),
             Report::Failed { message } => {
                 child.has_failed = true;
                 place.failure = Some(message);
             }
-            Report::Drained => {
-                if self.phase == Phase::Draining {
-                    self.stop(End::Drained);
-                }
-            }
+            Report::Drained if place.stage == GATEWAY && self.phase == Phase::Draining => self.stop(End::Drained),
+            Report::Drained | Report::Encodes { .. } => {} // said too late, or by one who cannot know
         }
     }
 
@@ -431,7 +428,10 @@ impl<'a> Supervisor<'a> {
         let handed = handed.bound_to(self.pins.of_stage(place.stage));
         let (config, generations) = match &self.serving[place.parity] {
             Some(generation) if place.is_worker() => (generation.applied_to(&self.config), vec![generation.clone()]),
-            _ => (self.made_for.clone(), self.generations.lock().living.clone()),
+            _ => {
+                let config = Config { stages: self.config.stages.clone(), ..self.made_for.clone() };
+                (config, self.generations.lock().living.clone())
+            }
         };
         let encodes = generations.last().map(|generation| generation.number);
         let title = place.name();
@@ -488,7 +488,8 @@ impl<'a> Supervisor<'a> {
                 if idle && free + writing == self.segment.frame_jobs() as usize {
                     self.stop(End::Drained); // no gateway was started yet, and no frame is in the segment
                 } else if idle {
-                    self.spawn(gateway)?; // frames that were taken over need one
+                    // Frames that were taken over need one. At the next round, which tries again where it cannot start.
+                    self.places[gateway].restart_at = Some(Instant::now());
                 }
                 Ok(None)
             }
@@ -511,8 +512,7 @@ impl<'a> Supervisor<'a> {
 
     /// For how long the process of a place has given no sign of life.
     pub(crate) fn silence_of(&self, place: usize) -> Duration {
-        let beat_ns = self.segment.processes()[self.places[place].entry].heartbeat_ns();
-        Duration::from_nanos(monotonic_ns().saturating_sub(beat_ns))
+        self.silence(&self.places[place], monotonic_ns())
     }
 
     /// Kills all that still live, and waits for them.

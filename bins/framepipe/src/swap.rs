@@ -141,7 +141,7 @@ impl Supervisor<'_> {
                 let number = old.number;
                 let have_ended = worker_entries(old.parity()).all(|place| self.places[place].child.is_none());
                 if have_ended && !self.is_in_flight(number) {
-                    self.forget(number)?;
+                    self.forget(number);
                 }
             }
         }
@@ -218,11 +218,12 @@ impl Supervisor<'_> {
         matches!(&self.swap, Swap::Warming(next) if place.is_worker() && place.parity == next.generation.parity())
     }
 
-    fn forget(&mut self, number: u64) -> anyhow::Result<()> {
-        let Swap::Finishing { said, .. } = std::mem::replace(&mut self.swap, Swap::Idle) else { return Ok(()) };
-        self.note(|generations| generations.living.retain(|one| one.number != number))?;
+    fn forget(&mut self, number: u64) {
+        if let Err(error) = self.note(|generations| generations.living.retain(|one| one.number != number)) {
+            return error!("{error:#}"); // no room, say: it may pass, and is tried again
+        }
+        let Swap::Finishing { said, .. } = std::mem::replace(&mut self.swap, Swap::Idle) else { return };
         said.done(&format!("generation {} serves alone", self.generations.lock().current().number));
-        Ok(())
     }
 
     /// Tells a generation's workers to end: they have nothing left to do.

@@ -137,8 +137,8 @@ impl Deliverer {
         Ok(discarded::forget(state_folder)?)
     }
 
-    /// Delivers until the process must stop.
-    pub fn run(mut self) -> Result<(), Lost> {
+    /// Delivers until the process must stop. What is still to be told of traces is given back, to be ended after all else.
+    pub fn run(mut self) -> Result<Option<Traces>, Lost> {
         let mut next_look = Instant::now() + LOOK;
         while !self.process.stop.load(Ordering::Acquire) {
             self.process.entry().beat();
@@ -151,8 +151,7 @@ impl Deliverer {
                 self.worker.wait(IDLE_WAIT, || self.process.stop.load(Ordering::Acquire));
             }
         }
-        self.traces.into_iter().for_each(Traces::end);
-        Ok(())
+        Ok(self.traces)
     }
 
     /// Drops results that are too old, where the configuration wants it.
@@ -196,6 +195,7 @@ impl Deliverer {
             touched.insert(one.stream);
             delivered += 1;
         }
+        self.hub.health.journal_is_stuck(!self.unwritten.frames.is_empty());
         for stream in &touched {
             if let Err(error) = state.publish(stream) {
                 tracing::error!(stream = stream.as_str(), "stream {stream}: {error}");

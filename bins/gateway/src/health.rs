@@ -6,7 +6,10 @@ mod passage;
 mod workers;
 
 use std::{
-    sync::{Mutex, MutexGuard},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -59,6 +62,8 @@ impl Report {
 pub struct Health {
     passage: Mutex<Passage>,
     report: Mutex<Report>,
+    /// Results cannot be written.
+    is_journal_stuck: AtomicBool,
     /// There is a reason to look at once.
     news: Notify,
 }
@@ -68,7 +73,7 @@ impl Health {
     pub fn new(canary_idle: Duration, canary_max: Duration) -> Self {
         let report = Report { why: vec!["the gateway has not looked yet".into()], stages: Vec::new() };
         let passage = Mutex::new(Passage::new(canary_idle, canary_max));
-        Self { passage, report: Mutex::new(report), news: Notify::new() }
+        Self { passage, report: Mutex::new(report), is_journal_stuck: AtomicBool::new(false), news: Notify::new() }
     }
 
     /// How it was at the last look.
@@ -84,6 +89,13 @@ impl Health {
     /// A frame has its result.
     pub fn result_came(&self) {
         self.lock().result_came(monotonic_ns());
+    }
+
+    /// Whether results wait that cannot be written: the canary, which has none, says nothing of that.
+    pub fn journal_is_stuck(&self, is_stuck: bool) {
+        if self.is_journal_stuck.swap(is_stuck, Ordering::Relaxed) != is_stuck {
+            self.wake();
+        }
     }
 
     /// The canary came back, and its job is free.
@@ -156,6 +168,9 @@ fn look(workers: &mut Workers, hub: &Hub) -> Report {
     let stages = workers.look();
     let mut why: Vec<String> = stages.iter().filter_map(StageWorkers::why_none).collect();
     why.extend(hub.health.why_none_gets_through(hub));
+    if hub.health.is_journal_stuck.load(Ordering::Relaxed) {
+        why.push("results cannot be written: see the log, and the room in paths.shm and paths.state".into());
+    }
     if hub.is_draining() {
         why.push("the pipeline finishes what it has accepted, and takes no more".into());
     }

@@ -91,7 +91,8 @@ fn run(process: &'static Process) -> anyhow::Result<Exit> {
             tracing::error!("unread results stay in memory, for the next start: {error}");
         }
         for_end.stop(); // without delivery there is no service
-        ended
+        // Last: nothing that frames or results need waits for a collector.
+        ended.map(|traces| traces.into_iter().for_each(Traces::end))
     })?;
     service::serve(process, hub)?;
     Ok(match delivery.join() {

@@ -120,7 +120,13 @@ impl Line {
     /// The line that a process wrote, if this is one.
     pub fn from_json(json: &[u8]) -> Option<Self> {
         // Whatever else a library may say begins otherwise.
-        json.starts_with(b"{\"timestamp\":").then(|| serde_json::from_slice(json).ok())?
+        let line: Self = json.starts_with(b"{\"timestamp\":").then(|| serde_json::from_slice(json).ok())??;
+        // Nor does a process nest values, which would pass by what bounds and cleans a line.
+        let is_plain = |(name, value): (&String, &Value)| {
+            let is_named = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'));
+            is_named && !value.is_array() && !value.is_object()
+        };
+        line.fields.iter().all(is_plain).then_some(line)
     }
 }
 
