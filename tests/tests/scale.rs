@@ -150,6 +150,8 @@ async fn processes_may_die_while_their_numbers_change() {
         send_kill(&find(&server, "detect", |one| one.state == "ready"));
         server.kill_one("preprocess");
     });
+    // One that was killed after it had been warm is started again, whatever is done with others.
+    wait_until("all of them", LIMIT, || server.status().stage("detect").all(|one| one.state == "ready"));
     check_count(&server, "detect", 3);
     camera.wait_for_more();
     // Told to stop, these two die before they can: what they have in hand is the third one's.

@@ -63,6 +63,8 @@ struct DescribedArgument {
     is_required: bool,
     is_global: bool,
     is_hidden: bool,
+    /// Those that it does not go together with.
+    conflicts: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -86,7 +88,7 @@ impl Described {
             is_hidden: command.is_hide_set(),
             has_no_help: command.is_disable_help_flag_set(),
             needs_subcommand: command.is_subcommand_required_set(),
-            arguments: command.get_arguments().map(DescribedArgument::of).collect(),
+            arguments: command.get_arguments().map(|argument| DescribedArgument::of(command, argument)).collect(),
             subcommands: command.get_subcommands().map(Self::of).collect(),
         }
     }
@@ -132,7 +134,7 @@ impl Described {
 }
 
 impl DescribedArgument {
-    fn of(argument: &Arg) -> Self {
+    fn of(command: &Command, argument: &Arg) -> Self {
         let words = |words: Option<&clap::builder::StyledStr>| words.map(ToString::to_string);
         let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
         let value =
@@ -165,6 +167,11 @@ impl DescribedArgument {
             is_required: argument.is_required_set(),
             is_global: argument.is_global_set(),
             is_hidden: argument.is_hide_set(),
+            conflicts: command
+                .get_arg_conflicts_with(argument)
+                .iter()
+                .map(|other| other.get_id().to_string())
+                .collect(),
         }
     }
 
@@ -187,6 +194,7 @@ impl DescribedArgument {
             .global(self.is_global)
             .hide(self.is_hidden)
             .required(self.is_required)
+            .conflicts_with_all(self.conflicts.into_iter().map(fixed).collect::<Vec<_>>())
             .visible_aliases(self.aliases.into_iter().map(fixed).collect::<Vec<_>>());
         if let Some(long) = self.long {
             argument = argument.long(fixed(long));
