@@ -123,7 +123,7 @@ class Machine:
         if only_version_2 or names == ["unified"]:
             names = ["unified"]
         for group in self._groups:
-            group.mkdir()
+            group.mkdir(exist_ok=True)  # of one that has just ended, which the kernel had not let go yet
         enter = " ".join(f"echo $$ >{shlex.quote(str(group))}/cgroup.procs;" for group in self._groups)
         inside = [*UNSHARE, "bash", str(HERE / "inside.sh"), str(REPOSITORY), *names]
         self._said = pathlib.Path(f"/tmp/{self.name}.console")

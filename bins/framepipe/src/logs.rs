@@ -45,7 +45,7 @@ pub struct LogsArgs {
     /// Only lines of this level, or graver: error, warn, info, debug or trace. What is below log.level is not said at all.
     #[arg(long, value_name = "LEVEL", value_parser = level(), default_value = "trace")]
     level: Level,
-    /// Only lines of this process: launcher, gateway, keeper, a stage's name (all its processes), one of them ("detect[0]"), or a
+    /// Only lines of this process: launcher, gateway, keeper, a stage's name (all its processes), one of them (`detect[0]`), or a
     /// pid.
     #[arg(long, value_name = "NAME")]
     process: Option<String>,

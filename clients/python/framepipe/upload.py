@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, BinaryIO, Callable, List, Optional, Tuple, Union
+from typing import Any, BinaryIO, Callable, Optional, Union
 
 from ._generated import framepipe_pb2 as pb
 
@@ -14,7 +14,7 @@ from ._generated import framepipe_pb2 as pb
 DATA_BYTES = 256 << 10
 
 # Headers of a call.
-Metadata = Optional[List[Tuple[str, str]]]
+Metadata = Optional[list[tuple[str, str]]]
 
 _Opened = Union[BinaryIO, memoryview]
 
