@@ -6,6 +6,7 @@ What is installed and started in it is seen nowhere else, and ends with it. Ever
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pathlib
 import shlex
@@ -23,6 +24,9 @@ BOOT_S = 60
 COMMAND_S = 120
 LOOK_S = 0.02
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+# Of the machines that this process has booted: several may run at once.
+NUMBERS = itertools.count()
 
 
 class NotAllowedError(Exception):
@@ -116,14 +120,14 @@ class Machine:
 
     def __init__(self, *, only_version_2: bool = False) -> None:
         """Boot it."""
-        self.name = f"framepipe-test-{os.getpid()}-{'v2' if only_version_2 else 'all'}"
+        self.name = f"framepipe-test-{os.getpid()}-{next(NUMBERS)}"
         shown = Hierarchy.all()
         self._groups = [hierarchy.folder / self.name for hierarchy in shown]
         names = [hierarchy.name for hierarchy in shown]
         if only_version_2 or names == ["unified"]:
             names = ["unified"]
         for group in self._groups:
-            group.mkdir(exist_ok=True)  # of one that has just ended, which the kernel had not let go yet
+            group.mkdir()
         enter = " ".join(f"echo $$ >{shlex.quote(str(group))}/cgroup.procs;" for group in self._groups)
         inside = [*UNSHARE, "bash", str(HERE / "inside.sh"), str(REPOSITORY), *names]
         self._said = pathlib.Path(f"/tmp/{self.name}.console")
