@@ -217,7 +217,10 @@ async fn a_detector_that_puts_out_what_is_no_number_says_so() {
     let home = Home::new();
     let infinite = [("std = 255.0", "std = 1.0, scale = 1e36")];
     let models = home.models_with_threshold("tiny-face-416", "0.5", &infinite);
-    let config = format!("[pipeline]\ndetector = \"tiny-face-416\"\n[paths]\nmodels = {models:?}\n");
+    // Without the canary, which would fail as every frame does: such a pipeline is never ready.
+    let config = format!(
+        "[pipeline]\ndetector = \"tiny-face-416\"\n[paths]\nmodels = {models:?}\n[server]\ncanary_idle_ms = 0\n"
+    );
     let server = Server::start(&home, &config).await;
     server
         .client()

@@ -81,7 +81,7 @@ pub struct Line {
     pub timestamp: SystemTime,
     /// How grave it is.
     pub level: Level,
-    /// Which process said it: "launcher", "gateway", "detect[0]". The launcher knows, and fills it in.
+    /// Which process said it: `launcher`, `gateway`, `detect[0]`. The launcher knows, and fills it in.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub process: String,
     /// Its pid, filled in likewise.
