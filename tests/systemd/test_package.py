@@ -129,13 +129,16 @@ def test_an_upgrade_drains_and_goes_on_and_a_purge_leaves_nothing(fresh, package
     service = Service(fresh)
     edited = fresh.root("/etc/framepipe/street.toml")
     edited.write_text(edited.read_text() + "\n[journal]\nretention_s = 3600\n")
+    fresh.run("systemctl", "enable", "--now", "framepipe-http@street.socket")
     fresh.run("systemctl", "start", service.unit)
     with loaded(fresh) as load:
         load.wait_results(8)
-        launcher = service.main_pid()
-        fresh.run("dpkg", "--install", package)
+        fresh.run("dpkg", "--unpack", package)
+        assert service.show("ActiveState") == "inactive", "no launcher of the old version starts workers of the new one"
+        assert service.pids_of("framepipe") == []
+        fresh.run("dpkg", "--configure", "framepipe")
         wait_for("the new version to serve", service.is_active, 60, service.explain)
-        assert service.main_pid() != launcher
+        assert fresh.run("systemctl", "is-active", "framepipe-http@street.socket").strip() == "active"
         load.wait_results(8)
         load.finish()
     assert "retention_s" in edited.read_text(), "what was configured stays"
@@ -144,7 +147,16 @@ def test_an_upgrade_drains_and_goes_on_and_a_purge_leaves_nothing(fresh, package
     assert not fresh.root("/usr/lib/framepipe").exists() and edited.exists()
     state = fresh.root("/var/lib/framepipe/street")
     assert state.is_dir(), "unread results outlive a removal"
+    enabled = fresh.root("/etc/systemd/system/sockets.target.wants/framepipe-http@street.socket")
+    segments = [fresh.root("/dev/shm/framepipe-street"), fresh.root("/dev/shm/framepipe-of-somebody-else")]
+    for segment in segments:
+        fresh.run("mkdir", "-p", f"/dev/shm/{segment.name}")
+    fresh.run("chown", "framepipe", f"/dev/shm/{segments[0].name}")
+    assert enabled.is_symlink()
     fresh.run("dpkg", "--purge", "framepipe")
+    assert not enabled.is_symlink()
+    assert [segment.is_dir() for segment in segments] == [False, True], "a purge removes the package's own alone"
+    segments[1].rmdir()
     left = ["/etc/framepipe", "/var/lib/framepipe", "/run/framepipe", "/usr/share/framepipe", "/usr/bin/framepipe"]
     assert [path for path in left if fresh.root(path).exists() or fresh.root(path).is_symlink()] == []
     memory = [path.name for path in pathlib.Path(fresh.root("/dev/shm")).iterdir()]

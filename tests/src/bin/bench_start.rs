@@ -1,5 +1,5 @@
-//! `scripts/bench-start`: how long a worker that was killed takes to be ready again, with and without optimised graphs on disk,
-//! beside the engine's own time to load the same models.
+//! `scripts/bench-start`: how long a pipeline takes from `framepipe up` to ready; and a worker that was killed to be ready again,
+//! with and without optimised graphs on disk, beside the engine's own time to load the same models.
 
 use std::{
     fs,
@@ -23,6 +23,11 @@ use nix::{
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// The pipeline whose start is timed: as it is shipped, with a segment of the default size.
+const UP: &str = include_str!("../../../config/street.toml");
+/// Most from `framepipe up` to ready, in milliseconds.
+const UP_MS_MAX: f64 = 1000.0;
 
 /// A stage whose worker is killed, and what it loads.
 struct Case {
@@ -154,6 +159,27 @@ async fn measure(case: &Case, rounds: usize) -> Times {
     times
 }
 
+/// Milliseconds from `framepipe up` until the gateway says that frames get through: without optimised graphs on disk, and with
+/// them. Each start makes its segment anew.
+async fn starts(rounds: usize) -> (f64, Vec<f64>) {
+    let home = Home::new();
+    let mut took = Vec::new();
+    for _ in 0..=rounds {
+        let start = Instant::now();
+        let server = Server::start(&home, UP).await;
+        took.push(start.elapsed().as_secs_f64() * 1e3);
+        server.stop();
+        fs::remove_dir_all(home.shm()).and_then(|()| fs::create_dir(home.shm())).expect("a folder of its own");
+    }
+    (took[0], took.split_off(1))
+}
+
+fn tell_starts((first, took): &(f64, Vec<f64>), figures: &mut Figures) {
+    figures.told("up_first_ms", "street: `framepipe up` to ready, no graph on disk, ms", *first);
+    figures.at_most("up_ms", "street: `framepipe up` to ready, ms, median", quantile(took, 0.5), UP_MS_MAX);
+    figures.told("up_max_ms", "the same, the longest", quantile(took, 1.0));
+}
+
 fn tell(case: &Case, times: &Times, figures: &mut Figures) {
     let median = |values: &[f64]| quantile(values, 0.5);
     let (name, of) = (case.name, format!("{} ({})", case.stage, case.name));
@@ -202,6 +228,8 @@ async fn main() -> ExitCode {
         }
     };
     let mut figures = Figures::default();
+    println!("street: {rounds} starts");
+    tell_starts(&starts(rounds).await, &mut figures);
     for case in &CASES {
         println!("{}: {rounds} kills without optimised graphs on disk, and as many with them", case.name);
         tell(case, &measure(case, rounds).await, &mut figures);
