@@ -159,9 +159,9 @@ def test_results_that_overtake_the_answer_of_their_push_count(manual, manual_cli
     held = threading.Event()
     call = manual_client._stub.PushData
 
-    def hold(request, timeout):
+    def hold(request, **options):
         try:
-            return call(request, timeout=timeout)
+            return call(request, **options)
         finally:
             assert held.wait(20)
 
