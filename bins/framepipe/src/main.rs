@@ -38,6 +38,7 @@
 //! | `top.rs`, `top/` | `framepipe top` |
 //! | `drain.rs` | who waits for the pipeline's end |
 //! | `verbs.rs` | what a running pipeline is told to do |
+//! | `http.rs` | what the gateway tells over HTTP, asked |
 //! | `ready.rs` | `framepipe status --ready` |
 //! | `control.rs` | the socket by which a launcher is asked |
 //! | `configuration.rs` | `framepipe config`: checked, shown with origins, documented |
@@ -62,6 +63,7 @@ mod first;
 mod gpu;
 mod gpu_slab;
 mod house;
+mod http;
 mod isolate;
 mod last_words;
 mod log;
