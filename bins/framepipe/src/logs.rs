@@ -4,7 +4,6 @@
 use std::{
     io::{self, ErrorKind, Write as _},
     os::unix::net::UnixStream,
-    path::Path,
     process::ExitCode,
     thread,
     time::Duration,
@@ -15,12 +14,16 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use framepipe_pipeline::log::{Level, Line};
+use framepipe_pipeline::{
+    Overrides,
+    log::{Level, Line},
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     control::{self, Answer, Request},
+    instance::Instance,
     log::{Form, KEPT, News},
 };
 
@@ -35,7 +38,20 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Which lines.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  framepipe logs --config config/street.toml
+  framepipe logs -f --level warn
+  framepipe logs -n 20 --process detect
+  framepipe logs -n 1000 --json | jq 'select(.fields.frame)'
+
+The launcher keeps the last 4 MiB of lines in memory; they are gone when it ends. Under systemd the journal has them all:
+`journalctl -t framepipe FRAMEPIPE_PROCESS=gateway`. One who follows and reads too slowly is dropped, and told so: nobody waits
+for him.
+
+Exit status: 0 shown, or the pipeline ended; 1 it does not run, was killed, or lines were read too slowly; 2 wrong usage.")]
 pub struct LogsArgs {
+    #[command(flatten)]
+    instance: Instance,
     /// So many of the last lines.
     #[arg(short = 'n', long, value_name = "N", default_value_t = LINES)]
     lines: u32,
@@ -90,10 +106,11 @@ impl Wanted {
 }
 
 /// Prints a pipeline's lines.
-pub fn run(run: &Path, arguments: LogsArgs) -> anyhow::Result<ExitCode> {
-    let LogsArgs { lines, follow, level, process, json } = arguments;
+pub fn run(arguments: LogsArgs) -> anyhow::Result<ExitCode> {
+    let LogsArgs { instance, lines, follow, level, process, json } = arguments;
+    let run = instance.load(Overrides::default())?.run;
     let form = if json { Form::Json } else { Form::human(&io::stdout()) };
-    let mut answers = control::send(run, &Request::Logs(Wanted { lines, follow, level, process }))?;
+    let mut answers = control::send(&run, &Request::Logs(Wanted { lines, follow, level, process }))?;
     loop {
         match answers.next().transpose()? {
             Some(Answer::Progress(line)) => {

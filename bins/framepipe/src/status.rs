@@ -1,11 +1,12 @@
 //! `framepipe status`: how a pipeline is, read from shared memory at that moment.
 
-use std::{fmt, time::Instant};
+use std::{fmt, process::ExitCode, time::Instant};
 
+use clap::Args;
 use framepipe_cache::Area;
 use framepipe_model::ModelRef;
 use framepipe_pipeline::{
-    CacheStats, Config, Generation, Generations, STAGES, StageConfig, StageRow,
+    CacheStats, Config, Generation, Generations, Overrides, STAGES, StageConfig, StageRow,
     observe::{Jobs, PoolUse, Process, Queue},
     queue_before,
 };
@@ -13,11 +14,50 @@ use framepipe_shm::Segment;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    control::{self, Answer, Request},
     deaths::{RepairNote, Repairs},
     gpu::GpuNote,
+    instance::Instance,
     memory_use::{self, MemoryNote},
+    print, ready,
     swap::Shared,
 };
+
+/// Of which pipeline, and in what form.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  framepipe status --config config/street.toml
+  framepipe status --config config/street.toml --json | jq .queues
+  framepipe status --config config/street.toml --ready
+
+Exit status: 0 it runs (--ready: and frames get through); 1 it does not; 2 wrong usage.")]
+pub struct StatusArgs {
+    #[command(flatten)]
+    instance: Instance,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Ask only whether a frame that is pushed now gets through, as /readyz says (server.http).
+    #[arg(long, conflicts_with = "json")]
+    ready: bool,
+}
+
+/// `framepipe status`.
+pub fn run(arguments: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let config = arguments.instance.load(Overrides::default())?;
+    if arguments.ready {
+        let said = ready::ask(config.server.http.as_deref())?;
+        print(&format!("{}\n", said.words))?;
+        return Ok(if said.is_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let status = match control::ask(&config.run, &Request::Status, drop)? {
+        Answer::Status(status) => status,
+        Answer::Progress(words) | Answer::Done(words) | Answer::Failed(words) => anyhow::bail!("{words}"),
+    };
+    let text =
+        if arguments.json { format!("{}\n", serde_json::to_string_pretty(&status)?) } else { status.to_string() };
+    print(&text)
+}
 
 /// How a pipeline is.
 #[derive(Debug, Serialize, Deserialize)]

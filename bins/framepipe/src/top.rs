@@ -37,8 +37,8 @@ use self::{
     screen::{Act, Screen},
 };
 use crate::{
-    Instance,
     control::{self, Answer, Request},
+    instance::Instance,
     status::Status,
 };
 
@@ -51,6 +51,15 @@ const PANICKED: i32 = 101;
 
 /// Which pipeline, and how often it is looked at.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  framepipe top --config config/street.toml
+  framepipe top --once
+  framepipe top --interval 0.5
+
+Keys: q quits; ↑ and ↓ select a stage; + and - change how many processes it has; r replaces them, one after the other; p pauses;
+s orders by busy, queue or memory; ? explains keys and columns. A pipeline that ends, and one that starts, are seen.
+
+Exit status: 0 ended by q, Ctrl-C or SIGTERM, or printed; 1 no pipeline answers to --once, or there is no terminal; 2 wrong usage.")]
 pub struct TopArgs {
     #[command(flatten)]
     instance: Instance,
