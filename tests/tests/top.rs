@@ -31,7 +31,8 @@ fn line(screen: &str, stage: &str) -> Option<Vec<String>> {
 /// Milliseconds, in words: "0.50 ms", "1.5 s".
 fn times(words: &[String]) -> Option<Vec<f64>> {
     let time = |pair: &[String]| {
-        let unit = [("ms", 1.0), ("s", 1000.0)].into_iter().find(|(unit, _)| pair.get(1).is_some_and(|word| word == unit))?;
+        let unit =
+            [("ms", 1.0), ("s", 1000.0)].into_iter().find(|(unit, _)| pair.get(1).is_some_and(|word| word == unit))?;
         Some(pair[0].parse::<f64>().ok()? * unit.1)
     };
     words.chunks(2).map(time).collect()
@@ -183,7 +184,8 @@ async fn one_screen_is_printed_where_there_is_no_terminal() {
     assert!(
         printed.contains("latency: not known: it is told over HTTP, and server.http is \"\"\n")
             && printed.contains("memory")
-            && printed.contains("segment") && printed.contains("generation 0: tiny-face-416@1")
+            && printed.contains("segment")
+            && printed.contains("generation 0: tiny-face-416@1")
     );
     server.stop();
 }
