@@ -44,6 +44,7 @@
 //! | `control.rs` | the socket by which a launcher is asked |
 //! | `configuration.rs` | `framepipe config`: checked, shown with origins, documented |
 //! | `room.rs` | room in memory: what a pipeline needs, and what there is |
+//! | `mounts.rs` | what is mounted, as the kernel says it |
 //! | `doctor.rs`, `doctor/` | `framepipe doctor`: whether this machine has what a pipeline needs |
 //! | `programs.rs` | verbs that are programs of their own |
 //! | `pages.rs` | `framepipe man` and `framepipe completions` |
@@ -73,6 +74,7 @@ mod logs;
 mod memory_use;
 mod mps;
 mod notify;
+mod mounts;
 mod open_files;
 mod orders;
 mod pages;
