@@ -22,7 +22,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    control::{self, Answer, Request},
+    control::{self, Answer, CLIENT_PATIENCE, Request},
     instance::Instance,
     log::{Form, KEPT, News},
 };
@@ -31,7 +31,7 @@ use crate::{
 const LINES: u32 = 100;
 /// Readers at a time, those included that do not follow.
 const READERS_MAX: usize = 16;
-/// For a reader to take lines. One that takes none for so long is dropped; meanwhile it holds up nobody but itself.
+/// For a reader to take a line. One that takes longer is dropped; meanwhile it holds up nobody but itself.
 const READER_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at whether a follower is still there.
 const LOOK: Duration = Duration::from_secs(1);
@@ -132,15 +132,14 @@ pub fn run(arguments: LogsArgs) -> anyhow::Result<ExitCode> {
 pub fn answer(stream: UnixStream, wanted: Wanted) -> io::Result<()> {
     let Some(reader) = KEPT.read(READERS_MAX) else {
         let words = format!("{READERS_MAX} read the log already: end one of them, or try again");
-        return control::say(&stream, &Answer::Failed(words));
+        return control::say(&stream, &Answer::Failed(words), CLIENT_PATIENCE);
     };
     let (last, mut place) = KEPT.last(wanted.lines as usize, |line| wanted.has(line));
-    stream.set_write_timeout(Some(READER_PATIENCE))?;
     let serve = move || {
         let mut give_all = || -> io::Result<()> {
             last.iter().try_for_each(|line| give(&stream, line))?;
             if !wanted.follow {
-                return control::say(&stream, &Answer::Done(String::new()));
+                return say(&stream, &Answer::Done(String::new()));
             }
             while !is_gone(&stream)? {
                 match reader.next(&mut place, LOOK) {
@@ -149,9 +148,9 @@ pub fn answer(stream: UnixStream, wanted: Wanted) -> io::Result<()> {
                     }
                     News::Missed(count) => {
                         let words = format!("{count} lines were not read in time: the launcher waits for nobody");
-                        return control::say(&stream, &Answer::Failed(words));
+                        return say(&stream, &Answer::Failed(words));
                     }
-                    News::End => return control::say(&stream, &Answer::Done(String::new())),
+                    News::End => return say(&stream, &Answer::Done(String::new())),
                 }
             }
             Ok(())
@@ -163,7 +162,11 @@ pub fn answer(stream: UnixStream, wanted: Wanted) -> io::Result<()> {
 
 fn give(stream: &UnixStream, line: &Line) -> io::Result<()> {
     let json = line.to_json();
-    control::say(stream, &Answer::Progress(String::from_utf8_lossy(json.trim_ascii_end()).into_owned()))
+    say(stream, &Answer::Progress(String::from_utf8_lossy(json.trim_ascii_end()).into_owned()))
+}
+
+fn say(stream: &UnixStream, answer: &Answer) -> io::Result<()> {
+    control::say(stream, answer, READER_PATIENCE)
 }
 
 /// True once the client has closed its end: lines may not come for long.

@@ -13,7 +13,7 @@ use framepipe_pipeline::{
     quarantine::{Entry, Quarantine},
 };
 
-use crate::{child::sibling, instance::Instance, print};
+use crate::{child::sibling, instance::Instance, log::harmless_lines, print};
 
 /// What to do with the quarantine.
 #[derive(Subcommand)]
@@ -146,7 +146,7 @@ fn story(entry: &Entry, quarantine: &Quarantine) -> String {
         utc(entry.unix_s),
         entry.stage,
         entry.pid,
-        entry.death,
+        harmless_lines(&entry.death),
         entry.attempts,
         entry.path.escape_debug(),
         entry.offset,

@@ -229,7 +229,11 @@ fn up(source: Source, discard: bool, starter: Option<Pid>, mut start_up: StartUp
         repairs.clone(),
         generations.clone(),
     );
-    let farewell = Farewell::new(house.segment);
+    let segment = house.segment;
+    let farewell = Farewell::new(move || {
+        let [_, writing, ready, claimed] = segment.job_census();
+        writing + ready + claimed
+    });
     let control = Control::new(answers, swapper, desk.clone(), farewell.clone());
     let socket = house.control.try_clone()?;
     // Spawned before any child, and never the parent of one: children are bound to the thread that spawns them.
