@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     auto::Auto,
-    child::{Child, Handed, Word},
+    child::{Child, Handed, WORDS_MAX, Word},
     cpus::Pins,
     deaths::Repairs,
     notify::Notifier,
@@ -173,7 +173,7 @@ impl<'a> Supervisor<'a> {
             segment,
             area,
             handed,
-            words: crossbeam_channel::unbounded(),
+            words: crossbeam_channel::bounded(WORDS_MAX),
             wake,
             signals,
             phase: Phase::Starting,
@@ -311,11 +311,10 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Hears what processes have reported by now.
+    /// Hears what processes have reported by now; of one that goes on reporting, the rest at the next round.
     pub(crate) fn hear_all(&mut self) {
-        while let Ok(word) = self.words.1.try_recv() {
-            self.hear(word);
-        }
+        let words: Vec<Word> = self.words.1.try_iter().take(WORDS_MAX).collect();
+        words.into_iter().for_each(|word| self.hear(word));
     }
 
     fn hear(&mut self, word: Word) {
@@ -416,6 +415,7 @@ impl<'a> Supervisor<'a> {
     }
 
     pub(crate) fn spawn(&mut self, index: usize) -> anyhow::Result<()> {
+        let wake = self.wake.try_clone()?; // first: from the entry on, what fails vacates it
         let place = &mut self.places[index];
         let owner = self.segment.new_owner();
         let entry = &self.segment.processes()[place.entry];
@@ -445,7 +445,7 @@ impl<'a> Supervisor<'a> {
             listeners: Vec::new(),
             slabs: Vec::new(),
         };
-        let child = Child::spawn((binary, title), order, &handed, self.words.0.clone(), self.wake.try_clone()?);
+        let child = Child::spawn((binary, title), order, &handed, self.words.0.clone(), wake);
         let mut child = child.inspect_err(|_| entry.vacate())?;
         entry.started(child.pid, start_time(child.pid).unwrap_or(0));
         // Before it has its order, and with that anything to take memory for.
