@@ -26,6 +26,7 @@
 //! | `restart.rs` | new processes in place of those that run |
 //! | `swap.rs` | other models while the pipeline serves |
 //! | `place.rs` | a place in the pipeline, and when its next process starts |
+//! | `hung.rs` | processes that give no sign of life, killed |
 //! | `deaths.rs` | the dead waited for, and what they had put back |
 //! | `isolate.rs` | a frame that killed its stage goes into quarantine |
 //! | `last_words.rs` | what processes say, passed on and remembered |
@@ -43,8 +44,8 @@
 //! | `ready.rs` | `framepipe status --ready` |
 //! | `control.rs` | the socket by which a launcher is asked |
 //! | `configuration.rs` | `framepipe config`: checked, shown with origins, documented |
-//! | `room.rs` | room in memory: what a pipeline needs, and what there is |
 //! | `mounts.rs` | what is mounted, as the kernel says it |
+//! | `room.rs` | room in memory: what a pipeline needs, and what there is |
 //! | `doctor.rs`, `doctor/` | `framepipe doctor`: whether this machine has what a pipeline needs |
 //! | `programs.rs` | verbs that are programs of their own |
 //! | `pages.rs` | `framepipe man` and `framepipe completions` |
@@ -66,15 +67,16 @@ mod gpu;
 mod gpu_slab;
 mod house;
 mod http;
+mod hung;
 mod instance;
 mod isolate;
 mod last_words;
 mod log;
 mod logs;
 mod memory_use;
+mod mounts;
 mod mps;
 mod notify;
-mod mounts;
 mod open_files;
 mod orders;
 mod pages;

@@ -41,10 +41,6 @@ const SWEEP: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(10);
 /// Of a signal that the kernel sends by itself: `SI_KERNEL`.
 const SI_KERNEL: i32 = 0x80;
-/// The launcher itself stood still, if it did not look for so long.
-const STANDSTILL_NS: u64 = 2_000_000_000;
-/// For a process to take its first frame: models load slowly on a busy machine.
-const START_MAX: Duration = Duration::from_secs(120);
 /// For a process that was told to stop, to end by itself, without a sign of life.
 pub const STOP_WAIT: Duration = Duration::from_secs(10);
 
@@ -116,8 +112,8 @@ pub struct Supervisor<'a> {
     /// When the launcher last woke up.
     pub(crate) woken_ns: u64,
     /// When it last looked for hung processes, and since when it has done so without a standstill of its own.
-    looked_ns: u64,
-    awake_since_ns: u64,
+    pub(crate) looked_ns: u64,
+    pub(crate) awake_since_ns: u64,
     /// What the start takes, until the pipeline is ready.
     start_up: StartUp,
     /// Whose process got ready last, of those before the gateway.
@@ -353,47 +349,6 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Kills each process that does not go round its loop. What it had is taken back only once it is dead.
-    fn kill_hung(&mut self) {
-        if matches!(self.phase, Phase::Stopping { .. }) {
-            return; // who does not end is killed anyway
-        }
-        let now_ns = monotonic_ns();
-        if now_ns - self.looked_ns > STANDSTILL_NS {
-            self.awake_since_ns = now_ns; // Ctrl-Z stops all of us: nobody beats meanwhile, and nobody hangs
-        }
-        self.looked_ns = now_ns;
-        for index in 0..self.places.len() {
-            let place = &self.places[index];
-            let (silence, most) = (self.silence(place, now_ns), self.silence_max(place));
-            let place = &mut self.places[index];
-            let Some(child) = &mut place.child else { continue };
-            let (age, most, what) = if child.is_ready {
-                (silence, most, "no heartbeat")
-            } else {
-                // A gateway that reads a large journal beats meanwhile; who loads a model cannot.
-                (silence.min(place.started.elapsed()), most.max(START_MAX), "not ready")
-            };
-            if age > most {
-                let hung = || format!("hung, {what} for {} ms, and was killed", age.as_millis());
-                place.failure.get_or_insert_with(hung);
-                child.kill();
-            }
-        }
-    }
-
-    /// How long a place's process has given no sign of life, while the launcher looked.
-    pub(crate) fn silence(&self, place: &Place, now_ns: u64) -> Duration {
-        let beat_ns = self.segment.processes()[place.entry].heartbeat_ns();
-        Duration::from_nanos(now_ns.saturating_sub(beat_ns.max(self.awake_since_ns)))
-    }
-
-    /// How long it may.
-    pub(crate) fn silence_max(&self, place: &Place) -> Duration {
-        let of_stage = self.config.stages.get(place.stage).map(|stage| stage.hang_ms_max);
-        Duration::from_millis(of_stage.unwrap_or(self.config.server.hang_ms_max))
-    }
-
     fn restart_due(&mut self) {
         let now = Instant::now();
         let is_condemned = |place: &Place| place.child.as_ref().is_some_and(|child| child.is_condemned);
@@ -508,11 +463,6 @@ impl<'a> Supervisor<'a> {
     /// True where a process shall fill a place.
     pub(crate) fn is_wanted(&self, place: &Place) -> bool {
         !place.is_worker() || (place.is_wanted && self.serving[place.parity].is_some())
-    }
-
-    /// For how long the process of a place has given no sign of life.
-    pub(crate) fn silence_of(&self, place: usize) -> Duration {
-        self.silence(&self.places[place], monotonic_ns())
     }
 
     /// Kills all that still live, and waits for them.
