@@ -1,6 +1,14 @@
 //! `framepipe status`: how a pipeline is, read from shared memory at that moment.
 
-use std::{fmt, process::ExitCode, time::Instant};
+use std::{
+    fmt,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Instant,
+};
 
 use clap::Args;
 use framepipe_cache::Area;
@@ -110,8 +118,19 @@ pub struct StageNote {
     pub stage: String,
     /// The processes that it shall have, of each generation.
     pub wanted: u32,
-    /// Most frames of one batch.
+    /// Most frames of one batch, after a reload too.
     pub batch_max: u32,
+}
+
+/// Most frames of one batch of each stage, as it is in force by now: the launcher's loop shows it, and whoever answers reads it.
+#[derive(Clone, Default)]
+pub struct BatchMax(Arc<[AtomicU32; STAGES.len()]>);
+
+impl BatchMax {
+    /// Shows what these stages have.
+    pub fn show(&self, stages: &[StageConfig]) {
+        self.0.iter().zip(stages).for_each(|(shown, stage)| shown.store(stage.batch_max, Ordering::Relaxed));
+    }
 }
 
 /// Answers for a pipeline.
@@ -123,6 +142,7 @@ pub struct Answers {
     started: Instant,
     repairs: Repairs,
     generations: Shared,
+    batch_max: BatchMax,
 }
 
 impl Answers {
@@ -132,10 +152,10 @@ impl Answers {
         gpu: Option<GpuNote>,
         (segment, area): (&'static Segment, &'static Area),
         repairs: Repairs,
-        generations: Shared,
+        (generations, batch_max): (Shared, BatchMax),
     ) -> Self {
         let config = config.clone();
-        Self { config, gpu, segment, area, started: Instant::now(), repairs, generations }
+        Self { config, gpu, segment, area, started: Instant::now(), repairs, generations, batch_max }
     }
 
     /// How the pipeline is at this moment.
@@ -147,10 +167,10 @@ impl Answers {
             models: one.models().map(ModelRef::to_string).collect(),
             serves: queue_before(0, one.parity()) == entry_queue,
         };
-        let stage_note = |(row, stage): (&StageRow, &StageConfig)| StageNote {
+        let stage_note = |(row, batch_max): (&StageRow, &AtomicU32)| StageNote {
             stage: row.name.into(),
             wanted: wanted.get(row.name).copied().unwrap_or(0),
-            batch_max: stage.batch_max,
+            batch_max: batch_max.load(Ordering::Relaxed),
         };
         let processes = Process::all(self.segment, &living);
         Status {
@@ -161,7 +181,7 @@ impl Answers {
             accepted: self.segment.accepted(),
             jobs: Jobs::of(self.segment),
             generations: living.iter().map(note).collect(),
-            stages: STAGES.iter().zip(&self.config.stages).map(stage_note).collect(),
+            stages: STAGES.iter().zip(self.batch_max.0.iter()).map(stage_note).collect(),
             memory: memory_use::by_owner(&self.config, &processes),
             processes,
             queues: Queue::all(self.segment),

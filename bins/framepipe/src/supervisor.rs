@@ -31,6 +31,7 @@ use crate::{
     place::{Place, work_of},
     proc_stat::start_time,
     start_up::StartUp,
+    status::BatchMax,
     swap::{Shared, Swap},
     work::Work,
 };
@@ -109,6 +110,7 @@ pub struct Supervisor<'a> {
     signals: SignalFd,
     pub(crate) phase: Phase,
     pub(crate) repairs: Repairs,
+    batch_max: BatchMax,
     /// When the launcher last woke up.
     pub(crate) woken_ns: u64,
     /// When it last looked for hung processes, and since when it has done so without a standstill of its own.
@@ -129,8 +131,7 @@ impl<'a> Supervisor<'a> {
         (segment, area): (&'static Segment, &'static Area),
         handed: Handed<'a>,
         signals: SignalFd,
-        repairs: Repairs,
-        generations: Shared,
+        (repairs, generations, batch_max): (Repairs, Shared, BatchMax),
         (desk, orders, wake): (Arc<Desk>, Receiver<Order>, OwnedFd),
     ) -> Self {
         let stages = (0..2).flat_map(|parity| (0..STAGES.len()).map(move |stage| (stage, parity)));
@@ -174,6 +175,7 @@ impl<'a> Supervisor<'a> {
             signals,
             phase: Phase::Starting,
             repairs,
+            batch_max,
             woken_ns: 0,
             looked_ns: 0,
             awake_since_ns: 0,
@@ -297,8 +299,9 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Says in the process table which entries shall have a process, for those who read it.
+    /// Says in the process table which entries shall have a process, and what batches may be, for those who read it.
     fn show_wanted(&self) {
+        self.batch_max.show(&self.config.stages);
         for place in &self.places {
             let (entry, is_wanted) = (&self.segment.processes()[place.entry], self.is_wanted(place));
             if entry.is_wanted() != is_wanted {

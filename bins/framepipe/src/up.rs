@@ -31,7 +31,7 @@ use crate::{
     orders::Desk,
     reload::Source,
     start_up::StartUp,
-    status,
+    status::{self, BatchMax},
     supervisor::{End, Supervisor, take_signals},
     swap::{Shared, Swapper},
 };
@@ -218,6 +218,8 @@ fn up(source: Source, discard: bool, starter: Option<Pid>, mut start_up: StartUp
     let house = House::make(&config, discard, inherited)?;
     start_up.done("memory and sockets");
     let (repairs, generations) = (Repairs::default(), Shared::new(house.generations.clone()));
+    let batch_max = BatchMax::default();
+    batch_max.show(&config.stages);
     let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
     let (desk, orders) = Desk::open(wake.try_clone()?, source, config.cores);
     let made = Plan::of(&house.generations.made_for.applied_to(&config))?;
@@ -227,7 +229,7 @@ fn up(source: Source, discard: bool, starter: Option<Pid>, mut start_up: StartUp
         house.gpu.as_ref().map(Gpu::note),
         (house.segment, house.area),
         repairs.clone(),
-        generations.clone(),
+        (generations.clone(), batch_max.clone()),
     );
     let segment = house.segment;
     let farewell = Farewell::new(move || {
@@ -240,8 +242,8 @@ fn up(source: Source, discard: bool, starter: Option<Pid>, mut start_up: StartUp
     thread::Builder::new().name("control".into()).spawn(move || control.serve(&socket))?;
     let memory = (house.segment, house.area);
     let told = (desk, orders, wake);
-    let ended = Supervisor::new((config, pins), memory, house.handed(&groups), signals, repairs, generations, told)
-        .run(start_up);
+    let shown = (repairs, generations, batch_max);
+    let ended = Supervisor::new((config, pins), memory, house.handed(&groups), signals, shown, told).run(start_up);
     // What was accepted outlives a launcher that could not go on: the next one takes the segment over.
     let holds_frames = house.holds_frames();
     let cleared = house.clear(holds_frames);
