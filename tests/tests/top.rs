@@ -67,7 +67,7 @@ async fn stages_are_shown_scaled_and_restarted_from_the_terminal_which_is_given_
     assert!(terminal.is_taken());
 
     let client = server.client();
-    let images = vec![png(32, 32); 24];
+    let images: Vec<_> = (32..56).map(|width| png(width, 32)).collect(); // each another: none is answered from memory
     client.push(PushRequest::images(&images).stream("s")).await.expect("there is room");
     let options = ResultsOptions { until_drained: true, ..ResultsOptions::default() };
     let results: Vec<_> = client.results("s", options).collect().await;
