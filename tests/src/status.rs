@@ -94,6 +94,8 @@ pub struct Stage {
     pub stage: String,
     /// The processes that it shall have.
     pub wanted: u32,
+    /// Most frames of one batch.
+    pub batch_max: u32,
 }
 
 /// One process.
