@@ -10,7 +10,7 @@ use framepipe_tests::{
     Home, Server,
     findings::{Findings, Found, iou, matched},
     images::photo,
-    repository,
+    repository, wait_until,
 };
 use framepipe_vision::{Decoder, Limits, probe};
 
@@ -166,7 +166,12 @@ async fn planes_show_the_detector_what_rgb_does() {
 }
 
 /// What the detector that does nothing says of the frame, and the bytes of it that each stage copied.
-async fn find_nothing(server: &Server, raw: RawFrameFormat, bytes: &[u8], hold: Hold) -> (Vec<(f32, [f32; 4])>, Vec<u64>) {
+async fn find_nothing(
+    server: &Server,
+    raw: RawFrameFormat,
+    bytes: &[u8],
+    hold: Hold,
+) -> (Vec<(f32, [f32; 4])>, Vec<u64>) {
     let copied = || {
         let status = server.status();
         let of = |stage| status.stage(stage).map(|process| process.bytes_copied).sum::<u64>();
@@ -194,7 +199,8 @@ async fn a_raw_frame_that_is_its_own_tensor_is_copied_once() {
     let config = std::fs::read_to_string(repository().join("config/noop.toml")).expect("it is shipped");
     let (home, config) = (Home::new(), format!("{config}[stages.detect]\nbatch_max = 4\n"));
     let server = Server::start(&home, &config).await;
-    let raw = |format: PixelFormat, side, stride| RawFrameFormat { format: format.into(), width: side, height: side, stride };
+    let raw =
+        |format: PixelFormat, side, stride| RawFrameFormat { format: format.into(), width: side, height: side, stride };
     let mut frame = vec![0; BYTES as usize];
     (frame[0], frame[2]) = (204, 51);
     let seen = |level: f32, side: u32| vec![(level / 255.0, [0.0, 0.0, side as f32, side as f32])];
@@ -209,6 +215,12 @@ async fn a_raw_frame_that_is_its_own_tensor_is_copied_once() {
         let ingest = if hold == Hold::Copy { 0 } else { BYTES };
         assert_eq!(copied, [ingest, 0, 0, 0, 0], "{what}");
     }
+    let files = |pid| std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten().map(|fd| fd.path());
+    let is_source = |fd: std::path::PathBuf| {
+        fd.read_link().is_ok_and(|file| file.starts_with(home.inbox()) && file != home.inbox())
+    };
+    let ingest = server.pids("ingest")[0];
+    wait_until("ingest to let go of the client's file", LIMIT, || !files(ingest).any(is_source));
     // Its pixels are in another order: the tensor's first level is its third byte, too little for a detection.
     let (found, _) = find_nothing(&server, raw(PixelFormat::Bgr24, SIDE, 0), &frame, Hold::Reference).await;
     assert_eq!(found, []);

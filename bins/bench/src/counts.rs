@@ -116,7 +116,8 @@ impl Perf {
     fn start(members: &[Member]) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("framepipe-bench-perf-").tempdir()?;
         probe_malloc()?;
-        let [control, acknowledged, output] = ["control", "acknowledged", "counts"].map(|name| folder.path().join(name));
+        let [control, acknowledged, output] =
+            ["control", "acknowledged", "counts"].map(|name| folder.path().join(name));
         let mut groups = BTreeMap::new();
         let own = (std::process::id(), "client".to_owned());
         for (pid, group) in members.iter().map(|member| (member.pid(), member.stage.clone())).chain([own]) {
@@ -136,7 +137,14 @@ impl Perf {
         command.arg("-o").arg(&output);
         command.arg("--control").arg(format!("fifo:{},{}", control.display(), acknowledged.display()));
         let child = command.stdin(Stdio::null()).stderr(Stdio::inherit()).spawn().context(ADVICE)?;
-        Ok(Self { child, control: both_ways(&control)?, acknowledged: both_ways(&acknowledged)?, groups, output, folder })
+        Ok(Self {
+            child,
+            control: both_ways(&control)?,
+            acknowledged: both_ways(&acknowledged)?,
+            groups,
+            output,
+            folder,
+        })
     }
 
     /// Begins to count, or ends.
@@ -167,7 +175,8 @@ fn both_ways(path: &Path) -> anyhow::Result<fs::File> {
 /// Has the kernel count calls of the C library's `malloc`, which is the allocator of every process.
 fn probe_malloc() -> anyhow::Result<()> {
     let maps = fs::read_to_string("/proc/self/maps")?;
-    let library = maps.lines().filter_map(|line| line.split_ascii_whitespace().nth(5)).find(|path| path.contains("/libc.so"));
+    let library =
+        maps.lines().filter_map(|line| line.split_ascii_whitespace().nth(5)).find(|path| path.contains("/libc.so"));
     let library = library.context("this program maps no C library")?;
     let known = Command::new("perf").args(["probe", "-l"]).output().context(ADVICE)?;
     if String::from_utf8_lossy(&known.stdout).contains("probe_libc:malloc ") {

@@ -115,7 +115,11 @@ fn told(figures: &mut Figures, name: &str, what: &str, call_s: f64, gaps: &[Gap]
     figures.told(format!("{name}_frames"), format!("{what}: frames"), gaps.len() as f64);
     let words = format!("{what}: part whose stage times are within {SHARE} of the client's wait, and a call's way");
     figures.at_least(format!("{name}_within"), words, within, 0.99);
-    figures.told(format!("{name}_gap"), format!("{what}: difference, as a part of the wait, median"), quantile(&shares, 0.5));
+    figures.told(
+        format!("{name}_gap"),
+        format!("{what}: difference, as a part of the wait, median"),
+        quantile(&shares, 0.5),
+    );
     figures.told(format!("{name}_gap_p99"), format!("{what}: the same, p99"), quantile(&shares, 0.99));
 }
 
