@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     path::Path,
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -322,6 +322,59 @@ async fn who_is_interrupted_says_how_to_get_the_rest_and_nothing_is_lost() {
         interrupt(&child);
         has(&said(&check(child.wait_with_output().expect("it ends"), &[words], 130)), &[words]);
         drop(held);
+    }
+    server.stop();
+}
+
+/// What becomes of a call whose answer is out when somebody interrupts.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Answer {
+    Comes,
+    DoesNotCome,
+    /// And somebody interrupts again.
+    IsNotWaitedFor,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_out_when_somebody_interrupts_is_waited_for_or_said_to_be_unknown() {
+    let home = Home::new();
+    let server = Server::start(&home, CONFIG).await;
+    let folder = folder_of(&home, "images", 2);
+    let gateway = Pid::from_raw(i32::try_from(server.pids("gateway")[0]).expect("a pid"));
+    for answer in [Answer::Comes, Answer::DoesNotCome, Answer::IsNotWaitedFor] {
+        let stream = format!("{answer:?}");
+        let arguments = ["push", "-", "--stream", &stream, "--batch", "1", "--json"];
+        let mut child = piped(command(&home, &arguments).stdin(Stdio::piped()));
+        let mut list = child.stdin.take().expect("it was piped");
+        let mut results = BufReader::new(child.stdout.take().expect("it was piped"));
+        let mut words = BufReader::new(child.stderr.take().expect("it was piped"));
+        let (mut line, mut said) = (String::new(), String::new());
+        writeln!(list, "{folder}/00.png").expect("it reads its list");
+        results.read_line(&mut line).expect("the first image's result");
+
+        kill(gateway, Signal::SIGSTOP).expect("it runs");
+        writeln!(list, "{folder}/01.png").expect("it reads its list");
+        wait_until("the next image to be sent", LIMIT, || fs::read_dir(home.inbox()).is_ok_and(|mut all| all.next().is_some()));
+        interrupt(&child);
+        words.read_line(&mut said).expect("it says that it waits");
+        has(&said, &["interrupted: 1 images are being sent"]);
+        match answer {
+            Answer::Comes => kill(gateway, Signal::SIGCONT).expect("it runs"),
+            Answer::DoesNotCome => {}
+            Answer::IsNotWaitedFor => interrupt(&child),
+        }
+        words.read_to_string(&mut said).expect("UTF-8");
+        assert_eq!(child.wait().expect("it ends").code(), Some(130), "{said}");
+        let pull = format!("framepipe pull --stream {stream} --until-drained --config");
+        let (known, unknown) = ("pushed images have had their results printed", "1 more were being sent, and may have been accepted");
+        match answer {
+            Answer::Comes => has(&said, &[&format!(" of 2 {known}"), &pull]),
+            _ => has(&said, &[&format!("interrupted: 1 of 1 {known}"), unknown, &pull]),
+        }
+        assert_eq!(said.contains(unknown), answer != Answer::Comes, "{said}");
+        drop(list);
+        let _ = kill(gateway, Signal::SIGCONT); // it runs, or was told to before
+        inbox_is_empty(&home);
     }
     server.stop();
 }
