@@ -13,6 +13,7 @@ use framepipe_client::{FrameResult, PushRequest, ResultsOptions, StreamExt as _}
 use framepipe_proto::v1::{PushDataRequest, PushDataResponse};
 use framepipe_tests::{
     Home, Server,
+    configurations::watched,
     images::png,
     scrape::{Scrape, exchange, free_address, get},
     wait_for, wait_until,
@@ -26,10 +27,7 @@ const BAD: usize = 7;
 const STAGES: [&str; 5] = ["ingest", "preprocess", "detect", "postprocess", "attribute"];
 
 fn config(address: SocketAddr) -> String {
-    format!(
-        "name = \"metrics\"\n[pipeline]\ndetector = \"tiny-face-416\"\nattributes = [\"face-expression\"]\n[server]\n\
-         http = \"{address}\"\nframes_max = 64\n"
-    )
+    watched("metrics", address, &[("frames_max", 64)])
 }
 
 async fn start(home: &Home) -> (Server, SocketAddr) {

@@ -10,6 +10,7 @@ use std::{
 
 use framepipe_tests::{
     Home, Server,
+    configurations::small_budget,
     images::{photo_path, png},
     program, wait_until,
 };
@@ -20,15 +21,9 @@ use nix::{
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// A light detector, and a budget of 16 frames and 1 MiB.
-const CONFIG: &str = r#"
-    name = "push"
-    [pipeline]
-    detector = "tiny-face-416"
-    [server]
-    frames_max = 16
-    bytes_max = "1 MiB"
-"#;
+fn config() -> String {
+    small_budget("push")
+}
 
 fn command(home: &Home, arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
@@ -103,7 +98,7 @@ fn inbox_is_empty(home: &Home) {
 #[test]
 fn wrong_uses_are_said_with_their_values_and_what_to_do() {
     let home = Home::new();
-    home.configure(CONFIG);
+    home.configure(&config());
     let photo = photo_path("zidane.jpg");
     let photo = text(&photo);
     let empty = folder_of(&home, "empty", 0);
@@ -144,7 +139,7 @@ fn wrong_uses_are_said_with_their_values_and_what_to_do() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn images_come_back_as_a_table_or_as_json_from_files_folders_and_lists() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     let photo = photo_path("zidane.jpg");
     let photo = text(&photo);
 
@@ -188,7 +183,7 @@ async fn images_come_back_as_a_table_or_as_json_from_files_folders_and_lists() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_is_none_is_its_own_error_and_its_neighbours_have_their_results() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     let folder = folder_of(&home, "images", 2);
     fs::write(format!("{folder}/bad.jpg"), "no JPEG").expect("the test's own");
     let absent = format!("{folder}/absent.png");
@@ -216,7 +211,7 @@ async fn an_image_that_is_none_is_its_own_error_and_its_neighbours_have_their_re
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_images_than_the_budget_are_waited_for_whoever_keeps_them_and_whatever_dies() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     let folder = folder_of(&home, "images", 60);
     let address = format!("unix:{}", home.run().join("grpc.sock").display());
     let inbox = home.inbox();
@@ -253,7 +248,7 @@ async fn more_images_than_the_budget_are_waited_for_whoever_keeps_them_and_whate
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_pushed_alone_is_pulled_and_what_is_not_acknowledged_comes_again() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     let folder = folder_of(&home, "images", 8);
     has(&said(&run(&home, &["pull", "--stream", "door"], 1)), &["door", "not found"]);
     let output = run(&home, &["push", &folder, "--stream", "door", "--no-wait"], 0);
@@ -299,7 +294,7 @@ fn interrupt(child: &Child) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_interrupted_says_how_to_get_the_rest_and_nothing_is_lost() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     let folder = folder_of(&home, "images", 40);
     server.signal_stage("ingest", Signal::SIGSTOP);
     let pushing = piped(&mut command(&home, &["push", &folder, "--stream", "door", "--json", "--batch", "8"]));
@@ -338,7 +333,7 @@ enum Answer {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_is_out_when_somebody_interrupts_is_waited_for_or_said_to_be_unknown() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     let folder = folder_of(&home, "images", 2);
     let gateway = Pid::from_raw(i32::try_from(server.pids("gateway")[0]).expect("a pid"));
     for answer in [Answer::Comes, Answer::DoesNotCome, Answer::IsNotWaitedFor] {
@@ -390,7 +385,7 @@ fn takes_signals(pid: u32) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_closes_the_pipe_is_told_and_the_rest_is_kept() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     let folder = folder_of(&home, "images", 12);
     let (reads, closed) = io::pipe().expect("a pipe");
     drop(reads);
