@@ -172,6 +172,27 @@ async fn images_come_back_as_a_table_or_as_json_from_files_folders_and_lists() {
     wanted.sort_unstable();
     assert_eq!(names(&output), wanted);
 
+    // A pipeline that was started with other folders than its configuration's is found as `framepipe status` finds it.
+    let (run_dir, elsewhere) = (home.run(), home.path("elsewhere.toml"));
+    let config = fs::read_to_string(home.path("config.toml")).expect("the test's own");
+    fs::write(&elsewhere, config.replace(text(&run_dir), text(&home.path("elsewhere")))).expect("the test's own");
+    let started_with =
+        ["--run-dir", text(&run_dir), "--state-dir", text(&home.path("state")), "--name", "other"].map(str::to_owned);
+    for (verb, arguments) in
+        [("push", [photo, "--no-wait", "--stream"]), ("pull", ["--until-drained", "--json", "--stream"])]
+    {
+        let found = |options: &[String], status: i32| {
+            let mut command = Command::new(program());
+            command.arg(verb).args(arguments).args(["found", "--config", text(&elsewhere)]).args(options);
+            check(command.output().expect("framepipe can be run"), &[verb], status)
+        };
+        has(&said(&found(&[], 1)), &["no pipeline answers"]);
+        let output = found(&started_with, 0);
+        if verb == "push" {
+            has(&printed(&output), &[&started_with[..2].join(" "), "--name other"]);
+        }
+    }
+
     let list = format!("{folder}/00.png\n\n{folder}/more/deep.PNG\n");
     assert_eq!(names(&run_with_input(&home, &["push", "-", "--json"], &list, 0)).len(), 2);
     has(&said(&run_with_input(&home, &["push", "-"], "\n", 1)), &["the list on standard input is empty"]);
@@ -349,7 +370,9 @@ async fn an_answer_that_is_out_when_somebody_interrupts_is_waited_for_or_said_to
 
         kill(gateway, Signal::SIGSTOP).expect("it runs");
         writeln!(list, "{folder}/01.png").expect("it reads its list");
-        wait_until("the next image to be sent", LIMIT, || fs::read_dir(home.inbox()).is_ok_and(|mut all| all.next().is_some()));
+        wait_until("the next image to be sent", LIMIT, || {
+            fs::read_dir(home.inbox()).is_ok_and(|mut all| all.next().is_some())
+        });
         interrupt(&child);
         words.read_line(&mut said).expect("it says that it waits");
         has(&said, &["interrupted: 1 images are being sent"]);
@@ -361,7 +384,8 @@ async fn an_answer_that_is_out_when_somebody_interrupts_is_waited_for_or_said_to
         words.read_to_string(&mut said).expect("UTF-8");
         assert_eq!(child.wait().expect("it ends").code(), Some(130), "{said}");
         let pull = format!("framepipe pull --stream {stream} --until-drained --config");
-        let (known, unknown) = ("pushed images have had their results printed", "1 more were being sent, and may have been accepted");
+        let (known, unknown) =
+            ("pushed images have had their results printed", "1 more were being sent, and may have been accepted");
         match answer {
             Answer::Comes => has(&said, &[&format!(" of 2 {known}"), &pull]),
             _ => has(&said, &[&format!("interrupted: 1 of 1 {known}"), unknown, &pull]),

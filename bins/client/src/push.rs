@@ -45,8 +45,8 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 Of a folder the files are taken that end in .jpg, .jpeg, .png, .webp or .bmp; what else lies there is named and counted. A file that
 is named itself is pushed whatever its name.
 
-The pipeline's address is its configuration's: its Unix socket, where that is there, else its TCP address; or --address. Who keeps
-the images until their results come (--hold): copy: the server, which copies them out of its inbox; upload: the server, to which
+The pipeline's address is its configuration's: its Unix socket, where that is there, else its TCP address; or --address. Where it was
+started with --name, --run-dir or --state-dir, give them here, too. Who keeps the images until their results come (--hold): copy: the server, which copies them out of its inbox; upload: the server, to which
 they are sent; reference: this command, in the inbox. Without it: copy where the server is on this host (a Unix socket, or an address
 such as localhost), upload where it is not.
 
@@ -248,7 +248,9 @@ impl Run {
         let until = Instant::now() + ANSWER_WAIT;
         if self.under_way > 0 {
             let (count, limit) = (self.under_way, ANSWER_WAIT.as_secs());
-            let words = format!("interrupted: {count} images are being sent; up to {limit} s for the answer, or interrupt again");
+            let words = format!(
+                "interrupted: {count} images are being sent; up to {limit} s for the answer, or interrupt again"
+            );
             self.output.progress.say(&words);
         }
         loop {
@@ -325,7 +327,9 @@ impl Run {
         let known = match &self.stream {
             Some(stream) if pushed > 0 => {
                 let pull = pull(stream);
-                format!("{done} of {pushed} pushed images have had their results printed; for those of the others: {pull}")
+                format!(
+                    "{done} of {pushed} pushed images have had their results printed; for those of the others: {pull}"
+                )
             }
             _ if self.under_way > 0 => "no image is known to be pushed".into(),
             _ => "no image was pushed".into(),
@@ -334,11 +338,15 @@ impl Run {
             (0, _) => known,
             (count, Some(stream)) => {
                 let pull = pull(stream);
-                format!("{known}; {count} more were being sent, and may have been accepted: then {pull} prints theirs, too")
+                format!(
+                    "{known}; {count} more were being sent, and may have been accepted: then {pull} prints theirs, too"
+                )
             }
             (count, None) => {
                 let hint = "push with --stream to know which";
-                format!("{known}; {count} were being sent, and may have been accepted, into a stream of the server's making ({hint})")
+                format!(
+                    "{known}; {count} were being sent, and may have been accepted, into a stream of the server's making ({hint})"
+                )
             }
         }
     }
