@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use framepipe_client::{FrameResult, PushRequest, ResultsOptions, StreamExt as _};
@@ -22,6 +22,8 @@ use nix::sys::signal::Signal;
 use tonic::{Code, Status};
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// Less than an idle connection has.
+const AT_ONCE: Duration = Duration::from_secs(2);
 const GOOD: usize = 40;
 const BAD: usize = 7;
 const STAGES: [&str; 5] = ["ingest", "preprocess", "detect", "postprocess", "attribute"];
@@ -164,11 +166,22 @@ async fn http_is_bounded_and_answers_what_it_has_alone() {
         Ok(answer) => assert_eq!(answer.status, 431, "{answer:?}"),
         Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "it was closed, not kept: {error}"),
     }
-    // Connections that say nothing take no more than their places, for their time.
-    let silent: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(address).expect("the backlog takes it")).collect();
+    // Connections that say nothing, or not all, or do not take their answers, keep nobody from being answered.
+    for begun in ["", "GET /readyz HTTP/1.1\r\nHost: ", "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"] {
+        let open = |_| {
+            let mut stream = TcpStream::connect(address).expect("it is accepted");
+            stream.write_all(begun.as_bytes()).expect("it has just been opened");
+            stream
+        };
+        let idle: Vec<TcpStream> = (0..40).map(open).collect();
+        for path in ["/readyz", "/livez", "/metrics"] {
+            let start = Instant::now();
+            assert_eq!(get(address, path).expect("an answer").status, 200);
+            assert!(start.elapsed() < AT_ONCE, "{path} after {:?}, beside {begun:?}", start.elapsed());
+        }
+        drop(idle);
+    }
     assert_eq!(push(&server, "a").await.len(), GOOD + BAD);
-    drop(silent);
-    wait_until("an answer after them", LIMIT, || get(address, "/livez").is_ok_and(|answer| answer.status == 200));
     server.stop();
 }
 
