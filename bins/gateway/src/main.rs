@@ -78,7 +78,7 @@ fn run(process: &'static Process) -> anyhow::Result<Exit> {
         }
         Command::Start(_) => {}
     });
-    let traces = Traces::start(&process.order.config, hub.run)?;
+    let traces = Traces::start(&process.order.config, hub.run, hub.metrics.traces.clone())?;
     let mut deliverer = Deliverer::new(process, hub.clone(), traces);
     deliverer.take_stock()?;
     let for_end = hub.clone();

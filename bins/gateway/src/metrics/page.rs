@@ -119,7 +119,8 @@ impl Collector for Readings {
         self.memory(page, &stages, journal.memory_bytes)?;
         self.cache(page)?;
         of_journal(page, &journal, stages[GATEWAY].counted(Counter::Dropped), &self.process.order.config.journal)?;
-        of_file_systems(page, &self.process.order.config)
+        of_file_systems(page, &self.process.order.config)?;
+        self.traces(page)
     }
 }
 
@@ -176,6 +177,12 @@ impl Readings {
         page.row(&table::QUEUE_OLDEST, stages().zip(oldest).map(|(stage, accepted)| (stage, age(accepted))))?;
         let pools = PoolUse::all(segment);
         let by_pool = |value: fn(&PoolUse) -> usize| -> Vec<_> {
+    fn traces(&self, page: &mut Page<'_>) -> fmt::Result {
+        let traces = &self.hub.metrics.traces;
+        page.one(&table::TRACE_DROPPED, traces.dropped_frames.load(Ordering::Relaxed) as f64)?;
+        page.one(&table::TRACE_REJECTED, traces.rejected_spans.load(Ordering::Relaxed) as f64)
+    }
+
             Pool::ALL.iter().zip(&pools).map(|(pool, used)| ([pool.name()], value(used) as f64)).collect()
         };
         page.row(&table::POOL_SLOTS, by_pool(|pool| pool.slots))?;

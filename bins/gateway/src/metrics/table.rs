@@ -87,6 +87,8 @@ table! {
     FILE_SYSTEM_FREE: Gauge "framepipe_file_system_free_bytes" ["folder"] "What this process may have of it yet";
 }
 
+    TRACE_DROPPED: Counter "framepipe_trace_dropped_frames_total" [] "Frames whose spans were dropped: too many waited, or the collector refused their batch";
+    TRACE_REJECTED: Counter "framepipe_trace_rejected_spans_total" [] "Spans that the collector refused of batches that it took";
 #[cfg(test)]
 mod tests {
     use super::*;
