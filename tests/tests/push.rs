@@ -388,7 +388,10 @@ async fn an_answer_that_is_out_when_somebody_interrupts_is_waited_for_or_said_to
             ("pushed images have had their results printed", "1 more were being sent, and may have been accepted");
         match answer {
             Answer::Comes => has(&said, &[&format!(" of 2 {known}"), &pull]),
-            _ => has(&said, &[&format!("interrupted: 1 of 1 {known}"), unknown, &pull]),
+            _ => has(
+                &said,
+                &[&format!("interrupted: 1 of 1 {known}"), unknown, &pull, "could not be acknowledged: no answer"],
+            ),
         }
         assert_eq!(said.contains(unknown), answer != Answer::Comes, "{said}");
         drop(list);

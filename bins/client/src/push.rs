@@ -11,7 +11,7 @@ use tokio::{
         mpsc::{Receiver, channel},
         watch,
     },
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
 const EVENTS_MAX: usize = 16;
 /// For the answer to come to a call that is under way when somebody interrupts.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
-/// For results to come that are on their way by then.
+/// For results to come that are on their way by then, and for the acknowledgement of those that were printed.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Push images into a running pipeline, and print their results as they come.
@@ -52,7 +52,7 @@ such as localhost), upload where it is not.
 
 Where the server has no room, it is waited for, up to --wait. A stream has one reader: what an earlier push to it left unread is
 printed, too. Results that were printed are acknowledged. Ctrl-C stops pushing, waits up to 5 s for the answer to what is being sent,
-prints what has come, and says how to get the rest, and what may have been accepted; a second one ends at once.
+prints what has come, and says how to get the rest, and what may have been accepted; a second one waits for no more.
 
 Exit status: 0 every image has a result without an error; 1 could not, as the message says; 2 wrong usage; 3 some images have errors
 (of a file that cannot be read, too), which are printed; 130 interrupted.")]
@@ -189,7 +189,7 @@ pub async fn push(arguments: PushArgs) -> anyhow::Result<Ending> {
     // Whoever interrupts is told what became of the images, and not what else there was.
     let ended = if let Ok(Stop::Interrupted) = ended { ended } else { ended.and_then(|stop| pushed.map(|()| stop)) };
     let ended = ended.with_context(|| hint.clone());
-    run.close().await;
+    run.close(if let Ok(Stop::Interrupted) = ended { LAST_WAIT } else { wait }, &mut signals).await;
     run.sum_up(ended?, keep, &hint)
 }
 
@@ -351,11 +351,18 @@ impl Run {
         }
     }
 
-    async fn close(&mut self) {
+    /// Acknowledges what was printed, unless that takes too long, or somebody interrupts.
+    async fn close(&mut self, limit: Duration, signals: &mut Signals) {
         let Some(reader) = self.reader.take() else { return };
-        if let Err(error) = reader.close().await {
-            eprintln!("framepipe push: what was printed may come again, it could not be acknowledged: {error}");
-        }
+        let why = tokio::select! {
+            closed = timeout(limit, reader.close()) => match closed {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer in {} s", limit.as_secs()),
+            },
+            () = signals.wanted() => "interrupted".into(),
+        };
+        eprintln!("framepipe push: what was printed may come again, it could not be acknowledged: {why}");
     }
 
     fn sum_up(&mut self, stop: Stop, keep: Keep, hint: &str) -> anyhow::Result<Ending> {
