@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use framepipe_client::{FrameResult, PushRequest, ResultsOptions, StreamExt as _};
@@ -92,6 +92,12 @@ async fn counters_are_what_was_pushed_and_canaries_count_nowhere() {
     assert_eq!(scrape.all("framepipe_queue_frames").values().sum::<f64>(), 0.0);
     assert_eq!(scrape.value("framepipe_ready"), 1.0);
     assert_eq!(scrape.value("framepipe_frames_in_flight_max"), 64.0);
+    for folder in ["state", "shm", "inbox"] {
+        let of = |name: &str| scrape.value(&format!("framepipe_file_system_{name}{{folder=\"{folder}\"}}"));
+        assert!(of("free_bytes") > 0.0 && of("free_bytes") <= of("bytes"), "{folder}");
+    }
+    let limits = scrape.all("framepipe_cache_images_limit_bytes");
+    assert!(limits.len() == 2 && limits.values().all(|bytes| *bytes > 0.0), "{limits:?}");
     // The parts of all frames' times are all of their time.
     let parts = ["queued", "busy"].map(|name| {
         let sums = scrape.all(&format!("framepipe_frame_{name}_seconds_sum"));
@@ -106,6 +112,10 @@ async fn counters_are_what_was_pushed_and_canaries_count_nowhere() {
 async fn deaths_restarts_and_repairs_are_counted_and_outlive_the_gateway() {
     let home = Home::new();
     let (server, address) = start(&home).await;
+    let start_time = |scrape: &Scrape| scrape.value("process_start_time_seconds");
+    let before = Scrape::of(address);
+    let age = UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs_f64() - start_time(&before);
+    assert!(age > 0.0 && age < LIMIT.as_secs_f64(), "started {age} s ago");
     for stage in ["detect", "gateway", "keeper"] {
         server.kill_one(stage);
         for name in ["deaths_total", "restarts_total", "recoveries_total"] {
@@ -113,6 +123,7 @@ async fn deaths_restarts_and_repairs_are_counted_and_outlive_the_gateway() {
         }
     }
     let scrape = Scrape::of(address);
+    assert!(start_time(&scrape) > start_time(&before), "another gateway is known by its start");
     assert!(scrape.value(&of("recovery_seconds_total", "detect")) > 0.0);
     assert_eq!(scrape.value(&of("deaths_total", "ingest")), 0.0);
     assert_eq!(scrape.all("framepipe_stage_deaths_total").values().sum::<f64>(), 3.0);
