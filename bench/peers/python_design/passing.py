@@ -11,6 +11,14 @@ class Pass:
         return frames
 
 
+class PassDetect:
+    """Takes the frame's array, and puts nothing out."""
+
+    def work(self, frames: list[Frame]) -> list[Frame]:
+        """Return the frames without their arrays."""
+        return [frame._replace(arrays=()) for frame in frames] if frames[0].arrays else frames
+
+
 class PassLast:
     """Ends a chain of no-op models."""
 

@@ -66,9 +66,9 @@ def _attempt(stage: Any, frames: list) -> tuple[list, list[Result]]:
 def _stage(name: str, options: Options, memory: Arrays | Slots) -> Any:
     # Imported here: a stage of no-op models needs neither OpenCV nor ONNX Runtime, and each process would hold them.
     if options.is_noop and name != "ingest":
-        from peers.python_design.passing import Pass, PassLast  # noqa: PLC0415
+        from peers.python_design.passing import Pass, PassDetect, PassLast  # noqa: PLC0415
 
-        return PassLast() if name == "attribute" else Pass()
+        return {"detect": PassDetect, "attribute": PassLast}.get(name, Pass)()
     if name == "ingest":
         from peers.python_design.ingest import Ingest  # noqa: PLC0415
 
