@@ -151,12 +151,11 @@ def throughput(driver: Driver, measure: dict, _: dict) -> dict:
     lost_s = RECOVERY_LOST_S if measure.get("recovery") else LOST_S
     window = Window()
     out, opens = InFlight(measure["in_flight"], lost_s, window), time.monotonic() + measure["warmup"]
-    closes = opens + measure["seconds"]
-    while (now := time.monotonic()) < closes:
-        if now >= opens and window.begin > now:
-            say(begin=measure["name"])
-            window.begin = time.monotonic()
-            closes = window.begin + measure["seconds"]
+    while time.monotonic() < opens:
+        out.push(driver, measure["batch"])
+    say(begin=measure["name"])
+    window.begin = time.monotonic()
+    while time.monotonic() < window.begin + measure["seconds"]:
         out.push(driver, measure["batch"])
     window.end = time.monotonic()
     say(end=measure["name"])
@@ -181,12 +180,12 @@ def paced(driver: Driver, measure: dict, so_far: dict) -> dict:
     out, never = InFlight(PACED_IN_FLIGHT, LOST_S, window), threading.Event()
     due = time.monotonic()
     opens = due + measure["warmup"]
-    while due < opens + measure["seconds"]:
+    while due < opens + measure["seconds"] or window.begin > due:
         due += chance.expovariate(rate)
         never.wait(max(0.0, due - time.monotonic()))
         if window.begin > due >= opens:
             say(begin=measure["name"])
-            window.begin = due
+            window.begin = time.monotonic()
         out.push(driver, measure["batch"], due)
     window.end = time.monotonic()
     say(end=measure["name"])
