@@ -324,15 +324,9 @@ fn collect<'s, S: Stage>(
 ) -> Result<usize, Lost> {
     let mut deadline = None;
     let mut needed = 0;
-    let mut wait_for_slot = |pool: usize, bytes: usize| {
-        context.worker.has_slot(pool, bytes) || {
-            context.pay(wakes);
-            context.worker.wait_for_slot(pool, bytes, IDLE_WAIT, || context.is_stopping())
-        }
-    };
     // Looked at before a frame is claimed, because one that has to be put back loses its place in the queue. The smallest
     // slots stand for all: a frame that needs a larger one may still have to be put back.
-    if !STAGES[context.stage].writes.iter().all(|pool| wait_for_slot(*pool as usize, 1)) {
+    if !STAGES[context.stage].writes.iter().all(|pool| wait_for_slot(context, wakes, *pool as usize, 1)) {
         context.entry.beat();
         return Ok(needed);
     }
@@ -360,7 +354,7 @@ fn collect<'s, S: Stage>(
             Prepared::Published => continue,
             Prepared::NoSlot { pool, bytes } => {
                 if batch.is_empty() {
-                    let _ = wait_for_slot(pool, bytes);
+                    let _ = wait_for_slot(context, wakes, pool, bytes);
                 }
                 return Ok(needed);
             }
@@ -370,6 +364,14 @@ fn collect<'s, S: Stage>(
         }
     }
     Ok(needed)
+}
+
+/// Waits until a slot for `bytes` bytes may be free; false where none is after a while.
+fn wait_for_slot(context: &LoopContext<'_>, wakes: &mut Wakes, pool: usize, bytes: usize) -> bool {
+    context.worker.has_slot(pool, bytes) || {
+        context.pay(wakes);
+        context.worker.wait_for_slot(pool, bytes, IDLE_WAIT, || context.is_stopping())
+    }
 }
 
 /// Waits for a frame: long while the batch is empty, at most until the batch's deadline afterwards. False: go on
