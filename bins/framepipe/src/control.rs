@@ -17,6 +17,11 @@ use std::{
 
 use anyhow::Context as _;
 use framepipe_model::ModelRef;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::{self, SendFlags},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -33,8 +38,6 @@ use crate::{
 pub const CLIENT_PATIENCE: Duration = Duration::from_secs(1);
 /// Clients that are heard or answered at once. Further ones are told so; those whose answer takes time do not count meanwhile.
 const CLIENTS_MAX: usize = 32;
-/// For a write where no time is left: what has room is taken all the same.
-const AT_ONCE: Duration = Duration::from_millis(1);
 /// For a launcher to answer at once.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest request.
@@ -177,7 +180,7 @@ fn admit(
         let answer = answer.clone();
         let Some(place) = place else {
             let words = format!("{CLIENTS_MAX} ask something already: try again");
-            let _ = say(&stream, &Answer::Failed(words), AT_ONCE); // an empty socket has room for it
+            let _ = say(&stream, &Answer::Failed(words), Duration::ZERO); // an empty socket has room for it
             continue;
         };
         let hear = move || {
@@ -229,23 +232,31 @@ fn request(mut stream: &UnixStream, patience: Duration) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// The client has gone, or has not taken all of it by then.
-pub fn say(mut stream: &UnixStream, answer: &Answer, patience: Duration) -> io::Result<()> {
+pub fn say(stream: &UnixStream, answer: &Answer, patience: Duration) -> io::Result<()> {
     let end = Instant::now() + patience;
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
     let mut left = line.as_slice();
     while !left.is_empty() {
-        stream.set_write_timeout(Some(end.saturating_duration_since(Instant::now()).max(AT_ONCE)))?;
-        match stream.write(left) {
+        // One call that blocks may take as long as the client likes: its time is over where nothing has room for so long.
+        match net::send(stream, left, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(bytes) => left = &left[bytes..],
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if !left.is_empty() && Instant::now() >= end {
-            return Err(ErrorKind::TimedOut.into());
+            Err(Errno::AGAIN) => wait_for_room(stream, end)?,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())
+}
+
+fn wait_for_room(stream: &UnixStream, end: Instant) -> io::Result<()> {
+    let left = end.saturating_duration_since(Instant::now());
+    let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+    match poll(&mut [PollFd::new(stream, PollFlags::OUT)], Some(&timeout)) {
+        Ok(0) => Err(ErrorKind::TimedOut.into()),
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Asks the launcher whose run folder this is, and returns its last answer; `progress` hears those before.
@@ -341,7 +352,7 @@ mod tests {
 
     #[test]
     fn who_says_it_byte_by_byte_has_no_more_time_than_others() {
-        let folder = serving(Duration::from_millis(100), 0);
+        let folder = serving(Duration::from_secs(1), 0);
         let mut slow = connect(&folder);
         let mut said = 0;
         while said < REQUEST_BYTES_MAX && slow.write_all(b" ").is_ok() {
@@ -354,8 +365,8 @@ mod tests {
     #[test]
     fn an_answer_that_is_not_taken_in_time_is_given_up_however_slowly_it_is_taken() {
         let (mut client, server) = UnixStream::pair().expect("a socket");
-        let saying =
-            thread::spawn(move || say(&server, &Answer::Done("x".repeat(4 << 20)), Duration::from_millis(100)));
+        let long = Answer::Done("x".repeat(4 << 20));
+        let saying = thread::spawn(move || say(&server, &long, Duration::from_secs(1)));
         let mut taken = 0;
         while client.read(&mut [0; 4096]).is_ok_and(|bytes| bytes > 0) {
             taken += 1;
