@@ -126,6 +126,7 @@ def test_half_size_decoding_finds_the_large_objects(tmp_path: Path):
         results = results_of(client, PHOTOS)
     for photo in PHOTOS:
         frame = load_photo(photo)
+        assert results[photo.name].error is None
         sure = [one for one in Detector.of_repository(MODELS, "nanodet416-4c-fp32").detect(frame) if one.score > 0.7]
         for one in sure:
             assert max(iou(np.array(one.box), np.array([corners(x) for x in results[photo.name].detections]))) > 0.8

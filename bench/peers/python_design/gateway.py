@@ -18,7 +18,7 @@ from peers.python_design.frame import Frame, Ready, Result, Source
 from peers.python_design.streams import ReplacedError, Stream
 
 THREADS_MAX = 32
-LOST_S = 10.0
+LOST_S = 60.0
 """A frame that has no result after so long was lost with a process: its result is an error, its slot free again."""
 _SWEEP_S = 1.0
 
