@@ -210,7 +210,7 @@ async fn a_raw_frame_that_is_its_own_tensor_is_copied_once() {
         ("kept by framepipe", raw(PixelFormat::Rgb24, SIDE, 0), Hold::Copy, 204.0),
         ("a smaller one", raw(PixelFormat::Rgb24, SIDE / 2, 0), Hold::Reference, 204.0),
     ] {
-        let (found, copied) = find_nothing(&server, raw.clone(), &frame, hold).await;
+        let (found, copied) = find_nothing(&server, raw, &frame, hold).await;
         assert_eq!(found, seen(level, raw.width), "{what}");
         let ingest = if hold == Hold::Copy { 0 } else { BYTES };
         assert_eq!(copied, [ingest, 0, 0, 0, 0], "{what}");
