@@ -88,9 +88,6 @@ def main() -> None:
         inbox.mkdir()
         print("making images ...", flush=True)
         material = made_material(arguments, inbox, workloads)
-        if any(workload.is_noop for workload in workloads):
-            maker = [str(ROOT / "build/venv/bin/python"), str(ROOT / "bench/harness/noop_model.py")]
-            subprocess.run([*maker, str(Path(folder) / "models")], check=True)
         for number in range(arguments.rounds):
             for workload in workloads:
                 print(f"round {number + 1} of {arguments.rounds}, {workload.name}: {workload.about}", flush=True)
@@ -108,7 +105,7 @@ def main() -> None:
                         inbox,
                         arguments.environments,
                         arguments.binaries,
-                        Path(folder) / "models" if workload.is_noop else ROOT / "models",
+                        ROOT / "models",
                         ROOT / "build/lib/libonnxruntime.so",
                     )
                     entry = {"round": number, "workload": workload.name, "peer": peer.name}

@@ -68,11 +68,10 @@ def _framepipe(workload: Workload, place: Place) -> Command:
 
 def _framepipe_config(workload: Workload, place: Place) -> str:
     attributes = ", ".join(f'"{name}"' for name in workload.attributes)
-    batch = GROUP if workload.is_noop else 1
     lines = [
         f'name = "bench-{place.port}"',
         "[pipeline]",
-        f'detector = "{workload.detector or "noop-416"}"',
+        f'detector = "{workload.detector or "no-operation-416"}"',
         f"attributes = [{attributes}]",
         f"crops_max = {workload.crops_max}",
         f"crop_batch_max = {min(workload.crops_max, 32)}",
@@ -82,16 +81,13 @@ def _framepipe_config(workload: Workload, place: Place) -> str:
         "[stages.detect]",
         f"processes = {DETECT_PROCESSES}",
         "threads = 1",
-        f"batch_max = {batch}",
+        "batch_max = 1",
         "[stages.attribute]",
         f"processes = {workload.attribute_processes}",
         "threads = 1",
-        f"batch_max = {GROUP if workload.is_noop else 4}",
+        "batch_max = 4",
         "batch_wait_us_max = 0",
     ]
-    if workload.is_noop:
-        for stage in ("ingest", "preprocess", "postprocess"):
-            lines += [f"[stages.{stage}]", f"batch_max = {batch}", "batch_wait_us_max = 0"]
     return "\n".join(lines) + "\n"
 
 
