@@ -165,13 +165,13 @@ async fn planes_show_the_detector_what_rgb_does() {
     same(&nv12, &i420, 0.0);
 }
 
-/// What the detector that does nothing says of the frame, and the bytes of it that each stage copied.
+/// What the detector that does nothing says of the frame (its score as a level), and the bytes of it that each stage copied.
 async fn find_nothing(
     server: &Server,
     raw: RawFrameFormat,
     bytes: &[u8],
     hold: Hold,
-) -> (Vec<(f32, [f32; 4])>, Vec<u64>) {
+) -> (Vec<(u8, [f32; 4])>, Vec<u64>) {
     let copied = || {
         let status = server.status();
         let of = |stage| status.stage(stage).map(|process| process.bytes_copied).sum::<u64>();
@@ -186,7 +186,7 @@ async fn find_nothing(
     let Some(Outcome::Detections(found)) = &result.outcome else { panic!("{result:?}") };
     let of = |found: &Detection| {
         let Some(BoundingBox { x0, y0, x1, y1 }) = found.r#box else { panic!("{found:?}") };
-        (found.score, [x0, y0, x1, y1])
+        ((found.score * 255.0).round() as u8, [x0, y0, x1, y1])
     };
     let found = found.detections.iter().map(of).collect();
     (found, copied().iter().zip(before).map(|(now, before)| now - before).collect())
@@ -203,12 +203,12 @@ async fn a_raw_frame_that_is_its_own_tensor_is_copied_once() {
         |format: PixelFormat, side, stride| RawFrameFormat { format: format.into(), width: side, height: side, stride };
     let mut frame = vec![0; BYTES as usize];
     (frame[0], frame[2]) = (204, 51);
-    let seen = |level: f32, side: u32| vec![(level / 255.0, [0.0, 0.0, side as f32, side as f32])];
+    let seen = |level: u8, side: u32| vec![(level, [0.0, 0.0, side as f32, side as f32])];
     for (what, raw, hold, level) in [
-        ("as it comes", raw(PixelFormat::Rgb24, SIDE, 0), Hold::Reference, 204.0),
-        ("with its stride said", raw(PixelFormat::Rgb24, SIDE, 3 * SIDE), Hold::Reference, 204.0),
-        ("kept by framepipe", raw(PixelFormat::Rgb24, SIDE, 0), Hold::Copy, 204.0),
-        ("a smaller one", raw(PixelFormat::Rgb24, SIDE / 2, 0), Hold::Reference, 204.0),
+        ("as it comes", raw(PixelFormat::Rgb24, SIDE, 0), Hold::Reference, 204),
+        ("with its stride said", raw(PixelFormat::Rgb24, SIDE, 3 * SIDE), Hold::Reference, 204),
+        ("kept by framepipe", raw(PixelFormat::Rgb24, SIDE, 0), Hold::Copy, 204),
+        ("a smaller one", raw(PixelFormat::Rgb24, SIDE / 2, 0), Hold::Reference, 204),
     ] {
         let (found, copied) = find_nothing(&server, raw, &frame, hold).await;
         assert_eq!(found, seen(level, raw.width), "{what}");
