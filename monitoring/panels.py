@@ -126,11 +126,19 @@ ROWS: dict[str, list[Panel]] = {
             "{{kind}}": of("framepipe_cache_used_bytes{$at}", by="kind"),
             "images on the disk": of("framepipe_cache_disk_bytes{$at}"),
         }, "In use.", is_stacked=True),
+        Panel("Room of kept images", "percentunit", {
+            "{{instance}}": share('(sum without (kind) (framepipe_cache_used_bytes{kind="images",$at})'
+                                  " + framepipe_cache_disk_bytes{$at})",
+                                  "sum without (place) (framepipe_cache_images_limit_bytes{$at})"),
+        }, "In memory and on disk together: at 1, pushes with HOLD_COPY and uploads are refused.", options=SHARE),
         Panel("Found when looked for", "percentunit", {
             "{{kind}}": share(of(rate("framepipe_cache_hits_total"), by="kind"),
                               f"{of(rate('framepipe_cache_hits_total'), by='kind')}"
                               f" + {of(rate('framepipe_cache_misses_total'), by='kind')}"),
         }, "Tensors and results of images that came again.", options=SHARE),
+        Panel("Calls refused for want of their room", "ops", {
+            "{{instance}}": rate("framepipe_refusals_total", 'reason="store"'),
+        }, "Of pushes with HOLD_COPY, and of uploads."),
         Panel("Kept images", "ops", {"{{event}}": of(rate("framepipe_cache_images_total"), by="event")},
               "What became of images of HOLD_COPY and Upload."),
     ],

@@ -10,7 +10,7 @@ from onnx_graph import fold_constants
 from paths import FLOAT_GRAPHS, SOURCES
 from tfjs_graph import TfGraph
 from tfjs_to_onnx import TfjsConverter
-from throughput_models import RESNET18, RESNET34, random_classifier, random_resnet18_detector
+from throughput_models import RESNET18, RESNET34, no_operation, random_classifier, random_resnet18_detector
 
 HUMAN_MODELS = SOURCES / "human-models" / "package" / "models"
 FACE_API = SOURCES / "face-api" / "package" / "model"
@@ -71,6 +71,7 @@ GRAPHS = {
     "resnet34-b-224-random": lambda path: random_classifier(path, side=224, blocks=RESNET34, seed=2),
     "resnet18-a-224-random": lambda path: random_classifier(path, side=224, blocks=RESNET18, seed=3),
     "resnet18-b-224-random": lambda path: random_classifier(path, side=224, blocks=RESNET18, seed=4),
+    "no-operation-416": lambda path: no_operation(path, side=416),
 }
 
 

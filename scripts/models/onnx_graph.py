@@ -54,16 +54,29 @@ class GraphBuilder:
         self._nodes.append(helper.make_node("Identity", [name], [wanted], name=f"name_{wanted}"))
         return wanted
 
-    def save(self, path: Path, inputs: dict[str, list], outputs: dict[str, list], integers: tuple = ()) -> None:
+    def save(
+        self,
+        path: Path,
+        inputs: dict[str, list],
+        outputs: dict[str, list],
+        integers: tuple = (),
+        levels: tuple = (),
+    ) -> None:
         """Write the model; `inputs` and `outputs` map names to shapes (a string is a free size).
 
-        All are float32 but those named in `integers`, which are int64.
+        All are float32 but those named in `integers`, which are int64, and in `levels`, which are uint8.
         """
+        types = dict.fromkeys(integers, TensorProto.INT64) | dict.fromkeys(levels, TensorProto.UINT8)
+
+        def tensors(named: dict[str, list]) -> list:
+            of_type = helper.make_tensor_value_info
+            return [of_type(name, types.get(name, TensorProto.FLOAT), shape) for name, shape in named.items()]
+
         graph = helper.make_graph(
             self._nodes,
             path.stem,
-            [_tensor(name, shape) for name, shape in inputs.items()],
-            [_tensor(name, shape, is_integer=name in integers) for name, shape in outputs.items()],
+            tensors(inputs),
+            tensors(outputs),
             list(self._constants.values()),
         )
         model = helper.make_model(
@@ -75,11 +88,6 @@ class GraphBuilder:
         onnx.checker.check_model(model, full_check=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         onnx.save(model, path)
-
-
-def _tensor(name: str, shape: list, *, is_integer: bool = False):
-    element = TensorProto.INT64 if is_integer else TensorProto.FLOAT
-    return helper.make_tensor_value_info(name, element, shape)
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:

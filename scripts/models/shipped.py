@@ -65,4 +65,5 @@ SHIPPED = {
     "resnet34-b-224-random-int8": Shipped("resnet34-b-224-random", RANDOM),
     "resnet18-a-224-random-int8": Shipped("resnet18-a-224-random", RANDOM),
     "resnet18-b-224-random-int8": Shipped("resnet18-b-224-random", RANDOM),
+    "no-operation-416": Shipped("no-operation-416"),
 }

@@ -7,11 +7,14 @@ and classes mean nothing.
 - A ResNet18 detector of 4 classes at 416 (6.86 GMAC: a head of a 3x3 and a 1x1 convolution on each
   of the last two stages).
 - ResNet18 and ResNet34 classifiers at 224 (1.81 and 3.66 GMAC: average pooling and one dense layer).
+
+And one that does nothing: what a pipeline costs that has it is the pipeline's own.
 """
 
 from pathlib import Path
 
 import numpy as np
+from onnx import TensorProto
 from onnx_graph import GraphBuilder
 
 STAGES = [64, 128, 256, 512]
@@ -104,3 +107,20 @@ def random_classifier(path: Path, side: int, blocks: list[int], seed: int) -> No
     dense = [net.onnx.constant(weights.astype(np.float32)), net.onnx.constant(bias)]
     logits = net.onnx.rename(net.onnx.node("Gemm", [pooled, *dense]), "logits")
     net.onnx.save(path, {"input": ["N", 3, side, side]}, {logits: ["N", ATTRIBUTE_CLASSES]})
+
+
+def no_operation(path: Path, side: int) -> None:
+    """Write a detector that looks at a frame's first byte alone: its part of 255 is the score of its one box.
+
+    The input is uint8, rows of pixels: what a raw frame's bytes are. `boxes` covers the frame.
+    """
+    onnx = GraphBuilder()
+    first = onnx.node("Slice", ["input", onnx.integers([0] * 3), onnx.integers([1] * 3), onnx.integers([1, 2, 3])])
+    level = onnx.node("Cast", [first], to=TensorProto.FLOAT)
+    score = onnx.node("Mul", [level, onnx.constant(np.float32(1 / 255))])
+    scores = onnx.rename(onnx.node("Reshape", [score, onnx.integers([0, 1, 1])]), "scores")
+    nothing = onnx.node("Mul", [scores, onnx.constant(np.zeros((1, 1, 4), np.float32))])
+    whole = onnx.constant(np.array([[[0.5, 0.5, 1, 1]]], np.float32))
+    boxes = onnx.rename(onnx.node("Add", [nothing, whole]), "boxes")
+    shapes = {boxes: ["N", 1, 4], scores: ["N", 1, 1]}
+    onnx.save(path, {"input": ["N", side, side, 3]}, shapes, levels=("input",))

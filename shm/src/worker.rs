@@ -123,24 +123,27 @@ impl<'s> Worker<'s> {
         None
     }
 
+    /// True when the queue holds a hint.
+    pub fn has_work(&self) -> bool {
+        !self.segment.queue(self.queue).is_empty()
+    }
+
     /// Waits until the queue holds a hint, or `timeout`; true when it does.
     pub fn wait(&self, timeout: Duration, mut stop: impl FnMut() -> bool) -> bool {
-        let ring = self.segment.queue(self.queue);
-        let ready = || (!ring.is_empty() || stop()).then_some(());
+        let ready = || (self.has_work() || stop()).then_some(());
         self.segment.queue_event(self.queue).wait(timeout, ready).is_some()
     }
 
-    /// Waits until a slot of the pool may be free, or `timeout`; true when one may be, or the pool has none at all. `bytes` is
-    /// what the slot must hold.
+    /// True when a slot of the pool for `bytes` bytes may be free, or the pool has none at all.
+    pub fn has_slot(&self, pool: usize, bytes: usize) -> bool {
+        let mut fitting = self.segment.classes(pool).filter(|class| class.slot_bytes >= bytes).take(CLASSES_TRIED);
+        fitting.any(|class| !class.is_exhausted()) || self.segment.classes(pool).next().is_none()
+    }
+
+    /// Waits until [`Self::has_slot`], or `timeout`; true when it has.
     pub fn wait_for_slot(&self, pool: usize, bytes: usize, timeout: Duration, mut stop: impl FnMut() -> bool) -> bool {
-        if self.segment.classes(pool).next().is_none() {
-            return true;
-        }
-        let fitting = || {
-            let fitting = self.segment.classes(pool).filter(|class| class.slot_bytes >= bytes);
-            fitting.take(CLASSES_TRIED).any(|class| !class.is_exhausted())
-        };
-        self.segment.pool_event(pool).wait(timeout, || (fitting() || stop()).then_some(())).is_some()
+        let ready = || (self.has_slot(pool, bytes) || stop()).then_some(());
+        self.segment.pool_event(pool).wait(timeout, ready).is_some()
     }
 
     /// Takes a slot of `pool` for at least `bytes` bytes, from the smallest class that holds them, or the next larger

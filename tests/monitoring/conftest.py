@@ -19,7 +19,7 @@ def metrics() -> dict[str, set[str]]:
     """Read the table of docs/monitoring.md, which the gateway's tests compare with its own: series and their labels."""
     known = {"up": TARGET_LABELS}
     for line in DOCUMENTATION.splitlines():
-        if line.startswith("| `framepipe_"):
+        if line.startswith(("| `framepipe_", "| `process_")):
             name, kind, labels = [cell.strip().strip("`") for cell in line.strip("|").split("|")][:3]
             own = set(re.findall(r"\w+", labels)) | TARGET_LABELS
             series = [f"{name}_bucket", f"{name}_sum", f"{name}_count"] if kind == "histogram" else [name]

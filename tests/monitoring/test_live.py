@@ -25,6 +25,8 @@ BINARIES = pathlib.Path(os.environ.get("FRAMEPIPE_BINARIES", ROOT / "target" / "
 PHOTO = ROOT / "photos" / "bus.jpg"
 READY_S = 120
 LIMIT_S = 90
+OF_THE_MACHINE = {"FramepipeDiskNearlyFull"}
+"""Alerts that say of the machine what may be so."""
 
 
 def free_address() -> str:
@@ -107,7 +109,7 @@ def memory() -> Iterator[pathlib.Path]:
 
 
 def test_every_line_of_the_dashboard_has_values_and_every_rule_is_sound(tmp_path, memory):
-    """Load a pipeline until Prometheus has an answer to everything; nothing fires meanwhile."""
+    """Load a pipeline until Prometheus has an answer to everything; then it has no reason for any alert."""
     http = free_address()
     with pipeline(tmp_path, memory, http) as config, prometheus(tmp_path, http) as address:
         with framepipe.Client(f"unix:{tmp_path}/run/grpc.sock", inbox=str(memory)) as client:
@@ -126,8 +128,18 @@ def test_every_line_of_the_dashboard_has_values_and_every_rule_is_sound(tmp_path
                 client.upload([PHOTO], wait=10)
                 assert not [result.error for result in client.results(until_drained=True) if result.error]
                 waiting = {title: text for title, text in waiting.items() if not has_series(address, text)}
+            # By their expressions: before a state is "firing", minutes pass. That a process has died is no reason.
+            alerts = {name: text for name, text in of_rules().items() if name not in OF_THE_MACHINE and ":" not in name}
+            # Of half an hour ago there is nothing to compare with: what FramepipeFramesLost is of, is asked itself.
+            alerts["frames unaccounted for"] = "framepipe:frames_unaccounted != 0"
+            deadline = time.monotonic() + LIMIT_S
+            while reasons := [name for name, text in alerts.items() if has_series(address, text)]:
+                assert time.monotonic() < deadline, f"there is a reason for {reasons}"
+                time.sleep(0.1)
+            assert has_series(address, "framepipe:frames_unaccounted == 0"), "Prometheus answers"
         groups = (asked(address, "rules") or {"groups": []})["groups"]
         rules = {rule["name"]: rule for group in groups for rule in group["rules"]}
         assert set(rules) == set(of_rules())
         assert {name: rule for name, rule in rules.items() if rule["health"] != "ok"} == {}
-        assert [name for name, rule in rules.items() if rule.get("state") == "firing"] == []
+        firing = {name for name, rule in rules.items() if rule.get("state") == "firing"}
+        assert firing <= OF_THE_MACHINE

@@ -8,7 +8,7 @@ use std::{
 
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
         trace_service_server::{TraceService, TraceServiceServer},
     },
     common::v1::any_value::Value,
@@ -30,6 +30,9 @@ pub struct Collector {
 enum Manner {
     Takes,
     Hangs,
+    /// Takes batches, but for so many spans of each.
+    TakesAllBut(i64),
+    Refuses,
 }
 
 struct Service {
@@ -43,11 +46,17 @@ impl TraceService for Service {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        if self.manner == Manner::Hangs {
-            std::future::pending::<()>().await;
-        }
+        let rejected_spans = match self.manner {
+            Manner::Takes => 0,
+            Manner::Hangs => std::future::pending().await,
+            Manner::TakesAllBut(spans) => spans,
+            Manner::Refuses => return Err(Status::invalid_argument("no spans, please")),
+        };
         self.got.lock().expect("no holder panics").extend(request.into_inner().resource_spans);
-        Ok(Response::new(ExportTraceServiceResponse::default()))
+        let error_message = "spans are too old".into();
+        let partial = ExportTracePartialSuccess { rejected_spans, error_message };
+        let partial_success = Some(partial).filter(|partial| partial.rejected_spans > 0);
+        Ok(Response::new(ExportTraceServiceResponse { partial_success }))
     }
 }
 
@@ -92,6 +101,16 @@ impl Collector {
         Self::serve(SocketAddr::from(([127, 0, 0, 1], 0)), Manner::Hangs).await
     }
 
+    /// One that takes batches, and says that it has refused so many spans of each.
+    pub async fn rejecting(spans: i64) -> Self {
+        Self::serve(SocketAddr::from(([127, 0, 0, 1], 0)), Manner::TakesAllBut(spans)).await
+    }
+
+    /// One that refuses batches for good.
+    pub async fn refusing() -> Self {
+        Self::serve(SocketAddr::from(([127, 0, 0, 1], 0)), Manner::Refuses).await
+    }
+
     async fn serve(address: SocketAddr, manner: Manner) -> Self {
         let listener = tokio::net::TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -107,6 +126,11 @@ impl Collector {
     /// A configuration's section for it.
     pub fn config(&self, sample: f64) -> String {
         format!("[traces]\nendpoint = \"http://{}\"\nsample = {sample:?}\n", self.address)
+    }
+
+    /// How many batches it took.
+    pub fn batches(&self) -> usize {
+        self.got.lock().expect("no holder panics").len() // each is of one resource
     }
 
     /// What it got, frame by frame.

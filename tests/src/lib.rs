@@ -7,6 +7,7 @@
 //! | `server.rs` | a running pipeline: started, asked, signalled, stopped |
 //! | `status.rs` | what `framepipe status --json` says |
 //! | `scrape.rs` | what a pipeline tells over HTTP: metrics and readiness |
+//! | `configurations.rs` | configurations that several tests share |
 //! | `images.rs` | images to push: generated ones, and the repository's photos |
 //! | `damage.rs` | what framepipe keeps, damaged on purpose |
 //! | `kept.rs` | images that framepipe keeps, with numbers by which they are known wherever they lie |
@@ -24,6 +25,7 @@
 pub mod cameras;
 pub mod chaos;
 mod collector;
+pub mod configurations;
 pub mod damage;
 pub mod figures;
 pub mod findings;

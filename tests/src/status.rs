@@ -94,6 +94,8 @@ pub struct Stage {
     pub stage: String,
     /// The processes that it shall have.
     pub wanted: u32,
+    /// Most frames of one batch.
+    pub batch_max: u32,
 }
 
 /// One process.
@@ -113,6 +115,8 @@ pub struct Process {
     pub batches: u64,
     /// Seconds spent on them.
     pub busy_s: f64,
+    /// Bytes of frames that it copied.
+    pub bytes_copied: u64,
     /// The gateway's: results dropped unread for their age.
     pub dropped: u64,
     /// Attribute's: runs of its models.

@@ -8,21 +8,15 @@ use std::{
 
 use framepipe_client::{Client, ErrorCode, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_proto::v1::{PushDataRequest, PushDataResponse};
-use framepipe_tests::{Home, Server, images::png, wait_until};
+use framepipe_tests::{Home, Server, configurations::small_budget, images::png, wait_until};
 use nix::sys::signal::Signal;
 use tonic::{Code, Status};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A light detector, and a budget of 16 frames and 1 MiB.
-const CONFIG: &str = r#"
-    name = "admission"
-    [pipeline]
-    detector = "tiny-face-416"
-    [server]
-    frames_max = 16
-    bytes_max = "1 MiB"
-"#;
+fn config() -> String {
+    small_budget("admission")
+}
 
 fn frames(home: &Home, stream: &str, count: usize) -> PushDataRequest {
     let file = home.store("one.png", &png(16, 16)).display().to_string();
@@ -47,7 +41,7 @@ async fn results(client: &Client, stream: &str) -> Vec<FrameResult> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_exceeds_the_budget_is_refused_with_a_hint_or_waits() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     server.signal_stage("ingest", Signal::SIGSTOP); // nothing moves
     push(&server, &frames(&home, "a", 16)).await.expect("16 frames are the budget");
     let refusal = push(&server, &frames(&home, "a", 1)).await.expect_err("the budget is used up");
@@ -72,7 +66,7 @@ async fn what_exceeds_the_budget_is_refused_with_a_hint_or_waits() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_are_a_budget_too() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     server.signal_stage("ingest", Signal::SIGSTOP);
     let file = home.store("large", &vec![0; 700_000]).display().to_string();
     let request = PushDataRequest { files: vec![file], stream: "a".into(), ..PushDataRequest::default() };
@@ -95,7 +89,7 @@ async fn bytes_are_a_budget_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_waits_for_another_streams_share_goes_on_once_that_stream_is_idle() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     push(&server, &frames(&home, "b", 1)).await.expect("it fits");
     assert_eq!(results(&server.client(), "b").await.len(), 1);
     // Nothing is in flight, and nothing happens any more: b has its share until it was idle for a second.
@@ -111,7 +105,7 @@ const FLOOD_CALLS: usize = 24;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_does_not_starve_a_trickle() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     let flood = PushDataRequest { wait_ms: 30_000, ..frames(&home, "flood", 1) };
     let floods = (0..FLOOD_CALLS).map(|_| {
         let (mut raw, request) = (server.raw_client(), flood.clone());
@@ -150,7 +144,7 @@ async fn a_flood_does_not_starve_a_trickle() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_are_refused_for_their_own_faults_shrink_nobodys_share() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     server.signal_stage("ingest", Signal::SIGSTOP);
     push(&server, &frames(&home, "a", 8)).await.expect("half of the budget");
     for number in 0..5 {
@@ -171,7 +165,7 @@ async fn calls_that_are_refused_for_their_own_faults_shrink_nobodys_share() {
 async fn a_call_that_waits_for_its_own_journal_goes_on_once_that_has_room() {
     let home = Home::new();
     // A stream's journal has room for the results of 7 frames.
-    let config = format!("{CONFIG}\n[journal]\nstream_bytes_max = \"1 MiB\"\nresult_bytes_max = \"128 KiB\"\n");
+    let config = format!("{}\n[journal]\nstream_bytes_max = \"1 MiB\"\nresult_bytes_max = \"128 KiB\"\n", config());
     let server = Server::start(&home, &config).await;
     server.signal_stage("ingest", Signal::SIGSTOP);
     push(&server, &frames(&home, "a", 7)).await.expect("they fit");
@@ -190,7 +184,7 @@ async fn a_call_that_waits_for_its_own_journal_goes_on_once_that_has_room() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_is_remembered_across_the_gateways_and_the_launchers_death() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     let request = PushDataRequest { idempotency_key: "once".into(), ..frames(&home, "a", 3) };
     let first = push(&server, &request).await.expect("it is good");
     assert_eq!(push(&server, &request).await.expect("known"), first);
@@ -198,7 +192,7 @@ async fn a_key_is_remembered_across_the_gateways_and_the_launchers_death() {
     server.client().wait_ready(LIMIT).await.expect("it serves again");
     assert_eq!(push(&server, &request).await.expect("known"), first);
     server.kill();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     assert_eq!(push(&server, &request).await.expect("known"), first);
     assert_eq!(server.status().accepted, 3);
     let other = PushDataRequest { idempotency_key: "another".into(), ..request };
@@ -210,11 +204,11 @@ async fn a_key_is_remembered_across_the_gateways_and_the_launchers_death() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn discarded_frames_get_an_error_each() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     server.signal_stage("ingest", Signal::SIGSTOP);
     let first = push(&server, &frames(&home, "a", 5)).await.expect("it is good");
     server.kill();
-    let other = CONFIG.replace("frames_max = 16", "frames_max = 17");
+    let other = config().replace("frames_max = 16", "frames_max = 17");
     let mut refused = Server::launch(&home, &other);
     assert_eq!(refused.wait_end().code(), Some(1), "it cannot take the segment over");
     assert!(refused.output().contains("--discard"), "{}", refused.output());

@@ -6,13 +6,14 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use framepipe_client::{FrameResult, PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_proto::v1::{PushDataRequest, PushDataResponse};
 use framepipe_tests::{
     Home, Server,
+    configurations::watched,
     images::png,
     scrape::{Scrape, exchange, free_address, get},
     wait_for, wait_until,
@@ -21,15 +22,14 @@ use nix::sys::signal::Signal;
 use tonic::{Code, Status};
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// Less than an idle connection has.
+const AT_ONCE: Duration = Duration::from_secs(2);
 const GOOD: usize = 40;
 const BAD: usize = 7;
 const STAGES: [&str; 5] = ["ingest", "preprocess", "detect", "postprocess", "attribute"];
 
 fn config(address: SocketAddr) -> String {
-    format!(
-        "name = \"metrics\"\n[pipeline]\ndetector = \"tiny-face-416\"\nattributes = [\"face-expression\"]\n[server]\n\
-         http = \"{address}\"\nframes_max = 64\n"
-    )
+    watched("metrics", address, &[("frames_max", 64)])
 }
 
 async fn start(home: &Home) -> (Server, SocketAddr) {
@@ -92,6 +92,12 @@ async fn counters_are_what_was_pushed_and_canaries_count_nowhere() {
     assert_eq!(scrape.all("framepipe_queue_frames").values().sum::<f64>(), 0.0);
     assert_eq!(scrape.value("framepipe_ready"), 1.0);
     assert_eq!(scrape.value("framepipe_frames_in_flight_max"), 64.0);
+    for folder in ["state", "shm", "inbox"] {
+        let of = |name: &str| scrape.value(&format!("framepipe_file_system_{name}{{folder=\"{folder}\"}}"));
+        assert!(of("free_bytes") > 0.0 && of("free_bytes") <= of("bytes"), "{folder}");
+    }
+    let limits = scrape.all("framepipe_cache_images_limit_bytes");
+    assert!(limits.len() == 2 && limits.values().all(|bytes| *bytes > 0.0), "{limits:?}");
     // The parts of all frames' times are all of their time.
     let parts = ["queued", "busy"].map(|name| {
         let sums = scrape.all(&format!("framepipe_frame_{name}_seconds_sum"));
@@ -106,6 +112,10 @@ async fn counters_are_what_was_pushed_and_canaries_count_nowhere() {
 async fn deaths_restarts_and_repairs_are_counted_and_outlive_the_gateway() {
     let home = Home::new();
     let (server, address) = start(&home).await;
+    let start_time = |scrape: &Scrape| scrape.value("process_start_time_seconds");
+    let before = Scrape::of(address);
+    let age = UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs_f64() - start_time(&before);
+    assert!(age > 0.0 && age < LIMIT.as_secs_f64(), "started {age} s ago");
     for stage in ["detect", "gateway", "keeper"] {
         server.kill_one(stage);
         for name in ["deaths_total", "restarts_total", "recoveries_total"] {
@@ -113,6 +123,7 @@ async fn deaths_restarts_and_repairs_are_counted_and_outlive_the_gateway() {
         }
     }
     let scrape = Scrape::of(address);
+    assert!(start_time(&scrape) > start_time(&before), "another gateway is known by its start");
     assert!(scrape.value(&of("recovery_seconds_total", "detect")) > 0.0);
     assert_eq!(scrape.value(&of("deaths_total", "ingest")), 0.0);
     assert_eq!(scrape.all("framepipe_stage_deaths_total").values().sum::<f64>(), 3.0);
@@ -166,11 +177,22 @@ async fn http_is_bounded_and_answers_what_it_has_alone() {
         Ok(answer) => assert_eq!(answer.status, 431, "{answer:?}"),
         Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "it was closed, not kept: {error}"),
     }
-    // Connections that say nothing take no more than their places, for their time.
-    let silent: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(address).expect("the backlog takes it")).collect();
+    // Connections that say nothing, or not all, or do not take their answers, keep nobody from being answered.
+    for begun in ["", "GET /readyz HTTP/1.1\r\nHost: ", "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"] {
+        let open = |_| {
+            let mut stream = TcpStream::connect(address).expect("it is accepted");
+            stream.write_all(begun.as_bytes()).expect("it has just been opened");
+            stream
+        };
+        let idle: Vec<TcpStream> = (0..40).map(open).collect();
+        for path in ["/readyz", "/livez", "/metrics"] {
+            let start = Instant::now();
+            assert_eq!(get(address, path).expect("an answer").status, 200);
+            assert!(start.elapsed() < AT_ONCE, "{path} after {:?}, beside {begun:?}", start.elapsed());
+        }
+        drop(idle);
+    }
     assert_eq!(push(&server, "a").await.len(), GOOD + BAD);
-    drop(silent);
-    wait_until("an answer after them", LIMIT, || get(address, "/livez").is_ok_and(|answer| answer.status == 200));
     server.stop();
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     path::Path,
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -10,6 +10,7 @@ use std::{
 
 use framepipe_tests::{
     Home, Server,
+    configurations::small_budget,
     images::{photo_path, png},
     program, wait_until,
 };
@@ -20,15 +21,9 @@ use nix::{
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// A light detector, and a budget of 16 frames and 1 MiB.
-const CONFIG: &str = r#"
-    name = "push"
-    [pipeline]
-    detector = "tiny-face-416"
-    [server]
-    frames_max = 16
-    bytes_max = "1 MiB"
-"#;
+fn config() -> String {
+    small_budget("push")
+}
 
 fn command(home: &Home, arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
@@ -103,7 +98,7 @@ fn inbox_is_empty(home: &Home) {
 #[test]
 fn wrong_uses_are_said_with_their_values_and_what_to_do() {
     let home = Home::new();
-    home.configure(CONFIG);
+    home.configure(&config());
     let photo = photo_path("zidane.jpg");
     let photo = text(&photo);
     let empty = folder_of(&home, "empty", 0);
@@ -144,7 +139,7 @@ fn wrong_uses_are_said_with_their_values_and_what_to_do() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn images_come_back_as_a_table_or_as_json_from_files_folders_and_lists() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     let photo = photo_path("zidane.jpg");
     let photo = text(&photo);
 
@@ -177,6 +172,27 @@ async fn images_come_back_as_a_table_or_as_json_from_files_folders_and_lists() {
     wanted.sort_unstable();
     assert_eq!(names(&output), wanted);
 
+    // A pipeline that was started with other folders than its configuration's is found as `framepipe status` finds it.
+    let (run_dir, elsewhere) = (home.run(), home.path("elsewhere.toml"));
+    let config = fs::read_to_string(home.path("config.toml")).expect("the test's own");
+    fs::write(&elsewhere, config.replace(text(&run_dir), text(&home.path("elsewhere")))).expect("the test's own");
+    let started_with =
+        ["--run-dir", text(&run_dir), "--state-dir", text(&home.path("state")), "--name", "other"].map(str::to_owned);
+    for (verb, arguments) in
+        [("push", [photo, "--no-wait", "--stream"]), ("pull", ["--until-drained", "--json", "--stream"])]
+    {
+        let found = |options: &[String], status: i32| {
+            let mut command = Command::new(program());
+            command.arg(verb).args(arguments).args(["found", "--config", text(&elsewhere)]).args(options);
+            check(command.output().expect("framepipe can be run"), &[verb], status)
+        };
+        has(&said(&found(&[], 1)), &["no pipeline answers"]);
+        let output = found(&started_with, 0);
+        if verb == "push" {
+            has(&printed(&output), &[&started_with[..2].join(" "), "--name other"]);
+        }
+    }
+
     let list = format!("{folder}/00.png\n\n{folder}/more/deep.PNG\n");
     assert_eq!(names(&run_with_input(&home, &["push", "-", "--json"], &list, 0)).len(), 2);
     has(&said(&run_with_input(&home, &["push", "-"], "\n", 1)), &["the list on standard input is empty"]);
@@ -188,7 +204,7 @@ async fn images_come_back_as_a_table_or_as_json_from_files_folders_and_lists() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_is_none_is_its_own_error_and_its_neighbours_have_their_results() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     let folder = folder_of(&home, "images", 2);
     fs::write(format!("{folder}/bad.jpg"), "no JPEG").expect("the test's own");
     let absent = format!("{folder}/absent.png");
@@ -216,7 +232,7 @@ async fn an_image_that_is_none_is_its_own_error_and_its_neighbours_have_their_re
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_images_than_the_budget_are_waited_for_whoever_keeps_them_and_whatever_dies() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     let folder = folder_of(&home, "images", 60);
     let address = format!("unix:{}", home.run().join("grpc.sock").display());
     let inbox = home.inbox();
@@ -253,7 +269,7 @@ async fn more_images_than_the_budget_are_waited_for_whoever_keeps_them_and_whate
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_pushed_alone_is_pulled_and_what_is_not_acknowledged_comes_again() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     let folder = folder_of(&home, "images", 8);
     has(&said(&run(&home, &["pull", "--stream", "door"], 1)), &["door", "not found"]);
     let output = run(&home, &["push", &folder, "--stream", "door", "--no-wait"], 0);
@@ -299,7 +315,7 @@ fn interrupt(child: &Child) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_interrupted_says_how_to_get_the_rest_and_nothing_is_lost() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     let folder = folder_of(&home, "images", 40);
     server.signal_stage("ingest", Signal::SIGSTOP);
     let pushing = piped(&mut command(&home, &["push", &folder, "--stream", "door", "--json", "--batch", "8"]));
@@ -326,6 +342,65 @@ async fn who_is_interrupted_says_how_to_get_the_rest_and_nothing_is_lost() {
     server.stop();
 }
 
+/// What becomes of a call whose answer is out when somebody interrupts.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Answer {
+    Comes,
+    DoesNotCome,
+    /// And somebody interrupts again.
+    IsNotWaitedFor,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_out_when_somebody_interrupts_is_waited_for_or_said_to_be_unknown() {
+    let home = Home::new();
+    let server = Server::start(&home, &config()).await;
+    let folder = folder_of(&home, "images", 2);
+    let gateway = Pid::from_raw(i32::try_from(server.pids("gateway")[0]).expect("a pid"));
+    for answer in [Answer::Comes, Answer::DoesNotCome, Answer::IsNotWaitedFor] {
+        let stream = format!("{answer:?}");
+        let arguments = ["push", "-", "--stream", &stream, "--batch", "1", "--json"];
+        let mut child = piped(command(&home, &arguments).stdin(Stdio::piped()));
+        let mut list = child.stdin.take().expect("it was piped");
+        let mut results = BufReader::new(child.stdout.take().expect("it was piped"));
+        let mut words = BufReader::new(child.stderr.take().expect("it was piped"));
+        let (mut line, mut said) = (String::new(), String::new());
+        writeln!(list, "{folder}/00.png").expect("it reads its list");
+        results.read_line(&mut line).expect("the first image's result");
+
+        kill(gateway, Signal::SIGSTOP).expect("it runs");
+        writeln!(list, "{folder}/01.png").expect("it reads its list");
+        wait_until("the next image to be sent", LIMIT, || {
+            fs::read_dir(home.inbox()).is_ok_and(|mut all| all.next().is_some())
+        });
+        interrupt(&child);
+        words.read_line(&mut said).expect("it says that it waits");
+        has(&said, &["interrupted: 1 images are being sent"]);
+        match answer {
+            Answer::Comes => kill(gateway, Signal::SIGCONT).expect("it runs"),
+            Answer::DoesNotCome => {}
+            Answer::IsNotWaitedFor => interrupt(&child),
+        }
+        words.read_to_string(&mut said).expect("UTF-8");
+        assert_eq!(child.wait().expect("it ends").code(), Some(130), "{said}");
+        let pull = format!("framepipe pull --stream {stream} --until-drained --config");
+        let (known, unknown) =
+            ("pushed images have had their results printed", "1 more were being sent, and may have been accepted");
+        match answer {
+            Answer::Comes => has(&said, &[&format!(" of 2 {known}"), &pull]),
+            _ => has(
+                &said,
+                &[&format!("interrupted: 1 of 1 {known}"), unknown, &pull, "could not be acknowledged: no answer"],
+            ),
+        }
+        assert_eq!(said.contains(unknown), answer != Answer::Comes, "{said}");
+        drop(list);
+        let _ = kill(gateway, Signal::SIGCONT); // it runs, or was told to before
+        inbox_is_empty(&home);
+    }
+    server.stop();
+}
+
 /// True once a process handles SIGINT.
 fn takes_signals(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -337,7 +412,7 @@ fn takes_signals(pid: u32) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_closes_the_pipe_is_told_and_the_rest_is_kept() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let server = Server::start(&home, &config()).await;
     let folder = folder_of(&home, "images", 12);
     let (reads, closed) = io::pipe().expect("a pipe");
     drop(reads);

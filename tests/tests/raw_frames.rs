@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
-use framepipe_client::{PixelFormat, PushRequest, RawFrameFormat, ResultsOptions, StreamExt as _};
+use framepipe_client::{
+    BoundingBox, Detection, Hold, Outcome, PixelFormat, PushRequest, RawFrameFormat, ResultsOptions, StreamExt as _,
+};
 use framepipe_tests::{
     Home, Server,
     findings::{Findings, Found, iou, matched},
     images::photo,
+    repository, wait_until,
 };
 use framepipe_vision::{Decoder, Limits, probe};
 
@@ -160,6 +163,68 @@ async fn planes_show_the_detector_what_rgb_does() {
     same(&rgb, &nv12, 0.05);
     same(&rgb, &i420, 0.05);
     same(&nv12, &i420, 0.0);
+}
+
+/// What the detector that does nothing says of the frame (its score as a level), and the bytes of it that each stage copied.
+async fn find_nothing(
+    server: &Server,
+    raw: RawFrameFormat,
+    bytes: &[u8],
+    hold: Hold,
+) -> (Vec<(u8, [f32; 4])>, Vec<u64>) {
+    let copied = || {
+        let status = server.status();
+        let of = |stage| status.stage(stage).map(|process| process.bytes_copied).sum::<u64>();
+        ["ingest", "preprocess", "detect", "postprocess", "attribute"].map(of)
+    };
+    let (client, before) = (server.client(), copied());
+    client.push(PushRequest::images([bytes]).raw(raw).stream("noop").hold(hold)).await.expect("the push is good");
+    let options = ResultsOptions { until_drained: true, ..ResultsOptions::default() };
+    let results = client.results("noop", options).map(|result| result.expect("it is readable"));
+    let results = tokio::time::timeout(LIMIT, results.collect::<Vec<_>>()).await.expect("the result in time");
+    let [result] = results.as_slice() else { panic!("{results:?}") };
+    let Some(Outcome::Detections(found)) = &result.outcome else { panic!("{result:?}") };
+    let of = |found: &Detection| {
+        let Some(BoundingBox { x0, y0, x1, y1 }) = found.r#box else { panic!("{found:?}") };
+        ((found.score * 255.0).round() as u8, [x0, y0, x1, y1])
+    };
+    let found = found.detections.iter().map(of).collect();
+    (found, copied().iter().zip(before).map(|(now, before)| now - before).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_raw_frame_that_is_its_own_tensor_is_copied_once() {
+    const SIDE: u32 = 416;
+    const BYTES: u64 = 3 * SIDE as u64 * SIDE as u64;
+    let config = std::fs::read_to_string(repository().join("config/noop.toml")).expect("it is shipped");
+    let (home, config) = (Home::new(), format!("{config}[stages.detect]\nbatch_max = 4\n"));
+    let server = Server::start(&home, &config).await;
+    let raw =
+        |format: PixelFormat, side, stride| RawFrameFormat { format: format.into(), width: side, height: side, stride };
+    let mut frame = vec![0; BYTES as usize];
+    (frame[0], frame[2]) = (204, 51);
+    let seen = |level: u8, side: u32| vec![(level, [0.0, 0.0, side as f32, side as f32])];
+    for (what, raw, hold, level) in [
+        ("as it comes", raw(PixelFormat::Rgb24, SIDE, 0), Hold::Reference, 204),
+        ("with its stride said", raw(PixelFormat::Rgb24, SIDE, 3 * SIDE), Hold::Reference, 204),
+        ("kept by framepipe", raw(PixelFormat::Rgb24, SIDE, 0), Hold::Copy, 204),
+        ("a smaller one", raw(PixelFormat::Rgb24, SIDE / 2, 0), Hold::Reference, 204),
+    ] {
+        let (found, copied) = find_nothing(&server, raw, &frame, hold).await;
+        assert_eq!(found, seen(level, raw.width), "{what}");
+        let ingest = if hold == Hold::Copy { 0 } else { BYTES };
+        assert_eq!(copied, [ingest, 0, 0, 0, 0], "{what}");
+    }
+    let files = |pid| std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten().map(|fd| fd.path());
+    let is_source = |fd: std::path::PathBuf| {
+        fd.read_link().is_ok_and(|file| file.starts_with(home.inbox()) && file != home.inbox())
+    };
+    let ingest = server.pids("ingest")[0];
+    wait_until("ingest to let go of the client's file", LIMIT, || !files(ingest).any(is_source));
+    // Its pixels are in another order: the tensor's first level is its third byte, too little for a detection.
+    let (found, _) = find_nothing(&server, raw(PixelFormat::Bgr24, SIDE, 0), &frame, Hold::Reference).await;
+    assert_eq!(found, []);
+    server.stop();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,6 +15,7 @@ use std::{
 use framepipe_client::{PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_tests::{
     Home, Server,
+    configurations::watched,
     images::png,
     scrape::{Answer, Scrape, free_address, get},
     swaps::{Camera, MODEL, Models},
@@ -37,10 +38,8 @@ const STAGES: [&str; 5] = ["ingest", "preprocess", "detect", "postprocess", "att
 /// One worker a stage, and a canary that is soon missed.
 fn config(address: SocketAddr) -> String {
     let stages: String = STAGES.iter().map(|stage| format!("[stages.{stage}]\nprocesses = 1\n")).collect();
-    format!(
-        "name = \"readiness\"\n[pipeline]\ndetector = \"tiny-face-416\"\nattributes = [\"face-expression\"]\n[server]\n\
-         http = \"{address}\"\nframes_max = {FRAMES_MAX}\ncanary_idle_ms = 100\ncanary_ms_max = 1000\n{stages}"
-    )
+    let server = [("frames_max", FRAMES_MAX as u32), ("canary_idle_ms", 100), ("canary_ms_max", 1000)];
+    watched("readiness", address, &server) + &stages
 }
 
 async fn start(home: &Home) -> (Server, SocketAddr) {

@@ -104,6 +104,8 @@ async fn what_a_new_configuration_says_of_stages_is_done_and_the_rest_is_named()
     server.signal(Signal::SIGHUP);
     wait_until("the reload", LIMIT, || server.output().contains("reloaded: stages.preprocess.batch_max: 1 -> 2"));
     assert!(pids(&server)["preprocess"].is_disjoint(&preprocess));
+    let batch_max = |stage: &str| server.status().stages.iter().find(|one| one.stage == stage).map(|one| one.batch_max);
+    assert_eq!([batch_max("preprocess"), batch_max("ingest")], [Some(2), Some(1)], "what is in force is shown");
     assert_eq!(pids(&server)["detect"].len(), 1);
     camera.wait_for_more();
     assert_eq!(camera.versions().await, ["face 1"]);

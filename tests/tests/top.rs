@@ -3,7 +3,7 @@
 use std::{process::Command, time::Duration};
 
 use framepipe_client::{PushRequest, ResultsOptions, StreamExt as _};
-use framepipe_tests::{Home, Server, Status, Terminal, images::png, program, wait_until};
+use framepipe_tests::{Home, Server, Status, Terminal, images::png, program, scrape::free_address, wait_until};
 use nix::sys::signal::Signal;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -28,6 +28,22 @@ fn line(screen: &str, stage: &str) -> Option<Vec<String>> {
     lines.find(|words| words.first().is_some_and(|word| word == stage))
 }
 
+/// Milliseconds, in words: "0.50 ms", "1.5 s".
+fn times(words: &[String]) -> Option<Vec<f64>> {
+    let time = |pair: &[String]| {
+        let unit =
+            [("ms", 1.0), ("s", 1000.0)].into_iter().find(|(unit, _)| pair.get(1).is_some_and(|word| word == unit))?;
+        Some(pair[0].parse::<f64>().ok()? * unit.1)
+    };
+    words.chunks(2).map(time).collect()
+}
+
+/// Of a stage's second line: p50, p95 and p99 in its hands, then before it.
+fn latencies(screen: &str, stage: &str) -> Option<Vec<f64>> {
+    let below = screen.split_once("accept→result")?.1;
+    times(&line(below, stage)?[1..]).filter(|times| times.chunks(3).all(|three| three.is_sorted()))
+}
+
 /// True where a stage has so many processes, and shall have them.
 fn has_processes(screen: &str, stage: &str, said: &str) -> bool {
     line(screen, stage).is_some_and(|words| words[1] == said)
@@ -40,20 +56,28 @@ fn ready(status: &Status, stage: &str) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stages_are_shown_scaled_and_restarted_from_the_terminal_which_is_given_back() {
     let home = Home::new();
-    let server = Server::start(&home, CONFIG).await;
+    let config = format!("{CONFIG}[server]\nhttp = \"{}\"\n", free_address());
+    let server = Server::start(&home, &config).await;
     let mut terminal = start(&home, &[], (24, 80));
     terminal.wait("every stage with its process", |screen| {
-        STAGES.iter().all(|stage| has_processes(screen, stage, "1/1")) && screen.contains("0 frames accepted")
+        STAGES.iter().all(|stage| has_processes(screen, stage, "1/1"))
+            && screen.contains("0 frames accepted")
+            && screen.contains("latency: no frame was answered since the first look")
     });
     assert!(terminal.is_taken());
 
     let client = server.client();
-    let images = vec![png(32, 32); 24];
+    let images: Vec<_> = (32..56).map(|width| png(width, 32)).collect(); // each another: none is answered from memory
     client.push(PushRequest::images(&images).stream("s")).await.expect("there is room");
     let options = ResultsOptions { until_drained: true, ..ResultsOptions::default() };
     let results: Vec<_> = client.results("s", options).collect().await;
     assert_eq!(results.len(), 24);
     terminal.wait("the frames that went through", |screen| screen.contains("24 frames accepted, 0 in flight"));
+    terminal.wait("how long they took", |screen| {
+        let of_stages = STAGES.iter().filter(|stage| **stage != "keeper");
+        line(screen, "accept→result").is_some_and(|words| words.len() > 7 && times(&words[1..7]).is_some())
+            && of_stages.clone().all(|stage| latencies(screen, stage).is_some_and(|found| found.len() == 6))
+    });
 
     terminal.press("jj+");
     terminal.wait("one more process", |screen| has_processes(screen, "detect", "2/2"));
@@ -158,7 +182,10 @@ async fn one_screen_is_printed_where_there_is_no_terminal() {
     }
     assert!(!printed.contains('\u{1b}') && !printed.contains("q quit"), "{printed:?}");
     assert!(
-        printed.contains("memory") && printed.contains("segment") && printed.contains("generation 0: tiny-face-416@1")
+        printed.contains("latency: not known: it is told over HTTP, and server.http is \"\"\n")
+            && printed.contains("memory")
+            && printed.contains("segment")
+            && printed.contains("generation 0: tiny-face-416@1")
     );
     server.stop();
 }

@@ -7,7 +7,12 @@ use std::{
 };
 
 use framepipe_client::{Client, FrameResult, Outcome, PushRequest, ResultsOptions, StreamExt as _};
-use framepipe_tests::{Collector, Home, Server, Trace, images::png, wait_until};
+use framepipe_tests::{
+    Collector, Home, Server, Trace,
+    images::png,
+    scrape::{Scrape, free_address},
+    wait_until,
+};
 use nix::sys::signal::Signal;
 use opentelemetry_proto::tonic::{
     common::v1::any_value::Value,
@@ -172,4 +177,40 @@ async fn a_collector_that_hangs_delays_no_result_and_the_end_for_a_bounded_time(
     assert!(start.elapsed() < Duration::from_secs(9), "the end came after {:?}", start.elapsed());
     assert!(said.contains("the spans of 500 frames were dropped"), "{said}");
     assert!(collector.traces().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_collector_refuses_is_counted_in_spans_of_a_batch_that_it_takes_else_in_frames() {
+    const FRAMES: usize = 30;
+    // More spans than a batch can have are refused: all of it is, and no more is counted.
+    for (collector, rejected) in [
+        (Collector::rejecting(3).await, Some(3)),
+        (Collector::rejecting(i64::MAX).await, None),
+        (Collector::refusing().await, Some(0)),
+    ] {
+        let (home, address) = (Home::new(), free_address());
+        let config = format!("{CONFIG}[server]\nhttp = \"{address}\"\n{}", collector.config(1.0));
+        let server = Server::start(&home, &config).await;
+        push(&server.client(), "frame", FRAMES, "").await;
+        assert_eq!(results(&server.client()).await.len(), FRAMES);
+        let told = || {
+            let scrape = Scrape::of(address);
+            ["dropped_frames", "rejected_spans"]
+                .map(|name| scrape.value(&format!("framepipe_trace_{name}_total")) as usize)
+        };
+        if rejected == Some(0) {
+            wait_until("all frames to be dropped", LIMIT, || told() == [FRAMES, 0]);
+            assert!(server.stop().contains(&format!("the spans of {FRAMES} frames were dropped")));
+            assert!(collector.traces().is_empty());
+            continue;
+        }
+        wait_until("all frames to be sent", LIMIT, || collector.traces().len() == FRAMES);
+        // They may have come in several batches, and the last one's answer may be on its way.
+        let spans: usize = collector.traces().iter().map(|trace| 1 + trace.children.len()).sum();
+        let expected = rejected.map_or(spans, |each| each * collector.batches());
+        wait_until(&format!("{expected} of {spans} spans to be refused"), LIMIT, || told() == [0, expected]);
+        let said = server.stop();
+        assert!(said.contains("spans of a batch are refused, the others taken: spans are too old"), "{said}");
+        assert!(!said.contains("frames were dropped"), "{said}");
+    }
 }

@@ -7,6 +7,7 @@
 //! | `running.rs` | the system under load, and what it used |
 //! | `system.rs` | the system alone, as it is configured: for what measures it elsewhere |
 //! | `server.rs` | what is asked of the system: its processes, its crops |
+//! | `counts.rs` | what a frame costs in system calls, allocations and copies: for what compares counts (`scripts/bench-counts`) |
 //! | `variant.rs` | a configuration with one key said otherwise |
 //! | `load.rs` | the client: pushes raw frames with a bounded number in flight, and checks every result |
 //! | `engine.rs` | the bare engine: this program again, as a child that runs the models and nothing else |
@@ -18,6 +19,7 @@
 
 mod cascade;
 mod clock;
+mod counts;
 mod engine;
 mod images;
 mod int8_limit;
@@ -63,6 +65,9 @@ enum Role {
     /// The system alone, under load: prints one JSON object. For `framepipe gpu-accept`.
     #[command(hide = true)]
     System(system::Arguments),
+    /// What a frame costs in counts: prints one JSON object. For `scripts/bench-counts`.
+    #[command(hide = true)]
+    Counts(counts::Arguments),
 }
 
 #[derive(Args)]
@@ -105,6 +110,7 @@ fn main() -> ExitCode {
         Some(Role::Engine(work)) => engine::serve(&work),
         Some(Role::Images) => images::serve(),
         Some(Role::System(arguments)) => system::measure(&arguments),
+        Some(Role::Counts(arguments)) => counts::measure(&arguments),
         None => measure(&cli.measure),
     };
     match done {

@@ -38,6 +38,8 @@ pub struct System {
     pub others: f64,
     /// Runs of attribute models, and crops in them, within the window.
     pub crop_runs: CropRuns,
+    /// Begin and end of the window, ns of CLOCK_MONOTONIC.
+    pub window: (u64, u64),
 }
 
 /// A measured window, and the time before it under the same load.
@@ -77,13 +79,27 @@ impl Running {
         })
     }
 
+    /// Bytes of frames that the system has copied so far.
+    pub fn bytes_copied(&self) -> anyhow::Result<u64> {
+        server::bytes_copied(&self.server)
+    }
+
     /// Loads it for a window.
     pub fn measure(&mut self, window: Window) -> anyhow::Result<System> {
+        self.measure_with(window, |_| Ok(()))
+    }
+
+    /// The same; `turn` is called with true when the window begins, and with false when it ends.
+    pub fn measure_with(
+        &mut self,
+        window: Window,
+        mut turn: impl FnMut(bool) -> anyhow::Result<()> + Send,
+    ) -> anyhow::Result<System> {
         let (begin, end) = window.begin_end()?;
         let (from, before, others) = (now_ns()?, self.cpu_by_group()?, machine_cpu()?);
         let Self { server, load, runtime, .. } = self;
         let (sample, crop_runs) = thread::scope(|scope| {
-            let counted = scope.spawn(|| count_crop_runs(server, begin, end));
+            let counted = scope.spawn(|| count_crop_runs(server, begin, end, &mut turn));
             let sample = runtime.block_on(load.run(begin, end));
             (sample, counted.join().expect("counting does not panic"))
         });
@@ -97,7 +113,7 @@ impl Running {
         let fps = steady_rate(&sample.completed, begin, end);
         ensure!(fps > 0.0, "no frame was completed within {:?}: give more --seconds", window.length);
         let others = ((others_after - others).as_secs_f64() - own) / machine_s;
-        Ok(System { fps, sample, cpu_s, others, crop_runs })
+        Ok(System { fps, sample, cpu_s, others, crop_runs, window: (begin, end) })
     }
 
     /// The nice value at which a stage does run, whatever the configuration says.
@@ -133,10 +149,17 @@ impl Running {
 }
 
 /// Between `begin` and `end`.
-fn count_crop_runs(server: &Server, begin: u64, end: u64) -> anyhow::Result<CropRuns> {
+fn count_crop_runs(
+    server: &Server,
+    begin: u64,
+    end: u64,
+    turn: &mut impl FnMut(bool) -> anyhow::Result<()>,
+) -> anyhow::Result<CropRuns> {
     sleep_until(begin)?;
     let before = server::crop_runs(server)?;
+    turn(true)?;
     sleep_until(end)?;
+    turn(false)?;
     Ok(server::crop_runs(server)? - before)
 }
 

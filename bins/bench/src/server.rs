@@ -52,7 +52,20 @@ pub fn members(server: &Server) -> anyhow::Result<Vec<Member>> {
     Ok(members)
 }
 
+/// Bytes of frames that all processes have copied.
+pub fn bytes_copied(server: &Server) -> anyhow::Result<u64> {
+    let status = server.status()?;
+    let processes = status["processes"].as_array().context("framepipe status names no processes")?;
+    let sum = processes.iter().map(|process| process["bytes_copied"].as_u64()).sum::<Option<u64>>();
+    sum.context("framepipe status does not count copied bytes")
+}
+
 impl Member {
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// CPU time that it has used, in ns. An error when it has ended: a restart spoils a measurement.
     pub fn cpu_ns(&self) -> anyhow::Result<u64> {
         clock::cpu_ns(self.pid).with_context(|| format!("a {} process", self.stage))

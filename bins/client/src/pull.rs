@@ -19,7 +19,8 @@ use crate::{
   framepipe pull --stream door --json | jq .name
   framepipe pull --stream door --limit 10 --no-ack
 
-A stream has one reader: this command takes the place of one that reads it already. What was printed is acknowledged, and the server
+The pipeline is found as by framepipe push: by --config, with the --name, --run-dir and --state-dir that it was started with, or by
+--address. A stream has one reader: this command takes the place of one that reads it already. What was printed is acknowledged, and the server
 forgets it; with --no-ack it comes again to the next reader. Without --until-drained and --limit it waits for more, until Ctrl-C.
 
 Exit status: 0 printed, and no result is an error; 1 could not, as the message says; 2 wrong usage; 3 some results are errors, or

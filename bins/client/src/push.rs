@@ -7,8 +7,11 @@ use anyhow::{Context as _, bail, ensure};
 use clap::{Args, CommandFactory as _, ValueEnum, error::ErrorKind};
 use framepipe_client::{Error, FrameResult, Outcome, ResultsOptions};
 use tokio::{
-    sync::mpsc::{Receiver, channel},
-    time::{Instant, sleep_until, timeout_at},
+    sync::{
+        mpsc::{Receiver, channel},
+        watch,
+    },
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use crate::{
@@ -25,7 +28,9 @@ use crate::{
 
 /// What the pusher has told and nobody has heard yet.
 const EVENTS_MAX: usize = 16;
-/// For results to come that are on their way when somebody interrupts.
+/// For the answer to come to a call that is under way when somebody interrupts.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// For results to come that are on their way by then, and for the acknowledgement of those that were printed.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Push images into a running pipeline, and print their results as they come.
@@ -40,13 +45,14 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 Of a folder the files are taken that end in .jpg, .jpeg, .png, .webp or .bmp; what else lies there is named and counted. A file that
 is named itself is pushed whatever its name.
 
-The pipeline's address is its configuration's: its Unix socket, where that is there, else its TCP address; or --address. Who keeps
-the images until their results come (--hold): copy: the server, which copies them out of its inbox; upload: the server, to which
+The pipeline's address is its configuration's: its Unix socket, where that is there, else its TCP address; or --address. Where it was
+started with --name, --run-dir or --state-dir, give them here, too. Who keeps the images until their results come (--hold): copy: the server, which copies them out of its inbox; upload: the server, to which
 they are sent; reference: this command, in the inbox. Without it: copy where the server is on this host (a Unix socket, or an address
 such as localhost), upload where it is not.
 
 Where the server has no room, it is waited for, up to --wait. A stream has one reader: what an earlier push to it left unread is
-printed, too. Results that were printed are acknowledged. Ctrl-C stops pushing, prints what has come, and says how to get the rest.
+printed, too. Results that were printed are acknowledged. Ctrl-C stops pushing, waits up to 5 s for the answer to what is being sent,
+prints what has come, and says how to get the rest, and what may have been accepted; a second one waits for no more.
 
 Exit status: 0 every image has a result without an error; 1 could not, as the message says; 2 wrong usage; 3 some images have errors
 (of a file that cannot be read, too), which are printed; 130 interrupted.")]
@@ -140,7 +146,8 @@ pub async fn push(arguments: PushArgs) -> anyhow::Result<Ending> {
     let target = arguments.target.clone().resolve()?;
     let keep = arguments.keep(&target);
     let client = target.connect(arguments.inbox).await?;
-    let (events, heard) = channel(EVENTS_MAX);
+    let (events, mut heard) = channel(EVENTS_MAX);
+    let (stop, stopping) = watch::channel(false);
     let pusher = Pusher {
         client: client.clone(),
         stream: arguments.stream.clone().unwrap_or_default(),
@@ -148,6 +155,7 @@ pub async fn push(arguments: PushArgs) -> anyhow::Result<Ending> {
         wait,
         images_max: arguments.batch as usize,
         events,
+        stopping,
     };
     let pushing = tokio::spawn(pusher.run(Batches::new(sources)));
     let mut run = Run {
@@ -158,23 +166,30 @@ pub async fn push(arguments: PushArgs) -> anyhow::Result<Ending> {
         stream: arguments.stream,
         tally: Tally::default(),
         files: 0,
+        under_way: 0,
         wait,
     };
-    let ended = run.hear(heard, &mut signals).await;
+    let mut ended = run.hear(&mut heard, &mut signals).await;
+    if let Ok(Stop::Interrupted) = ended {
+        let _ = stop.send(true); // an error: it has ended
+        ended = run.wind_up(&mut heard, &mut signals).await.map(|()| Stop::Interrupted);
+    }
     if !matches!(ended, Ok(Stop::Done)) {
         pushing.abort();
-    }
-    if let Ok(Stop::Interrupted) = ended {
-        run.hear_last(&mut signals).await?;
     }
     let pushed = match pushing.await {
         Err(error) if error.is_cancelled() => Ok(()),
         joined => joined.context("pushing")?,
     };
+    while let Ok(event) = heard.try_recv() {
+        run.hear_event(event)?; // it was told, and the end came first
+    }
     run.output.progress.end();
     let hint = run.hint(&target.option);
-    let ended = ended.and_then(|stop| pushed.map(|()| stop)).with_context(|| hint.clone());
-    run.close().await;
+    // Whoever interrupts is told what became of the images, and not what else there was.
+    let ended = if let Ok(Stop::Interrupted) = ended { ended } else { ended.and_then(|stop| pushed.map(|()| stop)) };
+    let ended = ended.with_context(|| hint.clone());
+    run.close(if let Ok(Stop::Interrupted) = ended { LAST_WAIT } else { wait }, &mut signals).await;
     run.sum_up(ended?, keep, &hint)
 }
 
@@ -195,12 +210,14 @@ struct Run {
     tally: Tally,
     /// Files known by now.
     files: u64,
+    /// Images of the call that has no answer yet.
+    under_way: usize,
     wait: Duration,
 }
 
 impl Run {
     /// Hears the pusher, and reads results, until all is pushed and every frame has its result.
-    async fn hear(&mut self, mut events: Receiver<Event>, signals: &mut Signals) -> anyhow::Result<Stop> {
+    async fn hear(&mut self, events: &mut Receiver<Event>, signals: &mut Signals) -> anyhow::Result<Stop> {
         let mut is_pushing = true;
         let mut patience = Instant::now() + self.wait;
         while is_pushing || (self.reads && self.tally.left() > 0) {
@@ -225,7 +242,35 @@ impl Run {
         Ok(Stop::Done)
     }
 
-    /// Reads what is on its way, which is not long.
+    /// Hears what becomes of the call that is under way, and reads what is on its way: neither for long, and no longer than until
+    /// somebody interrupts again.
+    async fn wind_up(&mut self, events: &mut Receiver<Event>, signals: &mut Signals) -> anyhow::Result<()> {
+        let until = Instant::now() + ANSWER_WAIT;
+        if self.under_way > 0 {
+            let (count, limit) = (self.under_way, ANSWER_WAIT.as_secs());
+            let words = format!(
+                "interrupted: {count} images are being sent; up to {limit} s for the answer, or interrupt again"
+            );
+            self.output.progress.say(&words);
+        }
+        loop {
+            tokio::select! {
+                event = timeout_at(until, events.recv()) => match event {
+                    Ok(Some(event)) => self.hear_event(event)?,
+                    Ok(None) => break, // all is told
+                    Err(_) => return Ok(()),
+                },
+                result = next_of(&mut self.reader) => match result {
+                    Some(Ok(result)) => self.hear_result(&result, true)?,
+                    _ => self.reader = None, // the pull that is advised says what is wrong
+                },
+                () = signals.wanted() => return Ok(()),
+            }
+        }
+        self.hear_last(signals).await
+    }
+
+    /// Reads what is on its way.
     async fn hear_last(&mut self, signals: &mut Signals) -> anyhow::Result<()> {
         let until = Instant::now() + LAST_WAIT;
         while self.tally.left() > 0 && self.reader.is_some() {
@@ -246,11 +291,13 @@ impl Run {
                 self.files += files as u64;
                 self.output.progress.of(self.files);
             }
+            Event::UnderWay(images) => self.under_way = images,
             Event::Refused { name, code, message } => {
                 self.tally.refused();
                 self.output.refused(&name, code, &message).context("cannot write to standard output")?;
             }
             Event::Accepted(batch) => {
+                self.under_way = 0;
                 self.tally.accepted(&batch);
                 if self.reads && self.reader.is_none() {
                     self.reader = Some((self.new_reader)(&batch.stream)); // a stream is there from its first frame on
@@ -273,23 +320,49 @@ impl Run {
         Ok(())
     }
 
-    /// How to get what is not printed.
+    /// How to get what is not printed, and what is not known.
     fn hint(&self, option: &str) -> String {
         let Tally { pushed, done, .. } = self.tally;
-        match &self.stream {
-            Some(stream) if pushed > 0 => format!(
-                "{done} of {pushed} pushed images have had their results printed; for those of the others: framepipe pull \
-                 --stream {stream} --until-drained {option}"
-            ),
+        let pull = |stream: &str| format!("framepipe pull --stream {stream} --until-drained {option}");
+        let known = match &self.stream {
+            Some(stream) if pushed > 0 => {
+                let pull = pull(stream);
+                format!(
+                    "{done} of {pushed} pushed images have had their results printed; for those of the others: {pull}"
+                )
+            }
+            _ if self.under_way > 0 => "no image is known to be pushed".into(),
             _ => "no image was pushed".into(),
+        };
+        match (self.under_way, &self.stream) {
+            (0, _) => known,
+            (count, Some(stream)) => {
+                let pull = pull(stream);
+                format!(
+                    "{known}; {count} more were being sent, and may have been accepted: then {pull} prints theirs, too"
+                )
+            }
+            (count, None) => {
+                let hint = "push with --stream to know which";
+                format!(
+                    "{known}; {count} were being sent, and may have been accepted, into a stream of the server's making ({hint})"
+                )
+            }
         }
     }
 
-    async fn close(&mut self) {
+    /// Acknowledges what was printed, unless that takes too long, or somebody interrupts.
+    async fn close(&mut self, limit: Duration, signals: &mut Signals) {
         let Some(reader) = self.reader.take() else { return };
-        if let Err(error) = reader.close().await {
-            eprintln!("framepipe push: what was printed may come again, it could not be acknowledged: {error}");
-        }
+        let why = tokio::select! {
+            closed = timeout(limit, reader.close()) => match closed {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer in {} s", limit.as_secs()),
+            },
+            () = signals.wanted() => "interrupted".into(),
+        };
+        eprintln!("framepipe push: what was printed may come again, it could not be acknowledged: {why}");
     }
 
     fn sum_up(&mut self, stop: Stop, keep: Keep, hint: &str) -> anyhow::Result<Ending> {

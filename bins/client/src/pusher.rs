@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use framepipe_client::{Batch, Client, Error, Hold, PushRequest};
-use tokio::sync::mpsc::Sender;
+use tokio::sync::{mpsc::Sender, watch};
 
 use crate::batches::{Batches, Image};
 
@@ -28,6 +28,8 @@ pub enum Keep {
 pub enum Event {
     /// So many more files are known.
     Read(usize),
+    /// So many images are being sent, and have no answer yet; 0: they were refused, and none are.
+    UnderWay(usize),
     /// A batch has become frames.
     Accepted(Batch),
     /// A file has not.
@@ -55,10 +57,12 @@ pub struct Pusher {
     pub images_max: usize,
     /// Who hears of it.
     pub events: Sender<Event>,
+    /// True once nothing more is to be sent.
+    pub stopping: watch::Receiver<bool>,
 }
 
 impl Pusher {
-    /// Sends all of them. Ends early where nobody hears it.
+    /// Sends all of them. Ends early where nobody hears it, or wants more of them; then a call that is under way is heard to its end.
     pub async fn run(mut self, mut batches: Batches) -> anyhow::Result<()> {
         loop {
             let images_max = self.images_max;
@@ -67,7 +71,11 @@ impl Pusher {
                 let batch = batches.next(images_max);
                 (batches, batch)
             });
-            let (rest, batch) = read.await.context("reading files")?;
+            let read = tokio::select! {
+                read = read => read,
+                _ = self.stopping.wait_for(|is_stopping| *is_stopping) => return Ok(()), // a list may never go on
+            };
+            let (rest, batch) = read.context("reading files")?;
             let batch = batch?;
             batches = rest;
             self.tell(Event::Read(batch.images.len() + batch.unreadable.len())).await?;
@@ -75,7 +83,7 @@ impl Pusher {
                 self.tell(Event::Refused { name, code: "UNREADABLE", message }).await?;
             }
             self.push(&batch.images).await?;
-            if batch.is_last {
+            if batch.is_last || *self.stopping.borrow() {
                 return Ok(());
             }
         }
@@ -87,6 +95,10 @@ impl Pusher {
             if part.is_empty() {
                 continue;
             }
+            if *self.stopping.borrow() {
+                return Ok(());
+            }
+            self.tell(Event::UnderWay(part.len())).await?;
             let error = match self.call(part).await {
                 Ok(batch) => {
                     self.stream.clone_from(&batch.stream);
@@ -96,6 +108,9 @@ impl Pusher {
                 Err(error) => error,
             };
             let is_crowded = matches!(error, Error::Overloaded { .. });
+            if is_crowded || matches!(error, Error::InvalidRequest(_)) {
+                self.tell(Event::UnderWay(0)).await?;
+            }
             match (error, part) {
                 (Error::InvalidRequest(message), [image]) => {
                     self.tell(Event::Refused { name: image.name.clone(), code: "REFUSED", message }).await?;

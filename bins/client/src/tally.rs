@@ -1,9 +1,15 @@
 //! Which frames are this push's, and which of them have their results. A stream may bring others' results too, and a result may
 //! come before the push that it is of has been answered.
+//!
+//! Of results whose frames are not known, [`EARLY_MAX`] are remembered, those of the highest numbers: frames are numbered as they are
+//! accepted, so that those of the push that is under way are above all that came before it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use framepipe_client::Batch;
+
+/// Results whose frames are not known (yet) that are remembered: more than come between a batch's acceptance and its answer.
+const EARLY_MAX: usize = 16 << 10;
 
 /// The books of one push.
 #[derive(Debug, Default)]
@@ -11,7 +17,7 @@ pub struct Tally {
     /// Frames whose results are still out.
     out: HashSet<u64>,
     /// Results that came of frames which are not known (yet): whether each is an error.
-    early: HashMap<u64, bool>,
+    early: BTreeMap<u64, bool>,
     /// Frames accepted.
     pub pushed: u64,
     /// Those of them that have their results.
@@ -23,13 +29,15 @@ pub struct Tally {
 impl Tally {
     /// A batch was accepted.
     pub fn accepted(&mut self, batch: &Batch) {
-        for frame in batch.first_frame..batch.first_frame.saturating_add(batch.accepted.into()) {
+        let end = batch.first_frame.saturating_add(batch.accepted.into());
+        for frame in batch.first_frame..end {
             self.pushed += 1;
             match self.early.remove(&frame) {
                 Some(is_error) => self.count(is_error),
                 None => drop(self.out.insert(frame)),
             }
         }
+        self.early = self.early.split_off(&end); // what was accepted before is another's
     }
 
     /// A file became no frame.
@@ -43,6 +51,9 @@ impl Tally {
             self.count(is_error);
         } else if is_pushing {
             self.early.insert(frame, is_error);
+            if self.early.len() > EARLY_MAX {
+                self.early.pop_first();
+            }
         }
     }
 
@@ -91,5 +102,17 @@ mod tests {
         assert!(tally.early.is_empty());
         tally.accepted(&batch(9, 1));
         assert_eq!((tally.done, tally.errors, tally.left()), (0, 0, 1));
+    }
+
+    #[test]
+    fn while_a_push_is_under_way_the_newest_results_of_others_are_remembered_and_no_more() {
+        let mut tally = Tally::default();
+        let newest = 3 * EARLY_MAX as u64;
+        (0..=newest).rev().chain(0..=newest).for_each(|frame| tally.received(frame, false, true));
+        assert_eq!(tally.early.len(), EARLY_MAX);
+        // The push comes last of all: its frame has the highest number, and its result is there.
+        tally.accepted(&batch(newest - 1, 1));
+        assert_eq!((tally.done, tally.left()), (1, 0));
+        assert_eq!(tally.early.into_keys().collect::<Vec<_>>(), [newest], "what lies behind it may be the next push's");
     }
 }

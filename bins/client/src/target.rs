@@ -12,6 +12,15 @@ use framepipe_pipeline::{Config, ConfigFile, Overrides};
 pub struct TargetArgs {
     #[command(flatten)]
     file: ConfigFile,
+    /// The instance's name, instead of the configuration's: as `framepipe up` had it.
+    #[arg(long, global = true)]
+    name: Option<String>,
+    /// Folder of the sockets and the lock, instead of the configuration's: as `framepipe up` had it.
+    #[arg(long, value_name = "DIR", global = true)]
+    run_dir: Option<PathBuf>,
+    /// Folder of unread results, instead of the configuration's: as `framepipe up` had it.
+    #[arg(long, value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
     /// The pipeline's address, HOST:PORT or unix:PATH, instead of its configuration's: no configuration is read then.
     #[arg(long, value_name = "ADDRESS")]
     address: Option<String>,
@@ -33,10 +42,15 @@ impl TargetArgs {
         if let Some(address) = self.address {
             return Ok(Target { option: format!("--address {address}"), address, inbox: None });
         }
-        let path = self.file.config;
-        let config = Config::load(&path, &Overrides::default());
+        let mut option = format!("--config {}", self.file.config.display());
+        self.name.iter().for_each(|name| option += &format!(" --name {name}"));
+        for (key, folder) in [("--run-dir", &self.run_dir), ("--state-dir", &self.state_dir)] {
+            folder.iter().for_each(|folder| option += &format!(" {key} {}", folder.display()));
+        }
+        let overrides = Overrides { name: self.name, run: self.run_dir, state: self.state_dir, ..Overrides::default() };
+        let config = Config::load(&self.file.config, &overrides);
         let config = config.context("which pipeline is meant? Give its --config, or its --address")?;
-        let (unix, option) = (format!("unix:{}", config.server.unix.display()), format!("--config {}", path.display()));
+        let unix = format!("unix:{}", config.server.unix.display());
         // A pipeline that was started elsewhere, or by another user, may have its TCP listener alone in common with the file.
         let address = match config.server.tcp {
             Some(tcp) if !config.server.unix.exists() => tcp,

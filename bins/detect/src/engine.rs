@@ -69,7 +69,10 @@ impl Engine {
             Self::Cpu { model, gather, dtype } => {
                 let tensors = match batch {
                     [item] => check_size(item.frame.tensor()?, tensor_bytes)?,
-                    _ => gather.copy(batch.iter().map(|item| item.frame.tensor()))?,
+                    _ => {
+                        batch.iter_mut().for_each(|item| item.frame.bytes_copied += tensor_bytes as u64);
+                        gather.copy(batch.iter().map(|item| item.frame.tensor()))?
+                    }
                 };
                 let outputs = model.run(batch.len(), Samples::of(*dtype, tensors))?;
                 let of = |output, sample| {

@@ -2,21 +2,24 @@
 
 use std::{
     path::Path,
+    process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{
-    Subcommand,
+    Args, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use framepipe_cache::{
     Area, ArenaKind, Digest, Kind, Use, Value,
     spill::{self, SpillError},
 };
-use framepipe_pipeline::{CacheStats, Config, cache_folder};
+use framepipe_pipeline::{CacheStats, Config, Overrides, cache_folder};
 use serde::Serialize;
+
+use crate::{instance::Instance, print};
 
 /// For the keeper to do what is wanted.
 const KEEPER_WAIT: Duration = Duration::from_secs(5);
@@ -93,15 +96,44 @@ fn kind() -> impl TypedValueParser<Value = Kind> {
 }
 
 /// What is to be printed.
-pub struct Said {
+struct Said {
     /// The words.
-    pub text: String,
+    text: String,
     /// False where damage was found.
-    pub is_good: bool,
+    is_good: bool,
+}
+
+/// Of which pipeline, and what to do.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  framepipe cache stats --config config/street.toml
+  framepipe cache list results --limit 20 --json
+  framepipe cache drop tensors
+  framepipe cache drop --all
+  framepipe cache verify
+
+`list` and `drop` are about what is remembered in case an image comes again: its metadata (format, size, orientation), its tensor
+(as the detector takes it in) and its results. What is dropped is made again when it is asked for. Images that framepipe keeps for
+frames in flight (HOLD_COPY, Upload) are neither listed nor dropped; `stats` counts them, and `verify` looks at those on disk.
+
+Exit status: 0 done, and nothing is damaged; 1 not done, as the message says, or verify found damage; 2 wrong usage.")]
+pub struct CacheArgs {
+    #[command(flatten)]
+    instance: Instance,
+    #[command(subcommand)]
+    verb: CacheVerb,
+}
+
+/// `framepipe cache`.
+pub fn run(arguments: &CacheArgs) -> anyhow::Result<ExitCode> {
+    let config = arguments.instance.load(Overrides::default())?;
+    let said = answer(&config, &arguments.verb)?;
+    let printed = print(&said.text)?;
+    Ok(if said.is_good { printed } else { ExitCode::FAILURE })
 }
 
 /// Does it.
-pub fn run(config: &Config, verb: &CacheVerb) -> anyhow::Result<Said> {
+fn answer(config: &Config, verb: &CacheVerb) -> anyhow::Result<Said> {
     let used = Use::NONE.reads(ArenaKind::Tensors).reads(ArenaKind::Results);
     let folder = cache_folder(&config.segment());
     ensure!(folder.is_dir(), "there is no cache at {}: is the pipeline up?", folder.display());

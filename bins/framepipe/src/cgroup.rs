@@ -15,6 +15,8 @@ use std::{
 use rustix::fs::{Access, access};
 use tracing::warn;
 
+use crate::mounts::{Mount, mounts};
+
 /// The launcher's own group.
 const LAUNCHER: &str = "launcher";
 /// How systemd marks a group that it has delegated; the second can be read by root alone.
@@ -33,7 +35,8 @@ impl Groups {
     /// Finds them, and moves this process to a group of its own below each.
     pub fn take() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default(); // no /proc: nothing is delegated
-        let groups = Self(delegated(&of_process(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"))));
+        let of_this = of_process(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
+        let groups = Self(delegated(&of_this, is_marked, may_admit));
         groups.admit(LAUNCHER, std::process::id());
         groups
     }
@@ -69,14 +72,19 @@ struct Group {
 
 /// Those that the manager has delegated: the one in its own hierarchy is marked, and the others are of the same name, since
 /// a hierarchy in which this service has no group of its own has it in its parent's.
-fn delegated(groups: &[Group]) -> Vec<PathBuf> {
-    let is_marked = |group: &Group| MARKS.iter().any(|mark| has_mark(&group.folder, mark));
-    let Some(own) = groups.iter().find(|group| group.is_managers && is_marked(group)) else { return Vec::new() };
-    let may_write = |path: PathBuf| access(path, Access::WRITE_OK).is_ok();
-    let is_ours = |group: &&Group| {
-        group.name == own.name && may_write(group.folder.clone()) && may_write(group.folder.join("cgroup.procs"))
-    };
+fn delegated(groups: &[Group], is_marked: impl Fn(&Path) -> bool, may_admit: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+    let own = groups.iter().find(|group| group.is_managers && is_marked(&group.folder));
+    let is_ours = |group: &&Group| own.is_some_and(|own| group.name == own.name) && may_admit(&group.folder);
     groups.iter().filter(is_ours).map(|group| group.folder.clone()).collect()
+}
+
+/// True where this process may make groups, and move processes.
+fn may_admit(folder: &Path) -> bool {
+    [folder.to_owned(), folder.join("cgroup.procs")].into_iter().all(|path| access(path, Access::WRITE_OK).is_ok())
+}
+
+fn is_marked(folder: &Path) -> bool {
+    MARKS.iter().any(|mark| has_mark(folder, mark))
 }
 
 fn has_mark(folder: &Path, mark: &str) -> bool {
@@ -88,7 +96,7 @@ fn has_mark(folder: &Path, mark: &str) -> bool {
 /// The groups of a process by `/proc/PID/cgroup` and `/proc/PID/mountinfo`: of the manager's hierarchies, and of the one that
 /// limits memory. A hierarchy of which no mount shows this group is left out.
 fn of_process(cgroup: &str, mountinfo: &str) -> Vec<Group> {
-    let mounts: Vec<Mount<'_>> = mountinfo.lines().filter_map(Mount::parse).collect();
+    let mounts: Vec<Mount<'_>> = mounts(mountinfo).collect();
     let mut groups = Vec::new();
     for line in cgroup.lines() {
         let [_, controllers, name] = line.splitn(3, ':').collect::<Vec<_>>()[..] else { continue };
@@ -97,10 +105,10 @@ fn of_process(cgroup: &str, mountinfo: &str) -> Vec<Group> {
             continue;
         }
         let shows = |mount: &&Mount<'_>| match controllers {
-            "" => mount.is_version_2,
+            "" => mount.kind == "cgroup2",
             _ => {
-                !mount.is_version_2
-                    && mount.options.split(',').any(|option| controllers.split(',').any(|it| it == option))
+                mount.kind == "cgroup"
+                    && mount.kind_options.split(',').any(|option| controllers.split(',').any(|it| it == option))
             }
         };
         let name = Path::new(name);
@@ -111,26 +119,6 @@ fn of_process(cgroup: &str, mountinfo: &str) -> Vec<Group> {
         groups.extend(folder.map(|folder| Group { name: name.into(), folder, is_managers }));
     }
     groups
-}
-
-/// A mount of a hierarchy.
-struct Mount<'a> {
-    /// The group that it shows at its top.
-    root: &'a str,
-    point: &'a str,
-    is_version_2: bool,
-    options: &'a str,
-}
-
-impl<'a> Mount<'a> {
-    /// Of a line of mountinfo: `ID PARENT DEVICE ROOT POINT OPTIONS … - TYPE SOURCE OPTIONS`.
-    fn parse(line: &'a str) -> Option<Self> {
-        let (mount, system) = line.split_once(" - ")?;
-        let [root, point] = mount.split(' ').skip(3).take(2).collect::<Vec<_>>()[..] else { return None };
-        let [kind, _, options] = system.splitn(3, ' ').collect::<Vec<_>>()[..] else { return None };
-        let is_version_2 = kind == "cgroup2";
-        (is_version_2 || kind == "cgroup").then_some(Self { root, point, is_version_2, options })
-    }
 }
 
 #[cfg(test)]
@@ -169,10 +157,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_delegated_is_the_marked_group_and_those_of_its_name_that_it_may_use() {
+        let group = |hierarchy: &str, name: &str| Group {
+            name: name.into(),
+            folder: Path::new("/cg").join(hierarchy),
+            is_managers: hierarchy != "memory" && hierarchy != "closed",
+        };
+        let groups =
+            [group("memory", SERVICE), group("unified", "/"), group("closed", SERVICE), group("systemd", SERVICE)];
+        let found = |marked: &[&str]| {
+            let is_marked = |folder: &Path| marked.iter().any(|one| folder.ends_with(one));
+            delegated(&groups, is_marked, |folder| !folder.ends_with("closed"))
+        };
+        assert_eq!(found(&["systemd"]), [Path::new("/cg/memory"), Path::new("/cg/systemd")]);
+        assert_eq!(found(&["unified"]), [Path::new("/cg/unified")]);
+        assert_eq!(found(&[]), Vec::<PathBuf>::new());
+        assert_eq!(found(&["memory"]), Vec::<PathBuf>::new(), "the mark is the manager's in its own hierarchy alone");
+    }
+
+    #[test]
+    fn the_mark_is_an_attribute_of_the_folder() {
+        let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in tmpfs");
+        let mark = |value: &[u8]| rustix::fs::setxattr(folder.path(), MARKS[0], value, rustix::fs::XattrFlags::empty());
+        if mark(b"1").is_err() {
+            return; // a kernel before 6.6: tmpfs has none
+        }
+        assert!(is_marked(folder.path()));
+        mark(b"0").expect("it has them");
+        assert!(!is_marked(folder.path()));
+    }
+
+    #[test]
     fn a_folder_without_the_managers_mark_is_not_delegated() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("cgroup.procs"), "").expect("written");
         let group = Group { name: SERVICE.into(), folder: folder.path().into(), is_managers: true };
-        assert_eq!(delegated(&[group]), Vec::<PathBuf>::new());
+        assert_eq!(delegated(&[group], is_marked, may_admit), Vec::<PathBuf>::new());
     }
 }

@@ -99,6 +99,10 @@ impl<'a> Inheritance<'a> {
     }
 }
 
+/// Reports that the launcher's loop has not heard yet, of all processes. Where there are so many, whoever reports more waits for the
+/// loop, which takes them all each time round: none is lost, unless its process dies meanwhile.
+pub const WORDS_MAX: usize = 256;
+
 /// What a child said.
 pub struct Word {
     /// Its pid.
@@ -163,13 +167,8 @@ impl Child {
             cpus::bound_to(inheritance.cpus, || command.spawn()).with_context(|| format!("cannot start {binary}"))?;
         let pid = process.id();
         let stderr = process.stderr.take().expect("it was piped");
-        let heard = Self::hear(&process, server, words, wake).and_then(|(pidfd, end)| {
-            let last_words = LastWords::hear((title, pid), stderr, log::pass_on)?;
-            Ok((pidfd, end, last_words))
-        });
-        let (pidfd, end, last_words) = heard.inspect_err(|_| {
-            let _ = process.kill().and_then(|()| process.wait()); // unheard, it is of no use
-        })?;
+        let hear_words = || Ok(LastWords::hear((title, pid), stderr, log::pass_on)?);
+        let (pidfd, end, last_words) = Self::heard(&mut process, (server, &address), words, wake, hear_words)?;
         let (order, commands) = (Some(order), None);
         Ok(Self {
             pid,
@@ -185,6 +184,21 @@ impl Child {
             has_failed: false,
             is_told: false,
             is_condemned: false,
+        })
+    }
+
+    /// Hears a process by all that it says. Where that cannot be, ends it, and whoever hears it already: unheard, it is of no use.
+    fn heard<T>(
+        process: &mut std::process::Child,
+        (server, address): (IpcOneShotServer<Report>, &str),
+        words: Sender<Word>,
+        wake: OwnedFd,
+        hear_words: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<(OwnedFd, Receiver<()>, T)> {
+        let heard = Self::hear(process, server, words, wake).and_then(|(pidfd, end)| Ok((pidfd, end, hear_words()?)));
+        heard.inspect_err(|_| {
+            let _ = process.kill().and_then(|()| process.wait());
+            end_hearing(address);
         })
     }
 
@@ -250,8 +264,7 @@ impl Child {
     pub fn wait(&mut self) -> anyhow::Result<ExitStatus> {
         let status = self.process.wait()?;
         if self.commands.is_none() {
-            // It may have died before it connected: end the thread that waits for it.
-            drop(IpcSender::<Report>::connect(self.address.clone()));
+            end_hearing(&self.address);
         }
         Ok(status)
     }
@@ -262,11 +275,65 @@ impl Child {
     }
 }
 
+/// Ends the thread that waits for a process, which may have died before it connected.
+fn end_hearing(address: &str) {
+    drop(IpcSender::<Report>::connect(address.to_owned())); // an error: it has connected, and its death has ended the thread
+}
+
 #[cfg(test)]
 mod tests {
+    use std::{fs::File, iter};
+
     use framepipe_pipeline::STAGES;
 
     use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// A process that says nothing, and lives longer than any test.
+    fn silent() -> std::process::Child {
+        Command::new("sleep").arg("3600").spawn().expect("there is sleep")
+    }
+
+    fn channel() -> (IpcOneShotServer<Report>, String) {
+        IpcOneShotServer::new().expect("a channel")
+    }
+
+    fn wake() -> OwnedFd {
+        File::options().write(true).open("/dev/null").expect("it is there").into()
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_heard_leaves_nobody_who_waits_for_it() {
+        let (mut process, (server, address)) = (silent(), channel());
+        let (words, heard) = crossbeam_channel::bounded(1);
+        let fails = || Err::<(), _>(anyhow::anyhow!("no thread"));
+        let error =
+            Child::heard(&mut process, (server, &address), words, wake(), fails).expect_err("it cannot be heard");
+        assert_eq!(error.to_string(), "no thread");
+        assert!(process.try_wait().expect("it is a child").is_some(), "it lives");
+        // The thread that hears has the one sender.
+        assert_eq!(heard.recv_timeout(LIMIT).err(), Some(crossbeam_channel::RecvTimeoutError::Disconnected));
+    }
+
+    #[test]
+    fn who_reports_more_than_the_loop_has_heard_waits_and_nothing_is_lost() {
+        const REPORTS: u64 = 1000;
+        let (mut process, (server, address)) = (silent(), channel());
+        let (words, heard) = crossbeam_channel::bounded(2);
+        let (_, end) = Child::hear(&process, server, words, wake()).expect("a thread");
+        let says = IpcSender::<Report>::connect(address).expect("it listens");
+        let says = thread::spawn(move || (0..REPORTS).try_for_each(|ms| says.send(Report::Ready { ms })));
+        let ms = |word: Word| match word.report {
+            Report::Ready { ms } => ms,
+            _ => panic!("nobody said that"),
+        };
+        let mut all = iter::from_fn(|| heard.recv_timeout(LIMIT).ok()).map(ms);
+        assert!(all.by_ref().eq(0..REPORTS));
+        says.join().expect("no panic").expect("it is heard");
+        assert_eq!(end.recv_timeout(LIMIT), Err(crossbeam_channel::RecvTimeoutError::Disconnected));
+        process.kill().and_then(|()| process.wait()).expect("it is a child");
+    }
 
     #[test]
     fn the_stages_that_use_the_gpu_see_it_and_no_other_process_sees_any() {

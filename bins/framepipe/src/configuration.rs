@@ -1,13 +1,17 @@
 //! `framepipe config`: whether a configuration is good, what it comes to and where each value comes from, and what the defaults are.
 
-use std::{fmt::Write as _, path::Path};
+use std::{fmt::Write as _, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, bail};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use framepipe_pipeline::{Config, Explained, MemoryNeed, Origin, Overrides, Plan, Setting};
 use serde_json::{Map, Value, json};
 
-use crate::room::{Room, mib};
+use crate::{
+    instance::Instance,
+    print,
+    room::{Room, mib},
+};
 
 /// Every key with its default, and what it is for.
 const DOCUMENTED: &str = include_str!("../../../config/framepipe.toml");
@@ -45,8 +49,36 @@ Exit status: 0 done; 2 wrong usage.")]
     Default,
 }
 
+/// Of which pipeline, and what to do.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  framepipe config check --config config/street.toml
+  framepipe config show --config config/street.toml
+  framepipe config default
+
+A pipeline's configuration comes in layers, each overriding those before it key by key. Of DIR/street.toml:
+  1. the file;
+  2. drop-ins: DIR/framepipe.d/*.toml (for every pipeline in DIR), then DIR/street.d/*.toml, in the order of their names;
+  3. variables: FRAMEPIPE_STAGES__DETECT__PROCESSES=3 is stages.detect.processes = 3;
+  4. options of the command line.
+Relative paths in 1 to 3 are relative to DIR; those of options to where you are.
+
+Exit status: 0 done; 1 the configuration is not good, as the message says; 2 wrong usage.")]
+pub struct ConfigArgs {
+    #[command(flatten)]
+    instance: Instance,
+    #[command(subcommand)]
+    verb: ConfigVerb,
+}
+
+/// `framepipe config`.
+pub fn run(arguments: &ConfigArgs) -> anyhow::Result<ExitCode> {
+    let ConfigArgs { instance, verb } = arguments;
+    print(&answer(&instance.file.config, &instance.over(Overrides::default()), verb)?)
+}
+
 /// Does it; what is to be printed.
-pub fn run(path: &Path, overrides: &Overrides, verb: &ConfigVerb) -> anyhow::Result<String> {
+fn answer(path: &Path, overrides: &Overrides, verb: &ConfigVerb) -> anyhow::Result<String> {
     match verb {
         ConfigVerb::Check => check(path, &Config::load(path, overrides)?),
         ConfigVerb::Show { json: false } => show(path, &Config::explain(path, overrides)?),

@@ -14,13 +14,15 @@ mod programs;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, path::Path};
+use std::{fmt, path::Path, process::ExitCode};
 
+use clap::Args;
 use framepipe_pipeline::Overrides;
 use serde::Serialize;
 
 use self::checks::CHECKS;
 use self::machine::Machine;
+use crate::{instance::Instance, print};
 
 /// How one thing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -109,7 +111,32 @@ impl fmt::Display for Report {
     }
 }
 
+/// Of which pipeline, and in what form.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  framepipe doctor --config config/street.toml
+  framepipe doctor --json | jq '.rows[] | select(.state != \"good\")'
+
+Nothing is changed. Of each row: good; warning, the pipeline runs, but slower or less safely than it could; or FAILED, it does not.
+
+Exit status: 0 nothing failed; 1 something did; 2 wrong usage.")]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    instance: Instance,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `framepipe doctor`.
+pub fn run(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let DoctorArgs { instance, json } = arguments;
+    let report = examine(&instance.file.config, &instance.over(Overrides::default()));
+    let printed = print(&if *json { report.json()? } else { report.to_string() })?;
+    Ok(if report.is_good() { printed } else { ExitCode::FAILURE })
+}
+
 /// Looks at this machine for the pipeline of this configuration.
-pub fn examine(path: &Path, overrides: &Overrides) -> Report {
+fn examine(path: &Path, overrides: &Overrides) -> Report {
     Report::of(&Machine::read(path, overrides))
 }

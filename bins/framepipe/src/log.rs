@@ -14,7 +14,7 @@ mod kept;
 mod queue;
 
 use std::{
-    io::{self, Write as _},
+    io,
     sync::{Arc, OnceLock},
     thread,
     time::Duration,
@@ -25,11 +25,11 @@ use framepipe_pipeline::{
     log::{Level, Line},
 };
 
+use self::{form::Out, queue::Queue};
 pub use self::{
-    form::Form,
+    form::{Form, harmless_lines},
     kept::{Kept, News},
 };
-use self::{form::Out, queue::Queue};
 
 /// The launcher's own name in the log.
 pub const LAUNCHER: &str = "launcher";
@@ -78,9 +78,13 @@ pub fn say_end(words: &str) {
 }
 
 /// Writes words to standard error that are no log's, as those of a command that ends at once. That they cannot be written is no
-/// reason to fail.
+/// reason to fail. They may be another program's, and are made harmless as the log's are.
 pub fn plain(words: &str) {
-    let _ = writeln!(io::stderr(), "{words}");
+    write_plain(io::stderr(), words);
+}
+
+fn write_plain(mut out: impl io::Write, words: &str) {
+    let _ = writeln!(out, "{}", harmless_lines(words));
 }
 
 /// Waits until all is written, and followers have it, or the patience is over.
@@ -93,4 +97,19 @@ pub fn flush() {
 /// A line of the launcher's own that says nothing of the program.
 fn own(level: Level, words: String) -> Line {
     Line { process: LAUNCHER.into(), pid: std::process::id(), ..Line::now(level, words) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_beside_the_log_is_harmless_too() {
+        let mut said = Vec::new();
+        write_plain(&mut said, "framepipe: the model says \x1b]0;title\x07\nand more");
+        assert_eq!(
+            String::from_utf8(said).expect("text"),
+            "framepipe: the model says \\u{1b}]0;title\\u{7}\nand more\n"
+        );
+    }
 }

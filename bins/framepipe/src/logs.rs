@@ -4,7 +4,6 @@
 use std::{
     io::{self, ErrorKind, Write as _},
     os::unix::net::UnixStream,
-    path::Path,
     process::ExitCode,
     thread,
     time::Duration,
@@ -15,12 +14,16 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use framepipe_pipeline::log::{Level, Line};
+use framepipe_pipeline::{
+    Overrides,
+    log::{Level, Line},
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    control::{self, Answer, Request},
+    control::{self, Answer, CLIENT_PATIENCE, Request},
+    instance::Instance,
     log::{Form, KEPT, News},
 };
 
@@ -28,14 +31,27 @@ use crate::{
 const LINES: u32 = 100;
 /// Readers at a time, those included that do not follow.
 const READERS_MAX: usize = 16;
-/// For a reader to take lines. One that takes none for so long is dropped; meanwhile it holds up nobody but itself.
+/// For a reader to take a line. One that takes longer is dropped; meanwhile it holds up nobody but itself.
 const READER_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at whether a follower is still there.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Which lines.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  framepipe logs --config config/street.toml
+  framepipe logs -f --level warn
+  framepipe logs -n 20 --process detect
+  framepipe logs -n 1000 --json | jq 'select(.fields.frame)'
+
+The launcher keeps the last 4 MiB of lines in memory; they are gone when it ends. Under systemd the journal has them all:
+`journalctl -t framepipe FRAMEPIPE_PROCESS=gateway`. One who follows and reads too slowly is dropped, and told so: nobody waits
+for him.
+
+Exit status: 0 shown, or the pipeline ended; 1 it does not run, was killed, or lines were read too slowly; 2 wrong usage.")]
 pub struct LogsArgs {
+    #[command(flatten)]
+    instance: Instance,
     /// So many of the last lines.
     #[arg(short = 'n', long, value_name = "N", default_value_t = LINES)]
     lines: u32,
@@ -90,10 +106,11 @@ impl Wanted {
 }
 
 /// Prints a pipeline's lines.
-pub fn run(run: &Path, arguments: LogsArgs) -> anyhow::Result<ExitCode> {
-    let LogsArgs { lines, follow, level, process, json } = arguments;
+pub fn run(arguments: LogsArgs) -> anyhow::Result<ExitCode> {
+    let LogsArgs { instance, lines, follow, level, process, json } = arguments;
+    let run = instance.load(Overrides::default())?.run;
     let form = if json { Form::Json } else { Form::human(&io::stdout()) };
-    let mut answers = control::send(run, &Request::Logs(Wanted { lines, follow, level, process }))?;
+    let mut answers = control::send(&run, &Request::Logs(Wanted { lines, follow, level, process }))?;
     loop {
         match answers.next().transpose()? {
             Some(Answer::Progress(line)) => {
@@ -115,15 +132,14 @@ pub fn run(run: &Path, arguments: LogsArgs) -> anyhow::Result<ExitCode> {
 pub fn answer(stream: UnixStream, wanted: Wanted) -> io::Result<()> {
     let Some(reader) = KEPT.read(READERS_MAX) else {
         let words = format!("{READERS_MAX} read the log already: end one of them, or try again");
-        return control::say(&stream, &Answer::Failed(words));
+        return control::say(&stream, &Answer::Failed(words), CLIENT_PATIENCE);
     };
     let (last, mut place) = KEPT.last(wanted.lines as usize, |line| wanted.has(line));
-    stream.set_write_timeout(Some(READER_PATIENCE))?;
     let serve = move || {
         let mut give_all = || -> io::Result<()> {
             last.iter().try_for_each(|line| give(&stream, line))?;
             if !wanted.follow {
-                return control::say(&stream, &Answer::Done(String::new()));
+                return say(&stream, &Answer::Done(String::new()));
             }
             while !is_gone(&stream)? {
                 match reader.next(&mut place, LOOK) {
@@ -132,9 +148,9 @@ pub fn answer(stream: UnixStream, wanted: Wanted) -> io::Result<()> {
                     }
                     News::Missed(count) => {
                         let words = format!("{count} lines were not read in time: the launcher waits for nobody");
-                        return control::say(&stream, &Answer::Failed(words));
+                        return say(&stream, &Answer::Failed(words));
                     }
-                    News::End => return control::say(&stream, &Answer::Done(String::new())),
+                    News::End => return say(&stream, &Answer::Done(String::new())),
                 }
             }
             Ok(())
@@ -146,7 +162,11 @@ pub fn answer(stream: UnixStream, wanted: Wanted) -> io::Result<()> {
 
 fn give(stream: &UnixStream, line: &Line) -> io::Result<()> {
     let json = line.to_json();
-    control::say(stream, &Answer::Progress(String::from_utf8_lossy(json.trim_ascii_end()).into_owned()))
+    say(stream, &Answer::Progress(String::from_utf8_lossy(json.trim_ascii_end()).into_owned()))
+}
+
+fn say(stream: &UnixStream, answer: &Answer) -> io::Result<()> {
+    control::say(stream, answer, READER_PATIENCE)
 }
 
 /// True once the client has closed its end: lines may not come for long.

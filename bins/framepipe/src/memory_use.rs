@@ -5,8 +5,8 @@ use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 use framepipe_pipeline::{Config, cache_folder, observe::Process};
 use serde::{Deserialize, Serialize};
 
-/// Folders in one another that are looked into: journals lie in a folder a stream.
-const DEPTH_MAX: usize = 3;
+/// Folders in one another that are looked into: journals lie in a folder a stream, and the cache in one below the segment's.
+pub const DEPTH_MAX: usize = 3;
 /// What `stat` counts a file's memory in.
 const BLOCK_BYTES: u64 = 512;
 
@@ -41,7 +41,7 @@ pub fn by_owner(config: &Config, processes: &[Process]) -> Vec<MemoryNote> {
 }
 
 /// What the files of a folder have; of a sparse one, as much as is there.
-fn in_folder(folder: &Path, depth: usize) -> u64 {
+pub fn in_folder(folder: &Path, depth: usize) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else { return 0 }; // there is none, or it has just gone
     let bytes = |entry: fs::DirEntry| match entry.metadata() {
         Ok(found) if found.is_dir() && depth > 1 => in_folder(&entry.path(), depth - 1),

@@ -1,20 +1,75 @@
 //! `framepipe man` and `framepipe completions`: made of the command lines that there are, so that nothing can be forgotten.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
-use clap::Command;
+use clap::{
+    Args, Command,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use clap_complete::{Shell, generate};
 use clap_mangen::{
     Man,
     roff::{Roff, roman},
 };
 
+use crate::print;
+
 /// How paragraphs begin, behind a command's options, that are sections of its page, and how those are called. All others are notes.
 const SECTIONS: [(&str, &str); 3] = [("Example", "EXAMPLES"), ("Exit status:", "EXIT STATUS"), ("", "NOTES")];
 
+/// Of `framepipe completions`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  framepipe completions bash > /etc/bash_completion.d/framepipe
+  framepipe completions zsh > ~/.zfunc/_framepipe
+  framepipe completions fish > ~/.config/fish/completions/framepipe.fish
+
+Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
+pub struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_parser = shells())]
+    shell: Shell,
+}
+
+/// Of `framepipe man`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  framepipe man /usr/local/share/man/man1
+  framepipe man pages && man -l pages/framepipe-up.1
+
+Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
+pub struct ManArgs {
+    /// The folder, which is made where it is not there.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
+/// Reads the name of a shell.
+fn shells() -> impl TypedValueParser<Value = Shell> {
+    const SHELLS: [(&str, Shell); 3] = [("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
+    let names = PossibleValuesParser::new(SHELLS.map(|(name, _)| name));
+    names.map(|said| SHELLS.into_iter().find(|(name, _)| *name == said).expect("one of the names").1)
+}
+
+/// `framepipe completions`, of the whole command line.
+pub fn complete(arguments: &CompletionsArgs, whole: Command) -> anyhow::Result<ExitCode> {
+    print(&completions(whole, arguments.shell))
+}
+
+/// `framepipe man`, of the whole command line.
+pub fn man(arguments: &ManArgs, whole: Command) -> anyhow::Result<ExitCode> {
+    let folder = &arguments.folder;
+    let count = write(whole, folder)?;
+    print(&format!("{count} pages in {}\n", folder.display()))
+}
+
 /// The completions of a shell.
-pub fn completions(mut whole: Command, shell: Shell) -> String {
+fn completions(mut whole: Command, shell: Shell) -> String {
     let mut text = Vec::new();
     let name = whole.get_name().to_owned();
     generate(shell, &mut whole, name, &mut text);
@@ -22,7 +77,7 @@ pub fn completions(mut whole: Command, shell: Shell) -> String {
 }
 
 /// Writes a page of each command into a folder, which is made; returns how many.
-pub fn write(whole: Command, folder: &Path) -> anyhow::Result<usize> {
+fn write(whole: Command, folder: &Path) -> anyhow::Result<usize> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let pages = pages(whole)?;
     for (name, page) in &pages {
@@ -33,7 +88,7 @@ pub fn write(whole: Command, folder: &Path) -> anyhow::Result<usize> {
 }
 
 /// A page of each command: its file's name, and its text.
-pub fn pages(whole: Command) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+fn pages(whole: Command) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let mut whole = whole.disable_help_subcommand(true);
     whole.build();
     let mut pages = Vec::new();

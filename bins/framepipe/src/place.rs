@@ -10,6 +10,11 @@ use crate::child::Child;
 /// Wait before a second restart; doubled each time, up to the most.
 const BACKOFF_LEAST: Duration = Duration::from_millis(100);
 const BACKOFF_MOST: Duration = Duration::from_secs(10);
+/// For a process to take its first frame: models load slowly on a busy machine. One that has not by then is killed as hung.
+pub const START_MAX: Duration = Duration::from_secs(120);
+/// For all processes that a change has started to do so: as long, and half as long again, so that one that hangs is killed, and known as
+/// hung, before the change is given up, and one that died at its start has another try.
+pub const WARM_UP_MAX: Duration = START_MAX.saturating_mul(3).checked_div(2).expect("2 is not 0");
 /// A process that has lived so long starts again at once.
 const HEALTHY: Duration = Duration::from_secs(10);
 

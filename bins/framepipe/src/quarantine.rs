@@ -2,18 +2,18 @@
 
 use std::{
     os::unix::process::CommandExt as _,
-    process::Command,
+    process::{Command, ExitCode},
     time::{Duration, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, bail, ensure};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use framepipe_pipeline::{
-    Config,
+    Config, Overrides,
     quarantine::{Entry, Quarantine},
 };
 
-use crate::child::sibling;
+use crate::{child::sibling, instance::Instance, log::harmless_lines, print};
 
 /// What to do with the quarantine.
 #[derive(Subcommand)]
@@ -63,8 +63,30 @@ Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
     },
 }
 
+/// Of which pipeline, and what to do.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  framepipe quarantine list --config config/street.toml
+  framepipe quarantine show 1881234567890
+  framepipe quarantine retry 1881234567890
+  framepipe quarantine drop --all
+
+Exit status: 0 done; 1 not done, as the message says; 2 wrong usage; 3 the frame killed its stage again.")]
+pub struct QuarantineArgs {
+    #[command(flatten)]
+    instance: Instance,
+    #[command(subcommand)]
+    verb: QuarantineVerb,
+}
+
+/// `framepipe quarantine`.
+pub fn run(arguments: &QuarantineArgs) -> anyhow::Result<ExitCode> {
+    let config = arguments.instance.load(Overrides::default())?;
+    print(&answer(&config, &arguments.verb)?)
+}
+
 /// Does it, and returns what is to be printed.
-pub fn run(config: &Config, verb: &QuarantineVerb) -> anyhow::Result<String> {
+fn answer(config: &Config, verb: &QuarantineVerb) -> anyhow::Result<String> {
     let quarantine = Quarantine::new(&config.state);
     let entries = || quarantine.entries().with_context(|| format!("the quarantine in {}", config.state.display()));
     let known = |frame: u64| {
@@ -124,7 +146,7 @@ fn story(entry: &Entry, quarantine: &Quarantine) -> String {
         utc(entry.unix_s),
         entry.stage,
         entry.pid,
-        entry.death,
+        harmless_lines(&entry.death),
         entry.attempts,
         entry.path.escape_debug(),
         entry.offset,

@@ -1,20 +1,12 @@
 //! `framepipe status --ready`: whether a frame that is pushed now gets through, as `/readyz` says at `server.http`. For the
 //! health checks of container engines, so that an image needs no HTTP client of its own.
 
-use std::{
-    io::{self, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
-    time::Duration,
-};
+use anyhow::Context as _;
 
-use anyhow::{Context as _, bail};
+use crate::http;
 
-/// For the gateway to take the connection, then the request, then for each part of its answer.
-const WAIT: Duration = Duration::from_secs(2);
-/// Longest answer.
-const ANSWER_BYTES_MAX: u64 = 64 << 10;
-/// One answer, and the end of the connection with it.
-const REQUEST: &[u8] = b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n";
+/// As it is ready, and as it is not.
+const STATUSES: [u16; 2] = [200, 503];
 
 /// What `/readyz` said.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,63 +20,21 @@ pub struct Readiness {
 /// Asks the gateway that listens at `address`.
 pub fn ask(address: Option<&str>) -> anyhow::Result<Readiness> {
     let address = address.context("readiness is told over HTTP, and server.http is \"\": give it an address")?;
-    let listening: SocketAddr = address.parse().with_context(|| format!("server.http is {address}: give IP:PORT"))?;
-    let answer = answer_of(reachable(listening));
-    let answer = answer.with_context(|| format!("nothing answers at http://{address}/readyz: is the pipeline up?"))?;
-    understood(&answer).with_context(|| format!("what answers at http://{address}/readyz is no framepipe"))
-}
-
-/// Who listens everywhere is asked here.
-fn reachable(listening: SocketAddr) -> SocketAddr {
-    let here = match listening.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(here, listening.port())
-}
-
-fn answer_of(address: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, WAIT)?;
-    stream.set_read_timeout(Some(WAIT))?;
-    stream.set_write_timeout(Some(WAIT))?;
-    stream.write_all(REQUEST)?;
-    let mut answer = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
-    Ok(answer)
-}
-
-fn understood(answer: &str) -> anyhow::Result<Readiness> {
-    let (head, words) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
-    let mut status = head.lines().next().unwrap_or_default().split(' ');
-    let (protocol, code) = (status.next().unwrap_or_default(), status.next().unwrap_or_default());
-    let is_ready = match (protocol.starts_with("HTTP/1."), code) {
-        (true, "200") => true,
-        (true, "503") => false,
-        _ => bail!("it says {:?}", head.lines().next().unwrap_or_default()),
-    };
-    Ok(Readiness { is_ready, words: words.trim_end().to_owned() })
+    let http::Answer { status, body } = http::get(address, "/readyz", &STATUSES)?;
+    Ok(Readiness { is_ready: status == STATUSES[0], words: body.trim_end().to_owned() })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpListener, thread};
+    use std::net::TcpListener;
 
     use super::*;
 
     /// Asks one who answers so.
     fn asked(answer: &'static str) -> anyhow::Result<Readiness> {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("it listens").port();
-        let server = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().expect("one comes");
-            let mut request = [0; REQUEST.len()];
-            stream.read_exact(&mut request).expect("it asks");
-            stream.write_all(answer.as_bytes()).expect("it listens");
-            request
-        });
-        let said = ask(Some(&format!("0.0.0.0:{port}")));
-        assert_eq!(server.join().expect("it answers"), REQUEST);
+        let (address, server) = http::answering(answer);
+        let said = ask(Some(&address));
+        assert_eq!(server.join().expect("it answers"), "GET /readyz HTTP/1.0\nHost: localhost");
         said
     }
 

@@ -1,16 +1,14 @@
 //! Room in memory: what a pipeline needs, and what there is of it.
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt as _,
+    io,
     path::{Path, PathBuf},
 };
 
 use framepipe_pipeline::{Config, MemoryNeed};
 use rustix::fs::statvfs;
 
-/// Levels of folders below a segment, at most: its own, and the cache's.
-const SEGMENT_DEPTH_MAX: usize = 3;
+use crate::memory_use::{DEPTH_MAX, in_folder};
 
 /// What there is in `paths.shm`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +31,7 @@ impl Room {
         Ok(Self {
             total: found.f_blocks.saturating_mul(found.f_frsize),
             free: found.f_bavail.saturating_mul(found.f_frsize),
-            held: held(&config.segment(), SEGMENT_DEPTH_MAX) + held(&config.journals_in_memory(), SEGMENT_DEPTH_MAX),
+            held: in_folder(&config.segment(), DEPTH_MAX) + in_folder(&config.journals_in_memory(), DEPTH_MAX),
             folder,
         })
     }
@@ -64,13 +62,4 @@ pub fn existing(folder: &Path) -> PathBuf {
 /// Bytes in words.
 pub fn mib(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
-}
-
-fn held(path: &Path, depth: usize) -> u64 {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
-    if !metadata.is_dir() || depth == 0 {
-        return metadata.blocks() * 512;
-    }
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    entries.map(|entry| held(&entry.path(), depth - 1)).sum()
 }

@@ -1,11 +1,20 @@
 //! `framepipe status`: how a pipeline is, read from shared memory at that moment.
 
-use std::{fmt, time::Instant};
+use std::{
+    fmt,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Instant,
+};
 
+use clap::Args;
 use framepipe_cache::Area;
 use framepipe_model::ModelRef;
 use framepipe_pipeline::{
-    CacheStats, Config, Generation, Generations, STAGES, StageConfig, StageRow,
+    CacheStats, Config, Generation, Generations, Overrides, STAGES, StageConfig, StageRow,
     observe::{Jobs, PoolUse, Process, Queue},
     queue_before,
 };
@@ -13,11 +22,50 @@ use framepipe_shm::Segment;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    control::{self, Answer, Request},
     deaths::{RepairNote, Repairs},
     gpu::GpuNote,
+    instance::Instance,
     memory_use::{self, MemoryNote},
+    print, ready,
     swap::Shared,
 };
+
+/// Of which pipeline, and in what form.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  framepipe status --config config/street.toml
+  framepipe status --config config/street.toml --json | jq .queues
+  framepipe status --config config/street.toml --ready
+
+Exit status: 0 it runs (--ready: and frames get through); 1 it does not; 2 wrong usage.")]
+pub struct StatusArgs {
+    #[command(flatten)]
+    instance: Instance,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Ask only whether a frame that is pushed now gets through, as /readyz says (server.http).
+    #[arg(long, conflicts_with = "json")]
+    ready: bool,
+}
+
+/// `framepipe status`.
+pub fn run(arguments: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let config = arguments.instance.load(Overrides::default())?;
+    if arguments.ready {
+        let said = ready::ask(config.server.http.as_deref())?;
+        print(&format!("{}\n", said.words))?;
+        return Ok(if said.is_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let status = match control::ask(&config.run, &Request::Status, drop)? {
+        Answer::Status(status) => status,
+        Answer::Progress(words) | Answer::Done(words) | Answer::Failed(words) => anyhow::bail!("{words}"),
+    };
+    let text =
+        if arguments.json { format!("{}\n", serde_json::to_string_pretty(&status)?) } else { status.to_string() };
+    print(&text)
+}
 
 /// How a pipeline is.
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,8 +118,19 @@ pub struct StageNote {
     pub stage: String,
     /// The processes that it shall have, of each generation.
     pub wanted: u32,
-    /// Most frames of one batch.
+    /// Most frames of one batch, after a reload too.
     pub batch_max: u32,
+}
+
+/// Most frames of one batch of each stage, as it is in force by now: the launcher's loop shows it, and whoever answers reads it.
+#[derive(Clone, Default)]
+pub struct BatchMax(Arc<[AtomicU32; STAGES.len()]>);
+
+impl BatchMax {
+    /// Shows what these stages have.
+    pub fn show(&self, stages: &[StageConfig]) {
+        self.0.iter().zip(stages).for_each(|(shown, stage)| shown.store(stage.batch_max, Ordering::Relaxed));
+    }
 }
 
 /// Answers for a pipeline.
@@ -83,6 +142,7 @@ pub struct Answers {
     started: Instant,
     repairs: Repairs,
     generations: Shared,
+    batch_max: BatchMax,
 }
 
 impl Answers {
@@ -92,10 +152,10 @@ impl Answers {
         gpu: Option<GpuNote>,
         (segment, area): (&'static Segment, &'static Area),
         repairs: Repairs,
-        generations: Shared,
+        (generations, batch_max): (Shared, BatchMax),
     ) -> Self {
         let config = config.clone();
-        Self { config, gpu, segment, area, started: Instant::now(), repairs, generations }
+        Self { config, gpu, segment, area, started: Instant::now(), repairs, generations, batch_max }
     }
 
     /// How the pipeline is at this moment.
@@ -107,10 +167,10 @@ impl Answers {
             models: one.models().map(ModelRef::to_string).collect(),
             serves: queue_before(0, one.parity()) == entry_queue,
         };
-        let stage_note = |(row, stage): (&StageRow, &StageConfig)| StageNote {
+        let stage_note = |(row, batch_max): (&StageRow, &AtomicU32)| StageNote {
             stage: row.name.into(),
             wanted: wanted.get(row.name).copied().unwrap_or(0),
-            batch_max: stage.batch_max,
+            batch_max: batch_max.load(Ordering::Relaxed),
         };
         let processes = Process::all(self.segment, &living);
         Status {
@@ -121,7 +181,7 @@ impl Answers {
             accepted: self.segment.accepted(),
             jobs: Jobs::of(self.segment),
             generations: living.iter().map(note).collect(),
-            stages: STAGES.iter().zip(&self.config.stages).map(stage_note).collect(),
+            stages: STAGES.iter().zip(self.batch_max.0.iter()).map(stage_note).collect(),
             memory: memory_use::by_owner(&self.config, &processes),
             processes,
             queues: Queue::all(self.segment),

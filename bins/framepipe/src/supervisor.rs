@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     auto::Auto,
-    child::{Child, Handed, Word},
+    child::{Child, Handed, WORDS_MAX, Word},
     cpus::Pins,
     deaths::Repairs,
     notify::Notifier,
@@ -31,6 +31,7 @@ use crate::{
     place::{Place, work_of},
     proc_stat::start_time,
     start_up::StartUp,
+    status::BatchMax,
     swap::{Shared, Swap},
     work::Work,
 };
@@ -41,10 +42,6 @@ const SWEEP: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(10);
 /// Of a signal that the kernel sends by itself: `SI_KERNEL`.
 const SI_KERNEL: i32 = 0x80;
-/// The launcher itself stood still, if it did not look for so long.
-const STANDSTILL_NS: u64 = 2_000_000_000;
-/// For a process to take its first frame: models load slowly on a busy machine.
-const START_MAX: Duration = Duration::from_secs(120);
 /// For a process that was told to stop, to end by itself, without a sign of life.
 pub const STOP_WAIT: Duration = Duration::from_secs(10);
 
@@ -113,11 +110,12 @@ pub struct Supervisor<'a> {
     signals: SignalFd,
     pub(crate) phase: Phase,
     pub(crate) repairs: Repairs,
+    batch_max: BatchMax,
     /// When the launcher last woke up.
     pub(crate) woken_ns: u64,
     /// When it last looked for hung processes, and since when it has done so without a standstill of its own.
-    looked_ns: u64,
-    awake_since_ns: u64,
+    pub(crate) looked_ns: u64,
+    pub(crate) awake_since_ns: u64,
     /// What the start takes, until the pipeline is ready.
     start_up: StartUp,
     /// Whose process got ready last, of those before the gateway.
@@ -133,8 +131,7 @@ impl<'a> Supervisor<'a> {
         (segment, area): (&'static Segment, &'static Area),
         handed: Handed<'a>,
         signals: SignalFd,
-        repairs: Repairs,
-        generations: Shared,
+        (repairs, generations, batch_max): (Repairs, Shared, BatchMax),
         (desk, orders, wake): (Arc<Desk>, Receiver<Order>, OwnedFd),
     ) -> Self {
         let stages = (0..2).flat_map(|parity| (0..STAGES.len()).map(move |stage| (stage, parity)));
@@ -173,11 +170,12 @@ impl<'a> Supervisor<'a> {
             segment,
             area,
             handed,
-            words: crossbeam_channel::unbounded(),
+            words: crossbeam_channel::bounded(WORDS_MAX),
             wake,
             signals,
             phase: Phase::Starting,
             repairs,
+            batch_max,
             woken_ns: 0,
             looked_ns: 0,
             awake_since_ns: 0,
@@ -301,8 +299,9 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Says in the process table which entries shall have a process, for those who read it.
+    /// Says in the process table which entries shall have a process, and what batches may be, for those who read it.
     fn show_wanted(&self) {
+        self.batch_max.show(&self.config.stages);
         for place in &self.places {
             let (entry, is_wanted) = (&self.segment.processes()[place.entry], self.is_wanted(place));
             if entry.is_wanted() != is_wanted {
@@ -311,11 +310,10 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Hears what processes have reported by now.
+    /// Hears what processes have reported by now; of one that goes on reporting, the rest at the next round.
     pub(crate) fn hear_all(&mut self) {
-        while let Ok(word) = self.words.1.try_recv() {
-            self.hear(word);
-        }
+        let words: Vec<Word> = self.words.1.try_iter().take(WORDS_MAX).collect();
+        words.into_iter().for_each(|word| self.hear(word));
     }
 
     fn hear(&mut self, word: Word) {
@@ -354,47 +352,6 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Kills each process that does not go round its loop. What it had is taken back only once it is dead.
-    fn kill_hung(&mut self) {
-        if matches!(self.phase, Phase::Stopping { .. }) {
-            return; // who does not end is killed anyway
-        }
-        let now_ns = monotonic_ns();
-        if now_ns - self.looked_ns > STANDSTILL_NS {
-            self.awake_since_ns = now_ns; // Ctrl-Z stops all of us: nobody beats meanwhile, and nobody hangs
-        }
-        self.looked_ns = now_ns;
-        for index in 0..self.places.len() {
-            let place = &self.places[index];
-            let (silence, most) = (self.silence(place, now_ns), self.silence_max(place));
-            let place = &mut self.places[index];
-            let Some(child) = &mut place.child else { continue };
-            let (age, most, what) = if child.is_ready {
-                (silence, most, "no heartbeat")
-            } else {
-                // A gateway that reads a large journal beats meanwhile; who loads a model cannot.
-                (silence.min(place.started.elapsed()), most.max(START_MAX), "not ready")
-            };
-            if age > most {
-                let hung = || format!("hung, {what} for {} ms, and was killed", age.as_millis());
-                place.failure.get_or_insert_with(hung);
-                child.kill();
-            }
-        }
-    }
-
-    /// How long a place's process has given no sign of life, while the launcher looked.
-    pub(crate) fn silence(&self, place: &Place, now_ns: u64) -> Duration {
-        let beat_ns = self.segment.processes()[place.entry].heartbeat_ns();
-        Duration::from_nanos(now_ns.saturating_sub(beat_ns.max(self.awake_since_ns)))
-    }
-
-    /// How long it may.
-    pub(crate) fn silence_max(&self, place: &Place) -> Duration {
-        let of_stage = self.config.stages.get(place.stage).map(|stage| stage.hang_ms_max);
-        Duration::from_millis(of_stage.unwrap_or(self.config.server.hang_ms_max))
-    }
-
     fn restart_due(&mut self) {
         let now = Instant::now();
         let is_condemned = |place: &Place| place.child.as_ref().is_some_and(|child| child.is_condemned);
@@ -416,6 +373,7 @@ impl<'a> Supervisor<'a> {
     }
 
     pub(crate) fn spawn(&mut self, index: usize) -> anyhow::Result<()> {
+        let wake = self.wake.try_clone()?; // first: from the entry on, what fails vacates it
         let place = &mut self.places[index];
         let owner = self.segment.new_owner();
         let entry = &self.segment.processes()[place.entry];
@@ -445,7 +403,7 @@ impl<'a> Supervisor<'a> {
             listeners: Vec::new(),
             slabs: Vec::new(),
         };
-        let child = Child::spawn((binary, title), order, &handed, self.words.0.clone(), self.wake.try_clone()?);
+        let child = Child::spawn((binary, title), order, &handed, self.words.0.clone(), wake);
         let mut child = child.inspect_err(|_| entry.vacate())?;
         entry.started(child.pid, start_time(child.pid).unwrap_or(0));
         // Before it has its order, and with that anything to take memory for.
@@ -508,11 +466,6 @@ impl<'a> Supervisor<'a> {
     /// True where a process shall fill a place.
     pub(crate) fn is_wanted(&self, place: &Place) -> bool {
         !place.is_worker() || (place.is_wanted && self.serving[place.parity].is_some())
-    }
-
-    /// For how long the process of a place has given no sign of life.
-    pub(crate) fn silence_of(&self, place: usize) -> Duration {
-        self.silence(&self.places[place], monotonic_ns())
     }
 
     /// Kills all that still live, and waits for them.

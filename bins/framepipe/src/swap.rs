@@ -25,8 +25,8 @@ use tracing::error;
 use crate::{
     control::Answer,
     orders::{Desk, Said, What},
+    place::WARM_UP_MAX,
     supervisor::Supervisor,
-    work::WARM_UP_MAX,
 };
 
 /// Name of the file, in the state folder, of the models that serve instead of the configuration's.

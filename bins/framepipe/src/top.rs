@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `events.rs` | what happens: keys, answers, signals, heard by threads of their own |
 //! | `screen.rs` | what is on the screen, and what each key does to it |
+//! | `latency.rs` | how long frames take, from the histograms of `/metrics` |
 //! | `rows.rs` | from two readings of the status to what a stage does a second |
 //! | `view.rs` | the screen, drawn: no clock, no file, no terminal is read there |
 //! | `words.rs` | numbers as they fit into columns |
 
 mod events;
+mod latency;
 mod rows;
 mod screen;
 #[cfg(test)]
@@ -26,7 +28,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use framepipe_pipeline::Overrides;
+use framepipe_pipeline::{Config, Overrides, ServerConfig};
 use framepipe_shm::monotonic_ns;
 use ratatui::{DefaultTerminal, Terminal, backend::TestBackend, crossterm};
 
@@ -35,8 +37,8 @@ use self::{
     screen::{Act, Screen},
 };
 use crate::{
-    Instance,
     control::{self, Answer, Request},
+    instance::Instance,
     status::Status,
 };
 
@@ -49,6 +51,15 @@ const PANICKED: i32 = 101;
 
 /// Which pipeline, and how often it is looked at.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  framepipe top --config config/street.toml
+  framepipe top --once
+  framepipe top --interval 0.5
+
+Keys: q quits; ↑ and ↓ select a stage; + and - change how many processes it has; r replaces them, one after the other; p pauses;
+s orders by busy, queue or memory; ? explains keys and columns. A pipeline that ends, and one that starts, are seen.
+
+Exit status: 0 ended by q, Ctrl-C or SIGTERM, or printed; 1 no pipeline answers to --once, or there is no terminal; 2 wrong usage.")]
 pub struct TopArgs {
     #[command(flatten)]
     instance: Instance,
@@ -67,10 +78,10 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 /// Shows it until somebody wants it to end.
 pub fn top(arguments: &TopArgs) -> anyhow::Result<ExitCode> {
-    let run = arguments.instance.load(Overrides::default())?.run;
+    let Config { run, server: ServerConfig { http, .. }, .. } = arguments.instance.load(Overrides::default())?;
     let interval = Duration::from_secs_f64(arguments.interval);
     if arguments.once {
-        return once(&run, interval);
+        return once(&run, http.as_deref(), interval);
     }
     if !stdout().is_terminal() {
         status(&run)?; // that nobody answers is what to say first
@@ -79,7 +90,7 @@ pub fn top(arguments: &TopArgs) -> anyhow::Result<ExitCode> {
     let signals = take_signals()?; // before any thread is started
     let mut terminal = ratatui::try_init().inspect_err(|_| ratatui::restore()).context("cannot take the terminal")?;
     end_with_panics();
-    let shown = Events::start(run, interval, signals).and_then(|events| show(&mut terminal, &events));
+    let shown = Events::start(run, http, interval, signals).and_then(|events| show(&mut terminal, &events));
     ratatui::try_restore().context("cannot give the terminal back")?;
     shown.map(|()| ExitCode::SUCCESS) // and the cursor is shown again, as the terminal is dropped
 }
@@ -111,11 +122,16 @@ fn show(terminal: &mut DefaultTerminal, events: &Events) -> anyhow::Result<()> {
     }
 }
 
-fn once(run: &Path, interval: Duration) -> anyhow::Result<ExitCode> {
+fn once(run: &Path, http: Option<&str>, interval: Duration) -> anyhow::Result<ExitCode> {
     let mut screen = Screen::default();
-    screen.show(status(run)?, monotonic_ns());
+    let look = |screen: &mut Screen| {
+        screen.show(status(run)?, monotonic_ns());
+        screen.latency.hear(latency::look(http), monotonic_ns());
+        anyhow::Ok(())
+    };
+    look(&mut screen)?;
     thread::sleep(interval); // rates are over it
-    screen.show(status(run)?, monotonic_ns());
+    look(&mut screen)?;
     let size = crossterm::terminal::size().ok().filter(|_| stdout().is_terminal());
     crate::print(&plain(&screen, size.map_or(COLUMNS, |(columns, _)| columns)))
 }

@@ -1,14 +1,15 @@
-//! What a running pipeline is told to do: `framepipe scale`, `restart`, `reload` and `drain`.
+//! What a running pipeline is told to do: `framepipe scale`, `restart`, `reload`, `drain` and `model use`.
 
 use std::{collections::BTreeMap, convert::Infallible, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, Parser};
+use framepipe_model::ModelRef;
 use framepipe_pipeline::{Config, Overrides};
 
 use crate::{
-    Instance,
     control::{self, Answer, Request},
+    instance::Instance,
     log,
     orders::RestartWhat,
     print, scale,
@@ -16,6 +17,15 @@ use crate::{
 
 /// Of `framepipe scale`.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  framepipe scale detect=3 --config config/street.toml
+  framepipe scale detect=1 attribute=2
+
+It answers when all new processes are warm and all surplus ones have ended, which finish what they have claimed first. The numbers
+stay in force until the pipeline is stopped; a launcher that follows a killed one has them too. Slots in shared memory stay as
+they were laid out ([pools]): with many more processes than the pipeline was started with, they may become the bottleneck.
+
+Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
 pub struct ScaleArgs {
     #[command(flatten)]
     instance: Instance,
@@ -26,6 +36,17 @@ pub struct ScaleArgs {
 
 /// Of `framepipe restart`.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  framepipe restart --config config/street.toml
+  framepipe restart detect
+  framepipe restart gateway
+  framepipe restart 12345
+
+A worker's replacement gets warm first, and the old process finishes what it has claimed then. A replacement that does not get
+warm leaves the old one serving. Gateway and keeper are one each: they are told to stop, and the next one starts at once; clients
+connect anew.
+
+Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
 pub struct RestartArgs {
     #[command(flatten)]
     instance: Instance,
@@ -34,11 +55,55 @@ pub struct RestartArgs {
     what: Option<RestartWhat>,
 }
 
-/// Of the verbs that say nothing more.
+/// Of `framepipe reload`.
 #[derive(Args)]
-pub struct PlainArgs {
+#[command(after_help = "Examples:
+  framepipe reload --config config/street.toml
+  systemctl reload framepipe
+
+Done at once is what is under [stages]: processes as by `framepipe scale`, the rest by a rolling restart of the stages that it is
+about. Whatever else has changed is named, with its old and its new value, and waits for the next start. Numbers of processes that
+`framepipe scale` or --auto has put in force stay where the configuration says what it said before. A configuration that is wrong
+changes nothing.
+
+Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
+pub struct ReloadArgs {
     #[command(flatten)]
     instance: Instance,
+}
+
+/// Of `framepipe drain`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  framepipe drain --config config/street.toml
+
+Exit status: 0 it has ended, and every accepted frame has its result; 1 not so, as the message says; 2 wrong usage.")]
+pub struct DrainArgs {
+    #[command(flatten)]
+    instance: Instance,
+}
+
+/// Let a model serve in a running pipeline, in place of another version of it, or of another model. No frame is lost, and none
+/// waits: the new model gets warm beside the old one, which finishes the frames that were accepted for it.
+#[derive(Parser)]
+#[command(
+    bin_name = "framepipe model use",
+    after_help = "Examples:
+  framepipe model use nanodet416-4c-int8@2 --config config/street.toml
+  framepipe model use nanodet416-4c-fp32 --replace nanodet416-4c-int8
+
+A model that does not get warm is given up, and nothing has changed. What is chosen so serves after a restart too.
+
+Exit status: 0 it serves; 1 it does not, as the message says; 2 wrong usage."
+)]
+pub struct UseModel {
+    #[command(flatten)]
+    instance: Instance,
+    /// The model: NAME@VERSION, or NAME for its newest version.
+    model: ModelRef,
+    /// The model that it replaces, where that has another name.
+    #[arg(long, value_name = "NAME")]
+    replace: Option<String>,
 }
 
 fn count(text: &str) -> Result<(String, u32), String> {
@@ -66,19 +131,26 @@ pub fn restart(arguments: &RestartArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// `framepipe drain`.
-pub fn drain(arguments: &PlainArgs) -> anyhow::Result<ExitCode> {
+pub fn drain(arguments: &DrainArgs) -> anyhow::Result<ExitCode> {
     tell(&arguments.instance, &Request::Drain)
 }
 
 /// `framepipe reload`.
-pub fn reload(arguments: &PlainArgs) -> anyhow::Result<ExitCode> {
+pub fn reload(arguments: &ReloadArgs) -> anyhow::Result<ExitCode> {
     // Read here too, to know which pipeline is meant.
     let config = arguments.instance.load(Overrides::default());
     tell_at(&config.context("the configuration is wrong, and the pipeline goes on with what it has")?, &Request::Reload)
 }
 
+/// `framepipe model use`.
+pub fn use_model(arguments: UseModel) -> anyhow::Result<ExitCode> {
+    let UseModel { instance, model: new, replace } = arguments;
+    let request = Request::UseModel { old: replace.unwrap_or_else(|| new.name.clone()), new };
+    tell(&instance, &request)
+}
+
 /// Tells the launcher something, and says how it goes until it is done, or is not.
-pub fn tell(instance: &Instance, request: &Request) -> anyhow::Result<ExitCode> {
+fn tell(instance: &Instance, request: &Request) -> anyhow::Result<ExitCode> {
     tell_at(&instance.load(Overrides::default())?, request)
 }
 

@@ -4,10 +4,7 @@
 //! A process that dies meanwhile is handled as any other (`deaths.rs`), unless it is one that the change has started and that was
 //! never warm: then the change may be given up, and what served before still does.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use framepipe_pipeline::Exit;
 use tracing::info;
@@ -15,15 +12,13 @@ use tracing::info;
 use crate::{
     deaths::Death,
     orders::{Order, Said, What},
+    place::WARM_UP_MAX,
     reload::Reloading,
     restart::Restarting,
     scale::Scaling,
     supervisor::{Phase, Supervisor},
     swap::Swap,
 };
-
-/// For a process that a change has started to get warm.
-pub const WARM_UP_MAX: Duration = Duration::from_secs(180);
 
 /// A change that is being made.
 pub struct Work {

@@ -1,5 +1,7 @@
 //! HTTP for those who watch: `/metrics`, `/readyz`, `/livez`. One request a connection, GET or HEAD, within a time; so many
-//! connections at once, further ones wait in the listen backlog.
+//! connections at once. A further one takes the place of that which waits longest for its client (`places.rs`).
+
+mod places;
 
 use std::{convert::Infallible, net::TcpListener, sync::Arc, time::Duration};
 
@@ -16,10 +18,11 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::TcpStream,
-    sync::{Mutex, Semaphore},
+    sync::Mutex,
     time::{sleep, timeout},
 };
 
+use self::places::{Place, Places};
 use crate::{
     hub::Hub,
     metrics::{self, Scrape},
@@ -27,6 +30,8 @@ use crate::{
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 16;
+/// For a request's head to come.
+const HEAD_WAIT: Duration = Duration::from_secs(3);
 /// For a request to come, be answered and be taken.
 const REQUEST_WAIT: Duration = Duration::from_secs(10);
 /// Bytes of a request's head, and headers in it.
@@ -109,26 +114,31 @@ fn answer(status: StatusCode, kind: &'static str, body: String) -> Response<Full
 pub async fn serve(listener: TcpListener, pages: Arc<Pages>) -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Places::new(CONNECTIONS_MAX);
     let mut stopping = pages.hub.stopping();
     let mut is_failing = false;
     loop {
+        // The place comes after the connection: nobody is closed for the sake of one that never comes.
         let next = async {
-            let permit = permits.clone().acquire_owned().await.expect("nobody closes it");
-            (listener.accept().await, permit)
+            match listener.accept().await {
+                Ok((stream, _)) => Ok((stream, places.take().await)),
+                Err(error) => Err(error),
+            }
         };
-        let (accepted, permit) = tokio::select! {
+        let accepted = tokio::select! {
             next = next => next,
             _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, place)) => {
                 is_failing = false;
                 let pages = pages.clone();
                 tokio::spawn(async move {
                     // Whoever is too slow, or says no HTTP, is closed: that is all there is to say.
-                    let _ = timeout(REQUEST_WAIT, serve_one(stream, &pages)).await;
-                    drop(permit);
+                    tokio::select! {
+                        _ = timeout(REQUEST_WAIT, serve_one(stream, &pages, &place)) => {}
+                        () = place.must_end() => {}
+                    }
                 });
             }
             Err(error) => {
@@ -142,11 +152,16 @@ pub async fn serve(listener: TcpListener, pages: Arc<Pages>) -> anyhow::Result<(
     }
 }
 
-async fn serve_one(stream: TcpStream, pages: &Pages) -> hyper::Result<()> {
-    let answer = |request: Request<Incoming>| async move { Ok::<_, Infallible>(pages.answer(&request).await) };
+async fn serve_one(stream: TcpStream, pages: &Pages, place: &Place) -> hyper::Result<()> {
+    let answer = |request: Request<Incoming>| async move {
+        place.is_answered();
+        let answer = pages.answer(&request).await;
+        place.waits();
+        Ok::<_, Infallible>(answer)
+    };
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_WAIT)
+        .header_read_timeout(HEAD_WAIT)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .keep_alive(false)

@@ -17,7 +17,7 @@
 //! | `pull.rs` | PullResult: one reader a stream |
 //! | `traces.rs`, `traces/` | frames' spans, for a collector of traces |
 //! | `service.rs` | the gRPC service and its listeners |
-//! | `http.rs`, `metrics.rs` | `/metrics`, `/readyz` and `/livez`; what is told there |
+//! | `http.rs`, `http/places.rs`, `metrics.rs` | `/metrics`, `/readyz` and `/livez`; who is connected; what is told there |
 //! | `health.rs` | whether frames get through |
 //! | `connections.rs`, `calls.rs` | how many connections there are, and how many calls are read at once |
 
@@ -78,7 +78,7 @@ fn run(process: &'static Process) -> anyhow::Result<Exit> {
         }
         Command::Start(_) => {}
     });
-    let traces = Traces::start(&process.order.config, hub.run)?;
+    let traces = Traces::start(&process.order.config, hub.run, hub.metrics.traces.clone())?;
     let mut deliverer = Deliverer::new(process, hub.clone(), traces);
     deliverer.take_stock()?;
     let for_end = hub.clone();

@@ -11,7 +11,10 @@ mod page;
 mod table;
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -143,6 +146,17 @@ pub struct Metrics {
     calls: [[AtomicU64; CODES.len()]; METHODS.len()],
     canaries: [AtomicU64; 2],
     canary: Histogram,
+    /// What was not told to the collector of traces.
+    pub traces: Arc<Untold>,
+}
+
+/// What was not told to the collector of traces.
+#[derive(Debug, Default)]
+pub struct Untold {
+    /// Frames whose spans were dropped for want of room, or with a batch that was refused.
+    pub dropped_frames: AtomicU64,
+    /// Spans that were refused of batches that were taken.
+    pub rejected_spans: AtomicU64,
 }
 
 impl Default for Metrics {
@@ -158,6 +172,7 @@ impl Default for Metrics {
             calls: Default::default(),
             canaries: Default::default(),
             canary: Histogram::new(SECONDS),
+            traces: Arc::default(),
         }
     }
 }

@@ -261,7 +261,7 @@ impl Store {
     }
 
     /// Bytes of memory from which on images go to disk, bytes on disk, and how many those may be.
-    fn limits(&self) -> (u64, u64, u64) {
+    pub fn limits(&self) -> (u64, u64, u64) {
         match self.area.limits() {
             (0, 0, 0) => (self.bounds.hard_bytes, 0, self.bounds.disk_bytes_max), // the keeper has said nothing yet
             said => said,

@@ -16,10 +16,7 @@ mod spans;
 mod story;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
 };
 
@@ -33,6 +30,7 @@ pub use self::{
     parent::caller,
     story::{Ids, Outcome, Story},
 };
+use crate::metrics::Untold;
 
 /// Frames whose spans wait to be sent.
 const WAITING_MAX: usize = 4096;
@@ -42,24 +40,22 @@ pub struct Traces {
     sample: f64,
     run: u64,
     queue: Option<mpsc::Sender<Story>>,
-    /// Frames whose spans were dropped for want of room, or were refused.
-    dropped: Arc<AtomicU64>,
+    untold: Arc<Untold>,
     ending: watch::Sender<bool>,
     exporter: Option<JoinHandle<()>>,
 }
 
 impl Traces {
-    /// Those of this configuration, if it wants any. `run` is the segment's.
-    pub fn start(config: &Config, run: u64) -> anyhow::Result<Option<Self>> {
+    /// Those of this configuration, if it wants any. `run` is the segment's; what is not told is counted in `untold`.
+    pub fn start(config: &Config, run: u64, untold: Arc<Untold>) -> anyhow::Result<Option<Self>> {
         let Some(endpoint) = &config.traces.endpoint else { return Ok(None) };
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
         let (ending, is_ending) = watch::channel(false);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let exporter = Exporter::new(endpoint, &config.name, waiting, dropped.clone(), is_ending)
+        let exporter = Exporter::new(endpoint, &config.name, waiting, untold.clone(), is_ending)
             .with_context(|| format!("traces.endpoint = {endpoint:?}"))?;
         let exporter = std::thread::Builder::new().name("traces".into()).spawn(move || exporter.run())?;
         let (queue, exporter) = (Some(queue), Some(exporter));
-        Ok(Some(Self { sample: config.traces.sample, run, queue, dropped, ending, exporter }))
+        Ok(Some(Self { sample: config.traces.sample, run, queue, untold, ending, exporter }))
     }
 
     /// Under which ids a frame is told of; `None`: it is not.
@@ -70,7 +66,7 @@ impl Traces {
     /// Tells of a frame that is delivered.
     pub fn tell(&self, story: Story) {
         let told = self.queue.as_ref().is_some_and(|queue| queue.try_send(story).is_ok());
-        if !told && self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+        if !told && self.untold.dropped_frames.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::warn!("frames' spans are dropped: {WAITING_MAX} frames wait to be told of");
         }
     }
@@ -80,7 +76,7 @@ impl Traces {
         self.queue = None;
         let _ = self.ending.send(true); // an error: it has ended
         self.exporter.take().into_iter().for_each(|exporter| drop(exporter.join())); // a panic of it has aborted us
-        let dropped = self.dropped.load(Ordering::Relaxed);
+        let dropped = self.untold.dropped_frames.load(Ordering::Relaxed);
         if dropped > 0 {
             tracing::warn!("the spans of {dropped} frames were dropped");
         }

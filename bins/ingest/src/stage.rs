@@ -11,7 +11,7 @@ use framepipe_cache::{ArenaKind, BlockRef, Count, Digest, Level};
 use framepipe_frame::{ErrorCode, FrameError, RawFrame, Request};
 use framepipe_pipeline::{
     Frame, Item, KeptAt, Needs, Pool, Process, Stage, canary,
-    source::{Source, open_root},
+    source::{OpenFile, Source, open_root},
 };
 use framepipe_vision::{Header, Limits, probe};
 
@@ -23,6 +23,8 @@ pub struct Ingest {
     limits: Limits,
     lookup: Option<Lookup>,
     spill: PathBuf,
+    /// The file of the frame before, while others wait that may lie in it, too.
+    latest: Option<OpenFile>,
 }
 
 /// How the image comes.
@@ -43,10 +45,10 @@ impl Ingest {
     pub fn open(process: &Process) -> anyhow::Result<Self> {
         let config = &process.order.config;
         let roots = config.server.inbox.iter().map(|root| open_root(root)).collect::<Result<_, _>>()?;
-        Ok(Self { roots, limits: config.limits, lookup: Lookup::of(config)?, spill: config.spill() })
+        Ok(Self { roots, limits: config.limits, lookup: Lookup::of(config)?, spill: config.spill(), latest: None })
     }
 
-    fn ingest(&self, frame: &mut Frame<'_>, way: Way) -> Result<(), FrameError> {
+    fn ingest(&mut self, frame: &mut Frame<'_>, way: Way) -> Result<(), FrameError> {
         let request = frame.request();
         match way {
             Way::Read => self.read(frame, &request),
@@ -65,14 +67,19 @@ impl Ingest {
     }
 
     /// Reads the client's file.
-    fn read(&self, frame: &mut Frame<'_>, request: &Request) -> Result<(), FrameError> {
+    fn read(&mut self, frame: &mut Frame<'_>, request: &Request) -> Result<(), FrameError> {
         let no_root = || FrameError::new(ErrorCode::Internal, format!("there is no root {}", request.root));
         let root = self.roots.get(request.root as usize).ok_or_else(no_root)?;
         let bytes = request.bytes as usize;
+        let source = match self.latest.take().filter(|latest| latest.is_of(request)) {
+            Some(latest) => Source::again(latest, request),
+            None => Source::open(root.as_fd(), request)?,
+        };
         frame.write_output(Pool::Encoded, |slot| {
-            Source::open(root.as_fd(), request)?.read(&mut slot[..bytes])?;
+            source.read(&mut slot[..bytes])?;
             Ok((bytes, ()))
         })?;
+        self.latest = Some(source.into_file());
         frame.bytes_copied += request.bytes;
         self.look(frame, request, |frame| Ok(frame.area().hasher().of(frame.written(Pool::Encoded)?)))
     }
@@ -163,6 +170,10 @@ impl Stage for Ingest {
         for item in batch {
             item.frame.error = self.ingest(&mut item.frame, item.plan).err();
         }
+    }
+
+    fn idle(&mut self) {
+        self.latest = None;
     }
 }
 

@@ -53,7 +53,7 @@ impl OnGpu {
         let bytes = self.preprocessor.plan().tensor_bytes();
         let tensor = self.device.address(Pool::Tensor, frame.output_place(Pool::Tensor)?, bytes)?;
         let view = match pixels {
-            Pixels::Raw(raw) => self.raw(frame, encoded, raw)?,
+            Pixels::Raw(raw) | Pixels::Tensor(raw) => self.raw(frame, encoded, raw)?,
             Pixels::Kept(original) => self.image(frame, encoded, original, DecodeScale::Full, decoder)?,
             Pixels::Forgotten(original, scale) => self.image(frame, encoded, original, *scale, decoder)?,
         };

@@ -42,6 +42,8 @@ pub enum Work {
 pub enum Pixels {
     /// They lie in the encoded slot, packed.
     Raw(RawFrame),
+    /// Likewise, and are the tensor.
+    Tensor(RawFrame),
     /// They are made in an image slot, which is kept.
     Kept(Original),
     /// They are made in the scratch buffer, at this scale, and forgotten.
@@ -138,6 +140,8 @@ impl Preprocess {
         }
         let bytes = preprocessor.plan().tensor_bytes();
         let tensor_map = match pixels {
+            // It has no slot of its own: detect reads it where it lies.
+            Pixels::Tensor(raw) => preprocessor.plan().tensor_map((raw.width, raw.height)),
             Pixels::Raw(raw) => {
                 let view = RawView::of(encoded, raw)?.packed()?;
                 frame.write_output(Pool::Tensor, |slot| Ok((bytes, write(preprocessor, view, slot))))?
@@ -177,6 +181,7 @@ impl Preprocess {
         let encoded = &*shared;
         let original = if raw.is_raw() {
             match RawView::of(encoded, &raw)? {
+                RawView::Packed(view) if self.is_the_tensor(frame, encoded, &view) => return Ok(Pixels::Tensor(raw)),
                 RawView::Packed(_) => return Ok(Pixels::Raw(raw)),
                 RawView::Planar(_) => Original::Planar(raw),
             }
@@ -194,6 +199,14 @@ impl Preprocess {
         Ok(Pixels::Forgotten(original, scale))
     }
 
+    /// True where a raw frame's bytes are its tensor, and lie in a slot, which stays as it is until the frame's end. (What lies in
+    /// the cache comes in pieces, or from the disk.)
+    fn is_the_tensor(&self, frame: &Frame<'_>, encoded: &[u8], view: &FrameView<'_>) -> bool {
+        let plan = self.preprocessor.plan();
+        let is_in_a_slot = frame.has_input(Pool::Encoded) && encoded.len() == plan.tensor_bytes();
+        self.on_gpu.is_none() && is_in_a_slot && plan.takes_as_is(view)
+    }
+
     /// Bytes of the image slot that they take; 0: none.
     fn image_bytes(&self, pixels: &Pixels) -> usize {
         match pixels {
@@ -203,7 +216,7 @@ impl Preprocess {
                 if bytes <= self.kept_bytes_max { bytes } else { 0 }
             }
             Pixels::Kept(original) => original.rgb_bytes(DecodeScale::Full),
-            Pixels::Raw(_) | Pixels::Forgotten(..) => 0,
+            Pixels::Raw(_) | Pixels::Tensor(_) | Pixels::Forgotten(..) => 0,
         }
     }
 }
@@ -219,6 +232,9 @@ impl Stage for Preprocess {
             return Ok((needs.and(Pool::Cached, size_of::<u64>()), Work::Found(key, found)));
         }
         let pixels = self.pixels(frame, self.kept_bytes_max)?;
+        if matches!(pixels, Pixels::Tensor(_)) {
+            return Ok((Needs::NONE, Work::Make(pixels, None)));
+        }
         let needs = match self.image_bytes(&pixels) {
             0 => needs,
             bytes => needs.and(Pool::Image, bytes),
@@ -258,7 +274,7 @@ pub fn to_rgb<'i>(
 /// Notes in the descriptor what the later stages need to know.
 fn describe(frame: &mut Frame<'_>, pixels: &Pixels, tensor_map: TensorMap) {
     let (source, kept, orientation) = match pixels {
-        Pixels::Raw(raw) => ((raw.width, raw.height), (0, 0), 1),
+        Pixels::Raw(raw) | Pixels::Tensor(raw) => ((raw.width, raw.height), (0, 0), 1),
         Pixels::Kept(original) => (original.size(), original.size(), original.orientation()),
         Pixels::Forgotten(original, _) => (original.size(), (0, 0), original.orientation()),
     };

@@ -52,7 +52,38 @@ pub struct Source<'r> {
     file: OwnedFd,
 }
 
+/// A file that was opened for one frame, and may have others of its batch, which need not open it again. As long as it is there
+/// the client's bytes take memory, whoever deletes them.
+#[derive(Debug)]
+pub struct OpenFile {
+    file: OwnedFd,
+    root: u32,
+    path: String,
+    device: u64,
+    inode: u64,
+}
+
+impl OpenFile {
+    /// True where it is the file that was accepted with this request.
+    pub fn is_of(&self, request: &Request) -> bool {
+        (self.root, self.device, self.inode) == (request.root, request.source_device, request.source_inode)
+            && *self.path == *request.path.as_str()
+    }
+}
+
 impl<'r> Source<'r> {
+    /// The request's source, in a file that is open ([`OpenFile::is_of`]). Whether it is as it was accepted, [`Self::check`] says after
+    /// it was read.
+    pub fn again(file: OpenFile, request: &'r Request) -> Self {
+        Self { request, file: file.file }
+    }
+
+    /// The file, for the next frame.
+    pub fn into_file(self) -> OpenFile {
+        let Request { root, source_device: device, source_inode: inode, .. } = *self.request;
+        OpenFile { path: self.path().into_owned(), file: self.file, root, device, inode }
+    }
+
     /// Opens the request's file below `root`. Never waits, whatever the path leads to.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod tests;
+mod wakes;
 
 use std::{
     cell::Cell,
@@ -22,6 +23,7 @@ use crate::{
     kept::{Cache, InPlace},
     stages::queue_before,
 };
+use wakes::Wakes;
 
 /// Longest time that a stage sleeps before it beats again.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
@@ -38,6 +40,11 @@ impl Needs {
     pub fn and(mut self, pool: Pool, bytes: usize) -> Self {
         self.0[pool as usize] = bytes;
         self
+    }
+
+    /// All together.
+    fn bytes(&self) -> usize {
+        self.0.iter().sum()
     }
 }
 
@@ -59,6 +66,9 @@ pub trait Stage {
     fn batch_max(&self) -> usize {
         usize::MAX
     }
+
+    /// Gives back what it keeps from one frame to the next for their sake: no frame waits.
+    fn idle(&mut self) {}
 }
 
 /// A claimed frame.
@@ -247,6 +257,16 @@ impl LoopContext<'_> {
     fn is_stopping(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
+
+    /// Wakes who is owed it.
+    fn pay(&self, wakes: &mut Wakes) {
+        let Wakes { onward, finished, .. } = wakes.pay();
+        for (queue, count) in [(self.next_queue(), onward), (GATEWAY, finished)] {
+            if count > 0 {
+                self.worker.notify(queue, count);
+            }
+        }
+    }
 }
 
 /// Goes round until `stop` is set. What was claimed is published before it returns.
@@ -257,21 +277,30 @@ pub(crate) fn run<S: Stage>(stage: &mut S, context: &LoopContext<'_>) -> Result<
     let batch_max = (context.config.batch_max as usize).min(stage.batch_max()).max(1);
     let mut batch = Vec::with_capacity(batch_max);
     let mut suspect = None;
+    let mut wakes = Wakes::default();
     while !context.is_stopping() {
-        collect(stage, context, batch_max, &mut suspect, &mut batch)?;
+        let bytes = collect(stage, context, batch_max, &mut suspect, &mut batch, &mut wakes)?;
         if batch.is_empty() {
             continue;
+        }
+        if !Wakes::may_wait_for_bytes(bytes) {
+            context.pay(&mut wakes);
         }
         let start = Instant::now();
         #[cfg(any(debug_assertions, feature = "fault-injection"))]
         strike(context, &mut batch);
         stage.process(&mut batch);
+        let took = start.elapsed();
         if batch.iter().any(|item| !item.frame.is_canary()) {
             context.entry.count(Counter::Batches, 1);
-            context.entry.count(Counter::BusyNs, start.elapsed().as_nanos() as u64);
+            context.entry.count(Counter::BusyNs, took.as_nanos() as u64);
         }
-        publish(context, &mut batch)?;
+        publish(context, &mut batch, &mut wakes)?;
+        if suspect.is_some() || !context.worker.has_work() || !wakes.may_wait_for(took, Instant::now()) {
+            context.pay(&mut wakes);
+        }
     }
+    context.pay(&mut wakes);
     Ok(())
 }
 
@@ -282,47 +311,67 @@ fn strike<P>(context: &LoopContext<'_>, batch: &mut [Item<'_, P>]) {
     crate::faults::strike(STAGES[context.stage].name, requests.iter().zip(descriptors));
 }
 
-/// Claims and plans frames until the batch is full, or none comes within the batch's waiting time. A suspect ends a batch
-/// that it does not begin: it is not claimed, and the next batch is it alone.
+/// Claims and plans frames until the batch is full, or none comes within the batch's waiting time; returns the bytes of their slots.
+/// A suspect ends a batch that it does not begin: it is not claimed, and the next batch is it alone. Nobody is owed a wake-up when
+/// this waits.
 fn collect<'s, S: Stage>(
     stage: &mut S,
     context: &LoopContext<'s>,
     batch_max: usize,
     suspect: &mut Option<u32>,
     batch: &mut Vec<Item<'s, S::Plan>>,
-) -> Result<(), Lost> {
+    wakes: &mut Wakes,
+) -> Result<usize, Lost> {
     let mut deadline = None;
+    let mut needed = 0;
     // Looked at before a frame is claimed, because one that has to be put back loses its place in the queue. The smallest
     // slots stand for all: a frame that needs a larger one may still have to be put back.
-    let has_slots = |pool: &Pool| context.worker.wait_for_slot(*pool as usize, 1, IDLE_WAIT, || context.is_stopping());
-    if !STAGES[context.stage].writes.iter().all(has_slots) {
+    if !STAGES[context.stage].writes.iter().all(|pool| wait_for_slot(context, wakes, *pool as usize, 1)) {
         context.entry.beat();
-        return Ok(());
+        return Ok(needed);
     }
     while batch.len() < batch_max {
         context.entry.beat();
         let Some(work) = context.worker.claim_if(suspect, |word| batch.is_empty() || !word.is_suspect()) else {
-            if suspect.is_some() || !wait_for_frames(context, batch.is_empty(), &mut deadline) {
-                return Ok(());
+            if suspect.is_some() {
+                return Ok(needed);
+            }
+            context.pay(wakes);
+            if batch.is_empty() {
+                stage.idle();
+            }
+            if !wait_for_frames(context, batch.is_empty(), &mut deadline) {
+                return Ok(needed);
             }
             continue;
         };
         let is_alone = work.is_suspect();
         match prepare(stage, context, work)? {
-            Prepared::Item(item) => batch.push(item),
+            Prepared::Item(item, bytes) => {
+                needed += bytes;
+                batch.push(item);
+            }
             Prepared::Published => continue,
             Prepared::NoSlot { pool, bytes } => {
                 if batch.is_empty() {
-                    let _ = context.worker.wait_for_slot(pool, bytes, IDLE_WAIT, || context.is_stopping());
+                    let _ = wait_for_slot(context, wakes, pool, bytes);
                 }
-                return Ok(());
+                return Ok(needed);
             }
         }
         if is_alone {
-            return Ok(());
+            return Ok(needed);
         }
     }
-    Ok(())
+    Ok(needed)
+}
+
+/// Waits until a slot for `bytes` bytes may be free; false where none is after a while.
+fn wait_for_slot(context: &LoopContext<'_>, wakes: &mut Wakes, pool: usize, bytes: usize) -> bool {
+    context.worker.has_slot(pool, bytes) || {
+        context.pay(wakes);
+        context.worker.wait_for_slot(pool, bytes, IDLE_WAIT, || context.is_stopping())
+    }
 }
 
 /// Waits for a frame: long while the batch is empty, at most until the batch's deadline afterwards. False: go on
@@ -343,14 +392,12 @@ fn wait_for_frames(context: &LoopContext<'_>, is_empty: bool, deadline: &mut Opt
     reason = "an item is moved into the batch at once; boxing would allocate per frame"
 )]
 enum Prepared<'s, P> {
-    Item(Item<'s, P>),
+    /// With the bytes of its slots.
+    Item(Item<'s, P>, usize),
     /// The frame was an error and is on its way to the gateway.
     Published,
     /// A slot is wanting; the frame was put back.
-    NoSlot {
-        pool: usize,
-        bytes: usize,
-    },
+    NoSlot { pool: usize, bytes: usize },
 }
 
 fn prepare<'s, S: Stage>(
@@ -381,7 +428,7 @@ fn prepare<'s, S: Stage>(
             }
         }
     }
-    Ok(Prepared::Item(Item { frame, plan }))
+    Ok(Prepared::Item(Item { frame, plan }, needs.bytes()))
 }
 
 /// The reasons for which no stage's step is even tried.
@@ -412,16 +459,13 @@ fn publish_error<'s, P>(
     Ok(Prepared::Published)
 }
 
-fn publish<P>(context: &LoopContext<'_>, batch: &mut Vec<Item<'_, P>>) -> Result<(), Lost> {
+fn publish<P>(context: &LoopContext<'_>, batch: &mut Vec<Item<'_, P>>, wakes: &mut Wakes) -> Result<(), Lost> {
     let (mut onward, mut finished) = (0, 0);
     for item in batch.drain(..) {
         if publish_one(context, item.frame)? == GATEWAY { finished += 1 } else { onward += 1 }
     }
-    for (queue, count) in [(context.next_queue(), onward), (GATEWAY, finished)] {
-        if count > 0 {
-            context.worker.notify(queue, count);
-        }
-    }
+    // Behind the last stage both are the gateway's.
+    wakes.owe(onward, finished, Instant::now());
     Ok(())
 }
 

@@ -116,7 +116,8 @@ pub const STAGES: [StageRow; 5] = [
         name: "detect",
         binary: "framepipe-detect",
         about: "runs the detector on batches of tensors",
-        reads: &[Pool::Tensor, Pool::Cached],
+        // Encoded: a raw frame whose bytes are its tensor.
+        reads: &[Pool::Tensor, Pool::Cached, Pool::Encoded],
         writes: &[Pool::Raw],
         frees: &[Pool::Tensor, Pool::Cached],
         checks_deadline: true,

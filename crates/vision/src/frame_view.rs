@@ -218,6 +218,11 @@ impl<'a> FrameView<'a> {
         self.order
     }
 
+    /// True where each row begins behind the one before it.
+    pub fn is_close_together(&self) -> bool {
+        self.stride == self.width as usize * self.order.pixel_bytes()
+    }
+
     /// The pixels of row `y` from [`Self::first_column`] on, without the bytes up to the next row.
     ///
     /// # Panics

@@ -16,6 +16,8 @@ use rustix::{
     thread::futex,
 };
 
+use crate::mounts::mounts;
+
 /// Where a path lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
@@ -34,15 +36,8 @@ impl Mount {
 
 /// The mount of device MAJOR:MINOR, by `/proc/self/mountinfo`.
 pub fn mount_of(mountinfo: &str, device: &str) -> Option<Mount> {
-    mountinfo.lines().find_map(|line| {
-        let (mount, file_system) = line.split_once(" - ")?;
-        let mut fields = mount.split(' ').skip(2);
-        (fields.next() == Some(device)).then_some(())?;
-        let options = fields.nth(2)?;
-        let mut file_system = file_system.split(' ');
-        let kind = file_system.next()?.to_owned();
-        Some(Mount { kind, options: format!("{options},{}", file_system.nth(1).unwrap_or_default()) })
-    })
+    let found = mounts(mountinfo).find(|mount| mount.device == device)?;
+    Some(Mount { kind: found.kind.into(), options: format!("{},{}", found.options, found.kind_options) })
 }
 
 /// The device of a path that is there, as `/proc/self/mountinfo` names it.
@@ -131,14 +126,8 @@ fn cpu_quota(text: &dyn Fn(&str) -> Option<String>, file: &str, limits: &mut Lim
 
 /// Where a hierarchy of control groups is mounted.
 fn hierarchy(mountinfo: &str, kind: &str, controller: Option<&str>) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (mount, file_system) = line.split_once(" - ")?;
-        let mut file_system = file_system.split(' ');
-        let is_kind = file_system.next()? == kind;
-        let options = file_system.nth(1)?;
-        let has_it = controller.is_none_or(|one| options.split(',').any(|option| option == one));
-        (is_kind && has_it).then(|| mount.split(' ').nth(4).map(PathBuf::from))?
-    })
+    let has_it = |options: &str| controller.is_none_or(|one| options.split(',').any(|option| option == one));
+    mounts(mountinfo).find(|mount| mount.kind == kind && has_it(mount.kind_options)).map(|mount| mount.point.into())
 }
 
 /// Features that framepipe needs, and the kernel's answer where one is missing.

@@ -37,6 +37,11 @@ pub fn make_harmless(line: &mut Line) {
     }
 }
 
+/// Words of several lines, made harmless as those of a line are; their ends of lines stay.
+pub fn harmless_lines(words: &str) -> String {
+    words.split('\n').map(harmless).collect::<Vec<_>>().join("\n")
+}
+
 fn harmless(text: &str) -> String {
     let mut shown = String::with_capacity(text.len() + 16);
     for character in text.chars() {
@@ -173,6 +178,7 @@ mod tests {
             assert!(shown.contains("title") && shown.contains("f g"), "{shown:?}");
         }
         assert_eq!(harmless("\x1b[2J"), "\\u{1b}[2J");
+        assert_eq!(harmless_lines("a\x1b\n\tb\r\n"), "a\\u{1b}\n b\\r\n");
     }
 
     #[test]

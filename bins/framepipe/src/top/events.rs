@@ -9,7 +9,7 @@ use framepipe_shm::monotonic_ns;
 use nix::sys::signal::{SigSet, Signal};
 use ratatui::crossterm::event::{self, Event as TerminalEvent, KeyEvent, KeyEventKind};
 
-use super::status;
+use super::{latency, status};
 use crate::{
     control::{self, Answer, Request},
     status::Status,
@@ -28,6 +28,8 @@ pub enum Event {
     Status(Box<Status>, u64),
     /// It does not answer.
     Silence(String),
+    /// How long frames take, or why that is not known, at that moment of CLOCK_MONOTONIC.
+    Latency(Result<latency::Reading, String>, u64),
     /// What it was told to do goes on.
     Said(String),
     /// What it was told to do is done, or is not.
@@ -53,8 +55,8 @@ pub fn take_signals() -> anyhow::Result<SigSet> {
 }
 
 impl Events {
-    /// Begins to wait for all of them. The launcher whose run folder this is is asked every `interval`.
-    pub fn start(run: PathBuf, interval: Duration, signals: SigSet) -> anyhow::Result<Self> {
+    /// Begins to wait for all of them. The launcher whose run folder this is is asked every `interval`, and so is the gateway at `http`.
+    pub fn start(run: PathBuf, http: Option<String>, interval: Duration, signals: SigSet) -> anyhow::Result<Self> {
         let (says, heard) = bounded(EVENTS_MAX);
         let (looks, look) = bounded(1);
         let (said, path) = (says.clone(), run.clone());
@@ -68,6 +70,13 @@ impl Events {
                     return;
                 }
                 let _ = look.recv_timeout(interval); // or as soon as somebody wants to know
+            }
+        })?;
+        let said = says.clone();
+        // Beside: where the gateway does not answer, the launcher's answers are shown all the same.
+        spawn("latency", move || {
+            while said.send(Event::Latency(latency::look(http.as_deref()), monotonic_ns())).is_ok() {
+                thread::sleep(interval);
             }
         })?;
         let said = says.clone();

@@ -6,6 +6,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::{
     events::Event,
+    latency::Latency,
     rows::{Row, rows},
 };
 use crate::{control::Request, orders::RestartWhat, status::Status};
@@ -48,6 +49,8 @@ pub struct Screen {
     pub read_ns: u64,
     /// Why there is no newer one.
     pub silence: Option<String>,
+    /// How long frames take.
+    pub latency: Latency,
     /// The lines of the table, in order.
     pub rows: Vec<Row>,
     /// The stage whose line is chosen.
@@ -86,7 +89,8 @@ impl Screen {
             Event::Key(key) => return self.key(key),
             Event::Status(status, read_ns) if !self.is_paused => self.show(*status, read_ns),
             Event::Silence(why) if !self.is_paused => self.silence = Some(why),
-            Event::Resized | Event::Status(..) | Event::Silence(_) => {}
+            Event::Latency(looked, read_ns) if !self.is_paused => self.latency.hear(looked, read_ns),
+            Event::Resized | Event::Status(..) | Event::Silence(_) | Event::Latency(..) => {}
             Event::Said(words) => self.words = Some(words),
             Event::Ended(words) => {
                 self.words = Some(words);

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     events::Event,
+    latency::Shown,
     plain,
     rows::rows,
     screen::{Act, Screen},
@@ -107,6 +108,7 @@ attribute      1/1     50.0    0 %      0       -   2.0/4      1      0 B
 gateway        1/1     50.0    0 %      0       -       -      1      0 B
 keeper         1/1        -    0 %      -       -       -      1      0 B
 
+latency: no frame was answered since the first look
 memory 717 MiB: segment 512 MiB, cache 0 B, journal 4.0 KiB, launcher 5.0 MiB, and the processes' own
 cache: in place; memory 0.0 MiB of 256.0 MiB, disk 0.0 MiB of 0.0 MiB
 generation 0: finder@1
@@ -115,6 +117,34 @@ death 20.0 s ago: detect[1] (pid 99), 1 frame in hand, repaired in 0.5 ms";
         assert_eq!(lines[number], wanted.chars().take(80).collect::<String>().trim_end(), "line {number}");
     }
     assert!(lines[23].starts_with("q quit") && lines[23].ends_with("? help"), "{:?}", lines[23]);
+}
+
+#[test]
+fn how_long_frames_take_is_shown_or_in_one_line_why_it_is_not() {
+    let mut screen = screen();
+    let stages = ["ingest", "preprocess", "detect", "postprocess", "attribute", "gateway"];
+    screen.latency.shown = Some(Shown {
+        frames: 24,
+        read_ns: 20_000_000_000,
+        total: Some([0.0123, 0.2, 1.5]),
+        stages: stages.map(|stage| (stage.to_owned(), Some([0.0005, 0.001, 0.002]), None)).into(),
+    });
+    let lines = drawn(&screen, 80, 24);
+    let wanted = "\
+latency             p50      p95      p99 wait p50 wait p95 wait p99
+accept→result     12 ms   200 ms    1.5 s   of 24 frames, 1.0 s ago
+ingest          0.50 ms  1.00 ms  2.00 ms        -        -        -";
+    for (number, wanted) in wanted.lines().enumerate() {
+        assert_eq!(lines[11 + number], wanted, "line {number}");
+    }
+    assert!(lines[18].starts_with("gateway") && lines[22].starts_with("death"), "all of it has room: {lines:?}");
+    screen.hear(Event::Latency(Err("nothing answers at http://x".into()), 22_000_000_000));
+    let lines = drawn(&screen, 80, 24);
+    assert_eq!(lines[11], "latency: not known: nothing answers at http://x");
+    assert!(lines[12].starts_with("memory"), "{lines:?}");
+    press_all(&mut screen, "p");
+    screen.hear(Event::Latency(Err("another".into()), 23_000_000_000));
+    assert_eq!(drawn(&screen, 80, 24)[11], lines[11], "a pause shows nothing new");
 }
 
 #[test]

@@ -9,9 +9,10 @@ use ratatui::{
 };
 
 use super::{
+    latency::{QUANTILES, Quantiles},
     rows::Row,
     screen::Screen,
-    words::{bytes, count, per_cent, rate, time},
+    words::{bytes, count, per_cent, rate, seconds, time},
 };
 use crate::status::Status;
 
@@ -137,10 +138,9 @@ fn rest_lines(screen: &Screen, status: &Status) -> Vec<Line<'static>> {
         status.memory.iter().filter(|note| ["segment", "cache", "journal", "launcher"].contains(&note.owner.as_str()));
     let shared: Vec<String> = shared.map(|note| format!("{} {}", note.owner, bytes(note.bytes))).collect();
     let all: u64 = status.memory.iter().map(|note| note.bytes).sum();
-    let mut lines = vec![
-        Line::default(),
-        Line::from(format!("memory {}: {}, and the processes' own", bytes(all), shared.join(", "))),
-    ];
+    let mut lines = vec![Line::default()];
+    lines.extend(latency_lines(screen));
+    lines.extend([Line::from(format!("memory {}: {}, and the processes' own", bytes(all), shared.join(", ")))]);
     lines.extend(status.cache.in_short().lines().map(|line| Line::from(line.to_owned())));
     for one in &status.generations {
         let what = if one.serves { "" } else { " (takes no new frames)" };
@@ -153,6 +153,34 @@ fn rest_lines(screen: &Screen, status: &Status) -> Vec<Line<'static>> {
         let who = format!("{}[{}] (pid {})", death.stage, death.instance, death.pid);
         lines.push(Line::from(format!("death {ago} ago: {who}, {frames} in hand, repaired in {repair_ms:.1} ms")));
     }
+    lines
+}
+
+fn latency_lines(screen: &Screen) -> Vec<Line<'static>> {
+    if let Some(why) = &screen.latency.silence {
+        return vec![Line::from(format!("latency: not known: {why}"))];
+    }
+    let Some(shown) = &screen.latency.shown else {
+        return vec![Line::from("latency: no frame was answered since the first look")];
+    };
+    let line = |name: &str, cells: [String; 2 * QUANTILES.len()]| {
+        let cells: String = cells.iter().map(|cell| format!("{cell:>9}")).collect();
+        format!("{name:<14}{cells}")
+    };
+    let cells =
+        |quantiles: &Quantiles| quantiles.map_or([(); QUANTILES.len()].map(|()| none()), |all| all.map(seconds));
+    let [p50, p95, p99] = QUANTILES.map(|(_, name)| name.to_owned());
+    let waits = QUANTILES.map(|(_, name)| format!("wait {name}"));
+    let both = |[a, b, c]: [String; 3], [d, e, f]: [String; 3]| [a, b, c, d, e, f];
+    let ago = time(screen.read_ns.saturating_sub(shown.read_ns) / 1_000_000);
+    let of = format!("   of {}, {ago} ago", count(shown.frames, "frame"));
+    let total = line("accept→result", both(cells(&shown.total), Default::default()));
+    let mut lines = vec![
+        Line::styled(line("latency", both([p50, p95, p99], waits)), Style::new().add_modifier(Modifier::UNDERLINED)),
+        Line::from(total.trim_end().to_owned() + &of),
+    ];
+    lines
+        .extend(shown.stages.iter().map(|(stage, hand, wait)| Line::from(line(stage, both(cells(hand), cells(wait))))));
     lines
 }
 
@@ -186,6 +214,7 @@ queue    frames that wait for the stage
 oldest   how long ago the oldest of them was accepted
 batch    frames in a batch / most
 deaths   processes that died and were replaced
+latency  of the frames answered last: in hand, and waiting before
 memory   its processes' own, without shared memory
 any key closes this";
 

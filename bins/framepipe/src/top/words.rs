@@ -33,6 +33,15 @@ pub fn time(ms: u64) -> String {
     }
 }
 
+/// Seconds, from a fraction of a millisecond on, in the unit that fits.
+pub fn seconds(seconds: f64) -> String {
+    match seconds * 1e3 {
+        ms if ms < 10.0 => format!("{ms:.2} ms"),
+        ms if ms < 1_000.0 => format!("{ms:.0} ms"),
+        _ => format!("{seconds:.1} s"),
+    }
+}
+
 /// A count with its thing: "1 frame", "2 frames".
 pub fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
@@ -46,6 +55,10 @@ mod tests {
     fn numbers_are_short_and_say_their_unit() {
         let of = [0, 1023, 1024, 10 << 10, 1_572_864, 3 << 30, u64::MAX].map(bytes);
         assert_eq!(of, ["0 B", "1023 B", "1.0 KiB", "10 KiB", "1.5 MiB", "3.0 GiB", "16777216 TiB"]);
+        assert_eq!(
+            [0.0, 0.000_05, 0.009_99, 0.0101, 0.999, 1.0, 60.0].map(seconds),
+            ["0.00 ms", "0.05 ms", "9.99 ms", "10 ms", "999 ms", "1.0 s", "60.0 s"]
+        );
         let of = [0, 999, 1_000, 59_999, 60_000, 7_200_000, 200_000_000, u64::MAX].map(time);
         assert_eq!(of, ["0 ms", "999 ms", "1.0 s", "60.0 s", "1 min", "2 h", "2 d", "213503982334 d"]);
         assert_eq!([0.0, 9.96, 99.94, 1234.5].map(rate), ["0.0", "10.0", "99.9", "1234"]);

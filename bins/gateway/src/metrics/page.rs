@@ -1,6 +1,11 @@
 //! A scrape: every row of the table, filled with what is so at that moment.
 
-use std::{fmt, sync::Arc, sync::atomic::Ordering};
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use framepipe_cache::{ArenaKind, Count};
 use framepipe_frame::ErrorCode;
@@ -37,7 +42,8 @@ impl Scrape {
     /// Of this gateway.
     pub fn new(process: &'static Process, hub: Arc<Hub>) -> Self {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Readings { process, hub }));
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        registry.register_collector(Box::new(Readings { process, hub, started }));
         Self { registry }
     }
 
@@ -55,6 +61,8 @@ impl Scrape {
 struct Readings {
     process: &'static Process,
     hub: Arc<Hub>,
+    /// Seconds since 1970.
+    started: f64,
 }
 
 impl fmt::Debug for Readings {
@@ -119,7 +127,8 @@ impl Collector for Readings {
         self.memory(page, &stages, journal.memory_bytes)?;
         self.cache(page)?;
         of_journal(page, &journal, stages[GATEWAY].counted(Counter::Dropped), &self.process.order.config.journal)?;
-        of_file_systems(page, &self.process.order.config)
+        of_file_systems(page, &self.process.order.config)?;
+        self.traces(page)
     }
 }
 
@@ -132,6 +141,7 @@ impl Readings {
     fn own(&self, page: &mut Page<'_>) -> fmt::Result {
         let (metrics, segment) = (&self.hub.metrics, self.segment());
         page.row(&table::BUILD, [([env!("CARGO_PKG_VERSION")], 1.0)])?;
+        page.one(&table::START_TIME, self.started)?;
         page.one(&table::READY, f64::from(u8::from(self.hub.health.report().is_ready())))?;
         let canaries = metrics.canaries.each_ref().map(|count| count.load(Ordering::Relaxed) as f64);
         page.row(&table::CANARIES, [(["good"], canaries[1]), (["failed"], canaries[0])])?;
@@ -165,6 +175,12 @@ impl Readings {
         });
         page.row(&table::CALLS, calls)?;
         page.one(&table::CONNECTIONS, self.hub.connections_open() as f64)
+    }
+
+    fn traces(&self, page: &mut Page<'_>) -> fmt::Result {
+        let traces = &self.hub.metrics.traces;
+        page.one(&table::TRACE_DROPPED, traces.dropped_frames.load(Ordering::Relaxed) as f64)?;
+        page.one(&table::TRACE_REJECTED, traces.rejected_spans.load(Ordering::Relaxed) as f64)
     }
 
     fn queues_and_pools(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -227,7 +243,10 @@ impl Readings {
             ("damaged", images.damaged),
         ];
         page.row(&table::CACHE_IMAGES, events.map(|(event, count)| ([event], count as f64)))?;
-        page.one(&table::CACHE_REFUSED, area.counted(Count::Refused) as f64)
+        page.one(&table::CACHE_REFUSED, area.counted(Count::Refused) as f64)?;
+        let (memory, _, disk) = self.hub.store.limits();
+        let limits = [(["memory"], memory as f64), (["disk"], disk as f64)];
+        page.row(&table::CACHE_IMAGES_LIMIT, limits)
     }
 }
 
@@ -270,14 +289,16 @@ fn of_journal(page: &mut Page<'_>, totals: &Totals, dropped: u64, config: &Journ
     page.one(&table::JOURNAL_DROPPED, dropped as f64)
 }
 
-/// Where results, kept images and the segment lie. One that cannot be asked is left out: a 0 would be an alarm.
+/// Where results, kept images, the segment and clients' images lie. One that cannot be asked is left out: a 0 would be an alarm.
 fn of_file_systems(page: &mut Page<'_>, config: &Config) -> fmt::Result {
-    let rooms: Vec<_> = [("state", &config.state), ("shm", &config.shm)]
-        .into_iter()
-        .filter_map(|(name, folder)| Some((name, statvfs(folder).ok()?)))
-        .collect();
+    let ask = |folder: &Path| statvfs(folder).ok();
+    let free_share = |room: &StatVfs| room.f_bavail as f64 / room.f_blocks.max(1) as f64;
+    let inboxes = config.server.inbox.iter().filter_map(|inbox| ask(inbox));
+    let fullest = inboxes.min_by(|one, other| free_share(one).total_cmp(&free_share(other)));
+    let rooms = [("state", ask(&config.state)), ("shm", ask(&config.shm)), ("inbox", fullest)];
     let bytes = |blocks: fn(&StatVfs) -> u64| -> Vec<_> {
-        rooms.iter().map(|(name, room)| ([*name], blocks(room) as f64 * room.f_frsize as f64)).collect()
+        let told = rooms.iter().filter_map(|(name, room)| Some((*name, room.as_ref()?)));
+        told.map(|(name, room)| ([name], blocks(room) as f64 * room.f_frsize as f64)).collect()
     };
     page.row(&table::FILE_SYSTEM, bytes(|room| room.f_blocks))?;
     page.row(&table::FILE_SYSTEM_FREE, bytes(|room| room.f_bavail))

@@ -29,6 +29,7 @@ macro_rules! table {
 
 table! {
     BUILD: Gauge "framepipe_build_info" ["version"] "1, of the version that runs";
+    START_TIME: Gauge "process_start_time_seconds" [] "When this gateway started, in seconds since 1970 (UTC)";
     READY: Gauge "framepipe_ready" [] "1 while /readyz says that the pipeline is ready";
     CANARIES: Counter "framepipe_canaries_total" ["outcome"] "Frames of the gateway's own that came back (good, failed)";
     CANARY_SECONDS: Histogram "framepipe_canary_seconds" [] "How long they took";
@@ -76,6 +77,7 @@ table! {
     CACHE_DAMAGED: Counter "framepipe_cache_damaged_total" ["kind"] "Dropped as damaged";
     CACHE_IMAGES: Counter "framepipe_cache_images_total" ["event"] "Images that framepipe keeps: held, spilled, moved, restored, copied, read_in_place, damaged";
     CACHE_REFUSED: Counter "framepipe_cache_refused_calls_total" [] "Calls that it refused for want of room";
+    CACHE_IMAGES_LIMIT: Gauge "framepipe_cache_images_limit_bytes" ["place"] "Bytes of kept images that there may be at this moment (memory, disk)";
     JOURNAL_RESULTS: Gauge "framepipe_journal_unread_results" [] "Results that nobody has acknowledged";
     JOURNAL_BYTES: Gauge "framepipe_journal_unread_bytes" [] "Their bytes";
     JOURNAL_FULLEST: Gauge "framepipe_journal_fullest_stream_bytes" [] "Bytes of the stream that has most";
@@ -83,8 +85,10 @@ table! {
     JOURNAL_RESERVED: Gauge "framepipe_journal_reserved_frames" [] "Frames in flight whose results have room booked";
     JOURNAL_STREAMS: Gauge "framepipe_journal_streams" [] "Streams";
     JOURNAL_DROPPED: Counter "framepipe_journal_dropped_results_total" [] "Results dropped unread for their age";
-    FILE_SYSTEM: Gauge "framepipe_file_system_bytes" ["folder"] "Size of the file system of a folder (state, shm)";
+    FILE_SYSTEM: Gauge "framepipe_file_system_bytes" ["folder"] "Size of the file system of a folder (state, shm; inbox: the fullest of them)";
     FILE_SYSTEM_FREE: Gauge "framepipe_file_system_free_bytes" ["folder"] "What this process may have of it yet";
+    TRACE_DROPPED: Counter "framepipe_trace_dropped_frames_total" [] "Frames whose spans were dropped: too many waited, or the collector refused their batch";
+    TRACE_REJECTED: Counter "framepipe_trace_rejected_spans_total" [] "Spans that the collector refused of batches that it took";
 }
 
 #[cfg(test)]
@@ -94,7 +98,7 @@ mod tests {
     /// The rows of the table in docs/monitoring.md: | `name` | kind | labels | meaning |.
     fn documented() -> Vec<[String; 4]> {
         let text = include_str!("../../../../docs/monitoring.md");
-        let rows = text.lines().filter(|line| line.starts_with("| `framepipe_"));
+        let rows = text.lines().filter(|line| line.starts_with("| `framepipe_") || line.starts_with("| `process_"));
         let cells = |line: &str| {
             let mut cells = line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', ""));
             std::array::from_fn(|_| cells.next().expect("four cells"))
@@ -121,7 +125,8 @@ mod tests {
     #[test]
     fn names_follow_the_conventions() {
         for row in TABLE {
-            assert!(row.name.starts_with("framepipe_"), "{row:?}");
+            // But for the one that Prometheus itself has a name for.
+            assert!(row.name.starts_with("framepipe_") || row.name == START_TIME.name, "{row:?}");
             assert_eq!(row.name.ends_with("_total"), matches!(row.kind, MetricType::Counter), "{row:?}");
             assert!(!row.help.ends_with('.') && !row.help.contains('|'), "{row:?}");
         }

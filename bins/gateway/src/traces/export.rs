@@ -5,10 +5,7 @@
 //! make spans of this moment, where these are of times that are long past.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -31,6 +28,7 @@ use super::{
     spans::{Clock, attribute, spans},
     story::Story,
 };
+use crate::metrics::Untold;
 
 /// Frames of one batch.
 const BATCH_MAX: usize = 256;
@@ -46,17 +44,26 @@ const RETRY_MOST: Duration = Duration::from_secs(30);
 /// For what waits to be sent when the gateway ends.
 const END_WAIT: Duration = Duration::from_secs(2);
 
+/// Characters of a collector's words that are said.
+const WORDS_MAX: usize = 512;
+
 /// Sends what the queue brings.
 pub struct Exporter {
     endpoint: Endpoint,
     resource: Resource,
     queue: mpsc::Receiver<Story>,
-    dropped: Arc<AtomicU64>,
+    untold: Arc<Untold>,
     ending: watch::Receiver<bool>,
     /// Frames of the batch in hand.
     in_hand: u64,
     /// True while the collector does not take what it is sent.
     is_failing: bool,
+}
+
+/// What a collector refuses of a batch that it takes: spans, of which it does not say which.
+struct Partial {
+    rejected_spans: u64,
+    why: String,
 }
 
 /// Why a batch was not taken.
@@ -73,7 +80,7 @@ impl Exporter {
         endpoint: &str,
         pipeline: &str,
         queue: mpsc::Receiver<Story>,
-        dropped: Arc<AtomicU64>,
+        untold: Arc<Untold>,
         ending: watch::Receiver<bool>,
     ) -> Result<Self, tonic::transport::Error> {
         let endpoint = Endpoint::from_shared(endpoint.to_owned())?.connect_timeout(CONNECT_WAIT);
@@ -84,7 +91,7 @@ impl Exporter {
             attribute("service.version", text(env!("CARGO_PKG_VERSION"))),
         ];
         let resource = Resource { attributes, ..Resource::default() };
-        Ok(Self { endpoint, resource, queue, dropped, ending, in_hand: 0, is_failing: false })
+        Ok(Self { endpoint, resource, queue, untold, ending, in_hand: 0, is_failing: false })
     }
 
     /// Sends until the queue is closed and empty; once the gateway ends, for a bounded time.
@@ -106,7 +113,7 @@ impl Exporter {
         tokio::select! {
             () = self.send_batches() => {}
             () = time_is_over => {
-                self.dropped.fetch_add(self.in_hand + self.queue.len() as u64, Ordering::Relaxed);
+                self.untold.dropped_frames.fetch_add(self.in_hand + self.queue.len() as u64, Ordering::Relaxed);
                 tracing::warn!("the collector of traces did not take the last frames' spans in {} s", END_WAIT.as_secs());
             }
         }
@@ -154,11 +161,19 @@ impl Exporter {
     /// Sends a batch until it is taken, or refused for good.
     async fn insist(&mut self, client: &mut TraceServiceClient<Channel>, batch: ExportTraceServiceRequest) {
         let mut wait = RETRY_LEAST;
+        let scopes = batch.resource_spans.iter().flat_map(|of| &of.scope_spans);
+        let sent: u64 = scopes.map(|scope| scope.spans.len() as u64).sum();
         loop {
             match send(client, batch.clone()).await {
-                Ok(()) => return self.succeeded(),
+                Ok(None) => return self.succeeded(),
+                Ok(Some(Partial { rejected_spans, why })) => {
+                    let rejected_spans = rejected_spans.min(sent);
+                    self.untold.rejected_spans.fetch_add(rejected_spans, Ordering::Relaxed);
+                    return self
+                        .failed(&format!("{rejected_spans} spans of a batch are refused, the others taken: {why}"));
+                }
                 Err(Failure::ForEver(why)) => {
-                    self.dropped.fetch_add(self.in_hand, Ordering::Relaxed);
+                    self.untold.dropped_frames.fetch_add(self.in_hand, Ordering::Relaxed);
                     return self.failed(&format!("{why}; the spans of {} frames were dropped", self.in_hand));
                 }
                 Err(Failure::ForNow(why)) => self.failed(&format!("{why}; they are kept, and tried again")),
@@ -180,26 +195,28 @@ impl Exporter {
 
     fn succeeded(&mut self) {
         if self.is_failing {
-            let dropped = self.dropped.load(Ordering::Relaxed);
+            let dropped = self.untold.dropped_frames.load(Ordering::Relaxed);
             tracing::info!("traces are sent again; the spans of {dropped} frames have been dropped so far");
         }
         self.is_failing = false;
     }
 }
 
-async fn send(client: &mut TraceServiceClient<Channel>, batch: ExportTraceServiceRequest) -> Result<(), Failure> {
+async fn send(
+    client: &mut TraceServiceClient<Channel>,
+    batch: ExportTraceServiceRequest,
+) -> Result<Option<Partial>, Failure> {
     let Ok(answer) = timeout(SEND_WAIT, client.export(batch)).await else {
         return Err(Failure::ForNow(format!("no answer in {} s", SEND_WAIT.as_secs())));
     };
     let status = match answer {
         Ok(answer) => {
-            let rejected = answer.into_inner().partial_success.filter(|partial| partial.rejected_spans > 0);
-            return rejected.map_or(Ok(()), |partial| {
-                Err(Failure::ForEver(format!(
-                    "{} spans are refused: {}",
-                    partial.rejected_spans, partial.error_message
-                )))
-            });
+            // OTLP: with none refused, its words are a warning; and it is not to be sent again.
+            let partial = answer.into_inner().partial_success.filter(|partial| partial.rejected_spans > 0);
+            return Ok(partial.map(|partial| Partial {
+                rejected_spans: partial.rejected_spans.cast_unsigned(),
+                why: partial.error_message.chars().take(WORDS_MAX).collect(),
+            }));
         }
         Err(status) => status,
     };
@@ -224,7 +241,7 @@ fn words(status: &tonic::Status) -> String {
         words = format!("{words}: {error}");
         source = error.source();
     }
-    words.chars().take(512).collect()
+    words.chars().take(WORDS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -232,12 +249,12 @@ mod tests {
     use super::*;
 
     /// An exporter for an endpoint, with so many frames that wait.
-    fn exporter(endpoint: &str, frames: usize) -> (Exporter, mpsc::Sender<Story>, Arc<AtomicU64>, watch::Sender<bool>) {
+    fn exporter(endpoint: &str, frames: usize) -> (Exporter, mpsc::Sender<Story>, Arc<Untold>, watch::Sender<bool>) {
         let (tell, queue) = mpsc::channel(frames.max(1));
         let (ending, is_ending) = watch::channel(false);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let exporter = Exporter::new(endpoint, "test", queue, dropped.clone(), is_ending).expect("it is an endpoint");
-        (exporter, tell, dropped, ending)
+        let untold = Arc::<Untold>::default();
+        let exporter = Exporter::new(endpoint, "test", queue, untold.clone(), is_ending).expect("it is an endpoint");
+        (exporter, tell, untold, ending)
     }
 
     #[test]
@@ -249,7 +266,7 @@ mod tests {
             gone.local_addr().expect("an address")
         };
         for address in [hanging.local_addr().expect("an address"), away] {
-            let (exporter, tell, dropped, ending) = exporter(&format!("http://{address}"), 3);
+            let (exporter, tell, untold, ending) = exporter(&format!("http://{address}"), 3);
             (0..3).for_each(|_| tell.try_send(Story::example()).expect("there is room"));
             assert!(tell.try_send(Story::example()).is_err(), "and for no more: nobody waits");
             let running = std::thread::spawn(move || exporter.run());
@@ -258,7 +275,7 @@ mod tests {
             drop(tell);
             running.join().expect("no panic");
             assert!(start.elapsed() < END_WAIT + Duration::from_secs(5), "{address}: {:?}", start.elapsed());
-            assert_eq!(dropped.load(Ordering::Relaxed), 3, "{address}: all of them are counted");
+            assert_eq!(untold.dropped_frames.load(Ordering::Relaxed), 3, "{address}: all of them are counted");
         }
     }
 }

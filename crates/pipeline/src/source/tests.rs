@@ -75,6 +75,34 @@ fn the_requests_part_of_an_unchanged_file_is_read() {
 }
 
 #[test]
+fn an_open_file_serves_the_next_frame_of_it_and_no_other() {
+    let inbox = Inbox::with(b"12345image", 0, 5);
+    let mut bytes = vec![0; 5];
+    let source = inbox.open().unwrap();
+    source.read(&mut bytes).unwrap();
+    let (file, next) = (source.into_file(), Request { offset: 5, ..inbox.request });
+    for other in [
+        Request { root: 1, ..next },
+        Request { path: Text::truncated("folder/other"), ..next },
+        Request { source_inode: next.source_inode + 1, ..next },
+        Request { source_device: next.source_device + 1, ..next },
+    ] {
+        assert!(!file.is_of(&other));
+    }
+    assert!(file.is_of(&next));
+    fs::remove_file(inbox.path()).unwrap();
+    let source = Source::again(file, &next);
+    source.read(&mut bytes).unwrap();
+    assert_eq!(bytes, b"image", "the accepted bytes, though their path is gone");
+
+    let inbox = Inbox::with(b"image", 0, 5);
+    let file = inbox.open().unwrap().into_file();
+    fs::write(inbox.path(), b"other").unwrap();
+    let error = Source::again(file, &inbox.request).read(&mut bytes).unwrap_err();
+    assert_eq!(error.code, ErrorCode::SourceChanged, "{error}");
+}
+
+#[test]
 fn a_removed_file_is_gone() {
     let inbox = Inbox::with(b"image", 0, 5);
     fs::remove_file(inbox.path()).unwrap();

@@ -115,12 +115,12 @@ fn a_suspect_is_taken_alone_when_its_turn_comes_however_many_follow() {
         quarantine: QuarantineConfig { entries_max: 0, bytes_max: 0 },
         stop: &stop,
     };
-    let mut suspect = None;
+    let (mut suspect, mut wakes) = (None, Wakes::default());
     let mut take = || {
         let mut batch = Vec::new();
-        collect(&mut Idle, &context, 8, &mut suspect, &mut batch).expect("it lives");
+        collect(&mut Idle, &context, 8, &mut suspect, &mut batch, &mut wakes).expect("it lives");
         let frames: Vec<u64> = batch.iter().map(|item| item.frame.request().frame).collect();
-        publish(&context, &mut batch).expect("it lives");
+        publish(&context, &mut batch, &mut wakes).expect("it lives");
         frames
     };
     assert_eq!(take(), [1]);

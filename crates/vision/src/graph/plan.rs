@@ -5,9 +5,9 @@ use framepipe_frame::TensorMap;
 
 use super::check::{Fault, GraphError, side};
 use super::{Color, DataType, DecodedColor, Filter, Fit, Graph, InputSpec, Layout, Levels, OPERATORS_MAX, Operator};
-use crate::aim::{Aim, Window};
+use crate::aim::{Aim, Placement, Window};
 use crate::decode::at_least;
-use crate::{CropShape, CropSpec, DecodeScale, Header, ScalePolicy};
+use crate::{CropShape, CropSpec, DecodeScale, FrameView, Header, PixelOrder, ScalePolicy};
 
 /// Largest margin of a crop.
 const MARGIN_MAX: f32 = 10.0;
@@ -416,6 +416,30 @@ impl Plan {
 
     fn begins(&self, wanted: &'static str) -> GraphError {
         GraphError { operator: None, fault: Fault::Begins { found: self.graph.operators[0].name(), wanted } }
+    }
+
+    /// True where the tensor of such a frame is the frame's own bytes: its pixels are as many, in the same order, rows close
+    /// together, and nothing is done to their levels.
+    pub fn takes_as_is(&self, frame: &FrameView<'_>) -> bool {
+        let Tensor { width, height, color, luma, normals, layout, dtype, .. } = self.tensor;
+        let is_same_order = match color {
+            Color::Rgb => frame.order() == PixelOrder::Rgb && !luma,
+            Color::Bgr => frame.order() == PixelOrder::Bgr && !luma,
+            Color::Grey => frame.order() == PixelOrder::Grey,
+        };
+        let size = (frame.width(), frame.height());
+        let aim = self.aim(size);
+        let is_whole = |window: Window, place: Placement| {
+            (window.left, window.top) == (0.0, 0.0)
+                && (window.width, window.height) == (width as f64, height as f64)
+                && place == Placement { left: 0, top: 0, width, height }
+        };
+        is_same_order
+            && (layout, dtype) == (Layout::Nhwc, DataType::U8)
+            && normals == [Normal { scale: 1.0, offset: 0.0 }; 3]
+            && size == (self.width(), self.height())
+            && is_whole(aim.window, aim.place)
+            && frame.is_close_together()
     }
 
     /// The header as this graph takes it: without orient, images stay as they are stored.

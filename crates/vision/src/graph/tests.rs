@@ -3,7 +3,8 @@
 use super::steps::{Picture, Step, steps};
 use super::*;
 use crate::generate::{Frame, any_crop_plan, any_plan, frames, noise, rest};
-use crate::{Cropper, DecodeScale, FrameView, Header, JpegColor, PixelOrder, Preprocessor, Rect, Rows};
+use crate::{Cropper, DecodeScale, FrameView, Header, JpegColor, PixelOrder, Preprocessor, RawView, Rect, Rows};
+use framepipe_frame::{RawFormat, RawFrame};
 use proptest::prelude::*;
 
 /// The plan of a graph as a manifest has it.
@@ -311,6 +312,42 @@ fn what_a_graph_leaves_out_is_taken_as_it_comes() {
     assert_eq!(plan.header(header).oriented_size(), (8, 4), "without orient the image stays as it is stored");
     let oriented = compile(&format!("{DECODE}, {{ op = \"orient\" }}, {RESIZE}")).unwrap();
     assert_eq!(oriented.header(header).oriented_size(), (4, 8));
+}
+
+#[test]
+fn a_frame_is_taken_as_it_is_where_nothing_is_to_be_done_to_it_and_nowhere_else() {
+    let bytes = noise(1, 6 * 4 * 3);
+    let raw = RawFrame { format: RawFormat::Rgb24 as u32, width: 6, height: 4, stride: 18 };
+    let grey = RawFrame { format: RawFormat::Gray8 as u32, stride: 6, ..raw };
+    let takes = |operators: &str, raw: &RawFrame| {
+        let mut view = RawView::of(&bytes, raw).unwrap().packed().unwrap();
+        let plan = compile(&format!(r#"{{ op = "decode" }}, {operators}"#)).unwrap();
+        let takes = plan.takes_as_is(&view);
+        if takes {
+            let mut tensor = vec![0; plan.tensor_bytes()];
+            let Ok(_) = Preprocessor::new(plan).unwrap().run(&mut view, &mut tensor);
+            assert_eq!(tensor, bytes[..tensor.len()], "{operators} of {raw:?}");
+        }
+        takes
+    };
+    let stretch = r#"{ op = "resize", fit = "stretch", width = 6, height = 4 }"#;
+    let letterbox = r#"{ op = "resize", fit = "letterbox", width = 6, height = 4 }"#;
+    let with = |more: &str| format!("{stretch}, {more}");
+    assert!(takes(stretch, &raw) && takes(letterbox, &raw));
+    assert!(takes(&with(r#"{ op = "layout", order = "nhwc" }"#), &raw));
+    for (operators, raw) in [
+        (stretch.to_owned(), RawFrame { format: RawFormat::Bgr24 as u32, ..raw }),
+        (stretch.to_owned(), RawFrame { height: 3, stride: 20, ..raw }),
+        (letterbox.to_owned(), RawFrame { height: 3, ..raw }),
+        (stretch.to_owned(), grey),
+        (r#"{ op = "resize", fit = "stretch", width = 6, height = 3 }"#.to_owned(), raw),
+        (with(r#"{ op = "layout", order = "nchw" }"#), raw),
+        (with(r#"{ op = "cast", dtype = "f32" }"#), raw),
+        (with(r#"{ op = "convert", color = "bgr" }"#), raw),
+        (format!(r#"{{ op = "crop", box = [0, 0, 0.5, 1] }}, {stretch}"#), raw),
+    ] {
+        assert!(!takes(&operators, &raw), "{operators} of {raw:?}");
+    }
 }
 
 #[test]

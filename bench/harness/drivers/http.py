@@ -1,0 +1,107 @@
+"""HTTP requests over connections that stay, for mosec and LitServe: with the image's bytes, or where they lie."""
+
+import http.client
+import itertools
+import json
+import queue
+import threading
+import time
+
+from harness.drivers import Done, Material
+
+READY_S = 180
+ANSWER_S = 60
+POLL_S = 0.2
+CONNECTIONS_MAX = 16
+
+
+class Connection:
+    """One connection for round trips, and as many as are needed for what is submitted, each with a thread."""
+
+    def __init__(self, address: str, material: Material, options: dict) -> None:
+        """Wait for the server. `options`: the route, and `by`, "inline" or "path"."""
+        self._address = address
+        self._route = options["route"]
+        self._material = material
+        self._is_inline = options["by"] == "inline"
+        self._bodies: dict[int, itertools.cycle] = {}
+        self._jobs: queue.SimpleQueue = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._busy = 0
+        self._lock = threading.Lock()
+        self._await_ready()
+
+    def round_trip(self, batch: int) -> None:
+        """Ask, and look at the answer."""
+        self._connection = self._ask(self._connection, next(self._made(batch)))
+
+    def submit(self, batch: int, done: Done) -> None:
+        """Hand the request to a thread; start one where all are busy."""
+        with self._lock:
+            self._busy += 1
+            if self._busy > len(self._threads) < CONNECTIONS_MAX:
+                self._threads.append(threading.Thread(target=self._work, daemon=True))
+                self._threads[-1].start()
+        self._jobs.put((next(self._made(batch)), batch, done))
+
+    def close(self) -> None:
+        """End threads and connections."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        self._connection.close()
+
+    def _work(self) -> None:
+        connection = self._open()
+        while job := self._jobs.get():
+            body, batch, done = job
+            try:
+                connection, good = self._ask(connection, body), batch
+            except (OSError, http.client.HTTPException, RuntimeError):
+                connection.close()
+                connection, good = self._open(), 0
+            with self._lock:
+                self._busy -= 1
+            done(good, batch - good)
+        connection.close()
+
+    def _ask(self, connection: http.client.HTTPConnection, body: bytes) -> http.client.HTTPConnection:
+        kind = "application/octet-stream" if self._is_inline else "application/json"
+        connection.request("POST", self._route, body, {"Content-Type": kind})
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status != http.client.OK:
+            raise RuntimeError(f"{self._address}{self._route} answered {answer.status}: {text[:200]!r}")
+        return connection
+
+    def _open(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self._address, timeout=ANSWER_S)
+
+    def _await_ready(self) -> None:
+        until = time.monotonic() + READY_S
+        while True:
+            self._connection = self._open()
+            try:
+                self.round_trip(1)
+                return
+            except (OSError, http.client.HTTPException, RuntimeError) as error:
+                self._connection.close()
+                if time.monotonic() > until:
+                    raise TimeoutError(f"{self._address} is not ready after {READY_S} s: {error}") from error
+            time.sleep(POLL_S)
+
+    def _made(self, batch: int) -> itertools.cycle:
+        if batch not in self._bodies:
+            if self._material.raw:
+                parts = [(self._material.files[0], sum(self._material.sizes[:batch]))]
+            elif batch == 1:
+                parts = list(zip(self._material.files, self._material.sizes, strict=True))
+            else:
+                raise ValueError("encoded images are one a request")
+            self._bodies[batch] = itertools.cycle([self._body(*part) for part in parts])
+        return self._bodies[batch]
+
+    def _body(self, path: str, size: int) -> bytes:
+        if not self._is_inline:
+            return json.dumps({"path": path, "offset": 0, "size": size}).encode()
+        with open(path, "rb") as file:
+            return file.read(size)
