@@ -17,11 +17,11 @@ from demo_figures import commit, cpu_model
 MOST = {
     "copies_per_frame": 1.0,
     "syscalls_per_frame": 12.0,
-    "futex_calls_per_frame": 6.0,
-    "allocations_per_frame": 60.0,
-    "instructions_exact": 60e6,
-    "instructions_auto": 30e6,
-    "instructions_crops": 5e6,
+    "futex_calls_per_frame": 5.0,
+    "allocations_per_frame": 120.0,
+    "instructions_exact": 17e6,
+    "instructions_auto": 17e6,
+    "instructions_crops": 3.5e6,
 }
 PHOTO = Path("build/frames/000.jpg")
 STEPS = {"exact": "instructions_exact", "auto": "instructions_auto", "crops": "instructions_crops"}
