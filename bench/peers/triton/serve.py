@@ -42,6 +42,10 @@ def main() -> None:
         BENCH / "cascade",
     ]:
         (backend / path.name).symlink_to(path)
+    repository = arguments.folder.resolve() / "models"
+    shutil.copytree(HERE / "models", repository, dirs_exist_ok=True)
+    for model in repository.iterdir():
+        (model / "1").mkdir(exist_ok=True)  # an ensemble's version is an empty folder, which no repository of git has
     environment = os.environ | {
         "FRAMEPIPE_MODELS": str(arguments.models.resolve()),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -49,7 +53,7 @@ def main() -> None:
     }
     command = [
         str(package / "bin/tritonserver"),
-        f"--model-repository={HERE / 'models'}",
+        f"--model-repository={repository}",
         "--model-control-mode=explicit",
         *(f"--load-model={name}" for name in STARTUP_MODELS[arguments.workload]),
         f"--backend-directory={backend.parent}",
