@@ -137,6 +137,7 @@ use crate::{
   framepipe demo --config config/faces.toml photos/*.jpg
   framepipe eval --pipeline street --labels labels.json --images photos
   framepipe inspect photos/zidane.jpg --config config/faces.toml
+  framepipe plan --pipeline street --cores 16
   framepipe model list
 
 A pipeline's file says what it does; drop-ins beside it, variables (FRAMEPIPE_STAGES__DETECT__PROCESSES=3) and options override it:
@@ -333,6 +334,13 @@ Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
     #[command(disable_help_flag = true)]
     Eval {
         /// See `framepipe eval --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Say how many frames a second a pipeline will serve on so many cores, with how many processes, and what binds: by a model.
+    #[command(disable_help_flag = true)]
+    Plan {
+        /// See `framepipe plan --help`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
@@ -640,6 +648,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Pull { arguments } => Err(become_program("pull", &arguments)),
         Verb::Demo { arguments } => Err(become_program("demo", &arguments)),
         Verb::Eval { arguments } => Err(become_program("eval", &arguments)),
+        Verb::Plan { arguments } => Err(become_program("plan", &arguments)),
         Verb::Inspect { arguments } => Err(become_program("inspect", &arguments)),
         Verb::GpuList { arguments } => Err(become_program("gpu-list", &arguments)),
         Verb::GpuAccept { arguments } => Err(become_program("gpu-accept", &arguments)),

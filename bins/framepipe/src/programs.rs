@@ -1,4 +1,4 @@
-//! Verbs that are programs of their own: demo, eval, push and pull are clients, with a client's dependencies; inspect, model and the GPU's have
+//! Verbs that are programs of their own: demo, eval, plan, push and pull are clients, with a client's dependencies; inspect, model and the GPU's have
 //! those of stages. `framepipe` becomes them, and knows their command lines for completions and man pages.
 
 use std::{ffi::OsString, os::unix::process::CommandExt as _, process::Command, time::Duration};
@@ -25,11 +25,12 @@ struct Program {
 }
 
 /// Every one.
-const PROGRAMS: [Program; 8] = [
+const PROGRAMS: [Program; 9] = [
     Program { verb: "push", binary: "framepipe-client", own_verb: Some("push") },
     Program { verb: "pull", binary: "framepipe-client", own_verb: Some("pull") },
     Program { verb: "demo", binary: "framepipe-demo", own_verb: None },
     Program { verb: "eval", binary: "framepipe-eval", own_verb: None },
+    Program { verb: "plan", binary: "framepipe-plan", own_verb: None },
     Program { verb: "inspect", binary: "framepipe-inspect", own_verb: None },
     Program { verb: "model", binary: "framepipe-model", own_verb: None },
     Program { verb: "gpu-list", binary: gpu::PROGRAM, own_verb: Some("list") },
