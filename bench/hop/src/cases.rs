@@ -63,7 +63,7 @@ impl Measure {
         match (self, waits) {
             (Measure::Hop, Waits::Spinning) => 50_000,
             (Measure::Hop, Waits::Parked) => 2_000,
-            (Measure::Throughput, _) => 200_000,
+            (Measure::Throughput, _) => 100_000,
         }
     }
 

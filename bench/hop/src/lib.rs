@@ -18,6 +18,7 @@
 //! | `message.rs`, `control.rs` | the 128 bytes; the page by which the two processes keep in step |
 //! | `producer.rs`, `consumer.rs` | the two ends of one measurement |
 //! | `machine.rs` | CPUs, whether a process sleeps, what other processes took |
+//! | `leftovers.rs` | what runs have in /dev/shm |
 //! | `report.rs` | rounds become figures |
 //! | `figures.rs` | the tests' own: a table for people, one flat JSON object |
 
@@ -26,6 +27,7 @@ pub mod consumer;
 pub mod control;
 #[path = "../../../tests/src/figures.rs"]
 pub mod figures;
+pub mod leftovers;
 pub mod machine;
 pub mod message;
 pub mod peers;

@@ -7,6 +7,7 @@ use framepipe_hop::{
     cases::{CASES, Measure},
     consumer,
     figures::{Arguments, finish},
+    leftovers,
     machine::{Others, two_cpus},
     producer,
     report::Report,
@@ -25,6 +26,7 @@ fn main() -> Result<ExitCode> {
     let json = arguments.path("--json");
     arguments.end().map_err(|error| anyhow!(error))?;
     ensure!(rounds > 0, "--rounds 0: give one at least");
+    leftovers::remove_of_the_dead();
     let (mut cpus, others, mut report) = (two_cpus()?, Others::watch()?, Report::default());
     for round in 0..rounds {
         // Each round begins with another case, and goes the other way: neither a place in the order nor two clocks that

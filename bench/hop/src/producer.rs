@@ -12,6 +12,7 @@ use crate::{
     Control,
     cases::{Case, Measure, Peer, Waits},
     consumer::{CONSUME, Order},
+    leftovers,
     machine::{self, Sleeper},
     message::stamped,
     peers::{Offer, Sender, framepipe, iceoryx2, ipc_channel, pipe},
@@ -40,8 +41,7 @@ pub enum Measured {
 /// # Errors
 /// Where a peer fails, or the consumer does.
 pub fn measure(case: Case, measure: Measure, cpus: [usize; 2]) -> Result<Measured> {
-    // Where the segment lies as well: tmpfs.
-    let folder = tempfile::Builder::new().prefix("framepipe-hop-").tempdir_in("/dev/shm")?;
+    let folder = tempfile::Builder::new().prefix(&leftovers::prefix()).tempdir_in(leftovers::FOLDER)?;
     machine::stay_on(cpus[0])?;
     let produce = Produce { case, measure, cpu: cpus[1], folder: folder.path() };
     let measured = match case.peer {

@@ -12,8 +12,10 @@ use iceoryx2::{
 };
 
 use super::{ON_THEIR_WAY_MAX, Offer, Receiver, Sender};
-use crate::{cases::Waits, message::Message};
+use crate::{cases::Waits, leftovers, message::Message};
 
+/// Longest sleep, as framepipe's: its event was seen to leave a subscriber asleep whose buffer was full.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// Longest time that a full buffer may stay full.
 const FULL_MAX: Duration = Duration::from_secs(10);
 
@@ -51,17 +53,11 @@ impl Services {
 }
 
 /// Removes, as the last one, what iceoryx2 keeps for the next node of the name.
-struct Swept {
-    prefix: String,
-}
+struct Swept;
 
 impl Drop for Swept {
     fn drop(&mut self) {
-        for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
-            if entry.file_name().as_encoded_bytes().starts_with(self.prefix.as_bytes()) {
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
+        leftovers::remove_own_files();
     }
 }
 
@@ -79,10 +75,8 @@ impl Offered {
     /// # Errors
     /// What iceoryx2 says.
     pub fn new(folder: &Path, waits: Waits) -> Result<Self> {
-        let prefix = format!("framepipe-hop-{}_", std::process::id());
-        let address = format!("{}/{prefix}", folder.display());
-        let swept = Swept { prefix };
-        Ok(Self { services: Services::open(&address)?, address, waits, _swept: swept })
+        let address = format!("{}/{}", folder.display(), leftovers::prefix());
+        Ok(Self { services: Services::open(&address)?, address, waits, _swept: Swept })
     }
 }
 
@@ -159,7 +153,7 @@ impl Receiver for Receiving {
             }
             match &self.listener {
                 None => std::hint::spin_loop(),
-                Some(listener) => drop(listener.blocking_wait(|_| {})?),
+                Some(listener) => drop(listener.timed_wait(|_| {}, IDLE_WAIT)?),
             }
         }
     }
