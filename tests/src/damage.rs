@@ -9,10 +9,7 @@ use std::{
 };
 
 use framepipe_client::{ErrorCode, FrameResult, Outcome};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::{
@@ -72,8 +69,7 @@ pub async fn round(
     images: &[Vec<u8>],
     expected: &HashMap<usize, Outcome>,
 ) -> Done {
-    let ingest = Pid::from_raw(server.pids("ingest")[0] as i32);
-    kill(ingest, Signal::SIGSTOP).expect("it lives");
+    server.signal_stage("ingest", Signal::SIGSTOP);
     let stream = format!("round-{number}");
     let batch: Vec<_> = images.iter().enumerate().map(|(it, bytes)| (it.to_string(), bytes.clone())).collect();
     push_kept(home, server, &stream, &batch, WAIT).await.expect("there is room");
@@ -110,7 +106,7 @@ pub async fn round(
         done.on_disk += 1;
     }
     assert_eq!(damaged.len(), images.len() / 2, "every second image waits in memory or on disk: {done:?}");
-    kill(ingest, Signal::SIGCONT).expect("it lives");
+    server.signal_stage("ingest", Signal::SIGCONT);
     let results = results_of(server, &stream).await;
     assert_eq!(results.len(), images.len());
     results.values().for_each(|result| check(result, &damaged, expected));

@@ -20,7 +20,7 @@
 //! | `memory.rs` | what a pipeline has of the machine's memory |
 //! | `terminal.rs` | a pseudo-terminal, and what a program draws on it |
 //! | `small_tmpfs.rs` | a tmpfs that can be filled up |
-//! | `wait.rs` | waiting for a condition, with a deadline |
+//! | `wait.rs` | waiting for a condition, with a deadline; signals |
 
 pub mod cameras;
 pub mod chaos;
@@ -48,4 +48,4 @@ pub use server::{Server, program, repository};
 pub use small_tmpfs::SmallTmpfs;
 pub use status::{Jobs, PoolUse, Process, Repair, Status};
 pub use terminal::Terminal;
-pub use wait::{is_alive, wait_for, wait_until};
+pub use wait::{is_alive, send, wait_for, wait_until};

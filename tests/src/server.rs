@@ -9,13 +9,10 @@ use std::{
 
 use framepipe_client::Client;
 use framepipe_proto::v1::framepipe_client::FramepipeClient;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{Home, Process, Status, is_alive, wait_for, wait_until};
+use crate::{Home, Process, Status, is_alive, send, wait_for, wait_until};
 
 /// For the models to load and warm up on a busy machine.
 const READY_WAIT: Duration = Duration::from_secs(120);
@@ -226,9 +223,4 @@ impl Drop for Server {
             }
         }
     }
-}
-
-fn send(pid: u32, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(pid).expect("a pid"));
-    kill(pid, signal).unwrap_or_else(|error| panic!("{signal} to {pid}: {error}"));
 }

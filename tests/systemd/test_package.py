@@ -142,9 +142,18 @@ def test_an_upgrade_drains_and_goes_on_and_a_purge_leaves_nothing(fresh, package
         load.wait_results(8)
         load.finish()
     assert "retention_s" in edited.read_text(), "what was configured stays"
+    # A removal that dpkg gives up, because another package is in its way: it calls these two.
+    fresh.run("/var/lib/dpkg/info/framepipe.prerm", "remove")
+    assert service.show("ActiveState") == "inactive"
+    fresh.run("/var/lib/dpkg/info/framepipe.postinst", "abort-remove")
+    wait_for("what ran to run again", service.is_active, 60, service.explain)
+    assert fresh.run("systemctl", "is-active", "framepipe-http@street.socket").strip() == "active"
+    left = fresh.root("/run/framepipe.stopped")
+    assert not left.exists(), "nothing is started again that did not run"
     fresh.run("dpkg", "--remove", "framepipe")
     assert service.show("ActiveState") in ("inactive", "failed")
     assert not fresh.root("/usr/lib/framepipe").exists() and edited.exists()
+    assert not left.exists(), "nor by a later installation"
     state = fresh.root("/var/lib/framepipe/street")
     assert state.is_dir(), "unread results outlive a removal"
     enabled = fresh.root("/etc/systemd/system/sockets.target.wants/framepipe-http@street.socket")

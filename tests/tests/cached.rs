@@ -12,6 +12,7 @@ use framepipe_tests::{
     swaps::{MODEL, Models},
     wait_until,
 };
+use nix::sys::signal::Signal;
 
 const NAME: &str = "cached";
 const WAIT: Duration = Duration::from_secs(60);
@@ -144,8 +145,7 @@ async fn nothing_that_was_made_of_a_damaged_image_is_kept_as_its() {
     let images: Vec<Vec<u8>> = (0..8).map(|number| numbered(&frame, number)).collect();
     let expected = one(&server, "expected", PushRequest::images([&frame])).await.outcome;
     wait_kept(&store, Kind::Tensors, 1);
-    let ingest = nix::unistd::Pid::from_raw(server.pids("ingest")[0] as i32);
-    nix::sys::signal::kill(ingest, nix::sys::signal::Signal::SIGSTOP).expect("it lives");
+    server.signal_stage("ingest", Signal::SIGSTOP);
     let batch: Vec<_> = images.iter().enumerate().map(|(it, bytes)| (it.to_string(), bytes.clone())).collect();
     push_kept(&home, &server, "damaged", &batch, WAIT).await.expect("there is room");
     let arena = store.arena("images");
@@ -159,7 +159,7 @@ async fn nothing_that_was_made_of_a_damaged_image_is_kept_as_its() {
         let flipped = if byte[0] == 0xff { 0x55 } else { byte[0] ^ 1 };
         arena.write_all_at(&[flipped], at).expect("it can be written");
     }
-    nix::sys::signal::kill(ingest, nix::sys::signal::Signal::SIGCONT).expect("it lives");
+    server.signal_stage("ingest", Signal::SIGCONT);
     for (name, result) in results_of(&server, "damaged").await {
         let Some(Outcome::Error(error)) = &result.outcome else { panic!("{name} was served: {result:?}") };
         assert_eq!(error.code(), ErrorCode::StoreDamaged, "{name}: {}", error.message);

@@ -12,12 +12,9 @@ use framepipe_tests::{
     Home, Server,
     configurations::small_budget,
     images::{photo_path, png},
-    program, wait_until,
+    program, send, wait_until,
 };
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -309,7 +306,7 @@ async fn what_was_pushed_alone_is_pulled_and_what_is_not_acknowledged_comes_agai
 }
 
 fn interrupt(child: &Child) {
-    kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), Signal::SIGINT).expect("it runs");
+    send(child.id(), Signal::SIGINT);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -356,7 +353,6 @@ async fn an_answer_that_is_out_when_somebody_interrupts_is_waited_for_or_said_to
     let home = Home::new();
     let server = Server::start(&home, &config()).await;
     let folder = folder_of(&home, "images", 2);
-    let gateway = Pid::from_raw(i32::try_from(server.pids("gateway")[0]).expect("a pid"));
     for answer in [Answer::Comes, Answer::DoesNotCome, Answer::IsNotWaitedFor] {
         let stream = format!("{answer:?}");
         let arguments = ["push", "-", "--stream", &stream, "--batch", "1", "--json"];
@@ -368,7 +364,7 @@ async fn an_answer_that_is_out_when_somebody_interrupts_is_waited_for_or_said_to
         writeln!(list, "{folder}/00.png").expect("it reads its list");
         results.read_line(&mut line).expect("the first image's result");
 
-        kill(gateway, Signal::SIGSTOP).expect("it runs");
+        server.signal_stage("gateway", Signal::SIGSTOP);
         writeln!(list, "{folder}/01.png").expect("it reads its list");
         wait_until("the next image to be sent", LIMIT, || {
             fs::read_dir(home.inbox()).is_ok_and(|mut all| all.next().is_some())
@@ -377,7 +373,7 @@ async fn an_answer_that_is_out_when_somebody_interrupts_is_waited_for_or_said_to
         words.read_line(&mut said).expect("it says that it waits");
         has(&said, &["interrupted: 1 images are being sent"]);
         match answer {
-            Answer::Comes => kill(gateway, Signal::SIGCONT).expect("it runs"),
+            Answer::Comes => server.signal_stage("gateway", Signal::SIGCONT),
             Answer::DoesNotCome => {}
             Answer::IsNotWaitedFor => interrupt(&child),
         }
@@ -395,7 +391,7 @@ async fn an_answer_that_is_out_when_somebody_interrupts_is_waited_for_or_said_to
         }
         assert_eq!(said.contains(unknown), answer != Answer::Comes, "{said}");
         drop(list);
-        let _ = kill(gateway, Signal::SIGCONT); // it runs, or was told to before
+        server.signal_stage("gateway", Signal::SIGCONT); // once more where the answer came
         inbox_is_empty(&home);
     }
     server.stop();

@@ -16,13 +16,11 @@ use framepipe_client::{PushRequest, ResultsOptions, StreamExt as _};
 use framepipe_tests::{
     Home, Process, Server,
     images::png,
+    send,
     swaps::{Camera, Models},
     wait_for, wait_until,
 };
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 
 const LIMIT: Duration = Duration::from_secs(120);
 const STAGES: [&str; 5] = ["ingest", "preprocess", "detect", "postprocess", "attribute"];
@@ -74,11 +72,6 @@ fn find(server: &Server, stage: &str, is_meant: impl Fn(&Process) -> bool) -> Pr
     wait_for(&format!("a process of {stage}"), LIMIT, || {
         server.status().stage(stage).find(|one| is_meant(one)).cloned()
     })
-}
-
-fn send(pid: u32, signal: Signal) {
-    assert_ne!(pid, 0);
-    kill(Pid::from_raw(pid as i32), signal).expect("it lives");
 }
 
 fn send_kill(process: &Process) {

@@ -182,7 +182,8 @@ pub async fn push(arguments: PushArgs) -> anyhow::Result<Ending> {
         joined => joined.context("pushing")?,
     };
     while let Ok(event) = heard.try_recv() {
-        run.hear_event(event)?; // it was told, and the end came first
+        let heard = run.hear_event(event); // it was told, and the end came first
+        ended = ended.and_then(|stop| heard.map(|()| stop));
     }
     run.output.progress.end();
     let hint = run.hint(&target.option);

@@ -5,22 +5,13 @@ use std::{net::IpAddr, path::PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use framepipe_client::Client;
-use framepipe_pipeline::{Config, ConfigFile, Overrides};
+use framepipe_pipeline::{Instance, Overrides};
 
 /// The options that say it.
 #[derive(Args, Clone, Debug)]
 pub struct TargetArgs {
     #[command(flatten)]
-    file: ConfigFile,
-    /// The instance's name, instead of the configuration's: as `framepipe up` had it.
-    #[arg(long, global = true)]
-    name: Option<String>,
-    /// Folder of the sockets and the lock, instead of the configuration's: as `framepipe up` had it.
-    #[arg(long, value_name = "DIR", global = true)]
-    run_dir: Option<PathBuf>,
-    /// Folder of unread results, instead of the configuration's: as `framepipe up` had it.
-    #[arg(long, value_name = "DIR", global = true)]
-    state_dir: Option<PathBuf>,
+    instance: Instance,
     /// The pipeline's address, HOST:PORT or unix:PATH, instead of its configuration's: no configuration is read then.
     #[arg(long, value_name = "ADDRESS")]
     address: Option<String>,
@@ -42,13 +33,7 @@ impl TargetArgs {
         if let Some(address) = self.address {
             return Ok(Target { option: format!("--address {address}"), address, inbox: None });
         }
-        let mut option = format!("--config {}", self.file.config.display());
-        self.name.iter().for_each(|name| option += &format!(" --name {name}"));
-        for (key, folder) in [("--run-dir", &self.run_dir), ("--state-dir", &self.state_dir)] {
-            folder.iter().for_each(|folder| option += &format!(" {key} {}", folder.display()));
-        }
-        let overrides = Overrides { name: self.name, run: self.run_dir, state: self.state_dir, ..Overrides::default() };
-        let config = Config::load(&self.file.config, &overrides);
+        let (config, option) = (self.instance.load(Overrides::default()), self.instance.options());
         let config = config.context("which pipeline is meant? Give its --config, or its --address")?;
         let unix = format!("unix:{}", config.server.unix.display());
         // A pipeline that was started elsewhere, or by another user, may have its TCP listener alone in common with the file.

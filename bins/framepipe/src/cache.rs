@@ -16,10 +16,10 @@ use framepipe_cache::{
     Area, ArenaKind, Digest, Kind, Use, Value,
     spill::{self, SpillError},
 };
-use framepipe_pipeline::{CacheStats, Config, Overrides, cache_folder};
+use framepipe_pipeline::{CacheStats, Config, Instance, Overrides, cache_folder};
 use serde::Serialize;
 
-use crate::{instance::Instance, print};
+use crate::print;
 
 /// For the keeper to do what is wanted.
 const KEEPER_WAIT: Duration = Duration::from_secs(5);

@@ -4,11 +4,10 @@ use std::{fmt::Write as _, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use framepipe_pipeline::{Config, Explained, MemoryNeed, Origin, Overrides, Plan, Setting};
+use framepipe_pipeline::{Config, Explained, Instance, MemoryNeed, Origin, Overrides, Plan, Setting};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    instance::Instance,
     print,
     room::{Room, mib},
 };

@@ -17,12 +17,12 @@ mod tests;
 use std::{fmt, path::Path, process::ExitCode};
 
 use clap::Args;
-use framepipe_pipeline::Overrides;
+use framepipe_pipeline::{Instance, Overrides};
 use serde::Serialize;
 
 use self::checks::CHECKS;
 use self::machine::Machine;
-use crate::{instance::Instance, print};
+use crate::print;
 
 /// How one thing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -15,7 +15,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use framepipe_pipeline::{
-    Overrides,
+    Instance, Overrides,
     log::{Level, Line},
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -23,7 +23,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     control::{self, Answer, CLIENT_PATIENCE, Request},
-    instance::Instance,
     log::{Form, KEPT, News},
 };
 

@@ -68,7 +68,6 @@ mod gpu_slab;
 mod house;
 mod http;
 mod hung;
-mod instance;
 mod isolate;
 mod last_words;
 mod log;

@@ -9,7 +9,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::{CommandFactory as _, Parser as _, Subcommand};
+use clap::{
+    Arg, ArgMatches, CommandFactory as _, FromArgMatches, Parser as _, Subcommand, error::ErrorKind, value_parser,
+};
 use framepipe_pipeline::{
     NO_TELEMETRY,
     command_line::{DESCRIBE, Described},
@@ -28,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Program {
     /// The verb.
     verb: &'static str,
+    /// What it does, in a line.
+    about: &'static str,
     /// The program's file, beside this one.
     binary: &'static str,
     /// The program's own verb for it, where it has several.
@@ -35,102 +39,112 @@ struct Program {
 }
 
 /// Every one.
-const PROGRAMS: [Program; 8] = [
-    Program { verb: "push", binary: "framepipe-client", own_verb: Some("push") },
-    Program { verb: "pull", binary: "framepipe-client", own_verb: Some("pull") },
-    Program { verb: "demo", binary: "framepipe-demo", own_verb: None },
-    Program { verb: "eval", binary: "framepipe-eval", own_verb: None },
-    Program { verb: "inspect", binary: "framepipe-inspect", own_verb: None },
-    Program { verb: "model", binary: "framepipe-model", own_verb: None },
-    Program { verb: "gpu-list", binary: gpu::PROGRAM, own_verb: Some("list") },
-    Program { verb: "gpu-accept", binary: gpu::PROGRAM, own_verb: Some("accept") },
+static PROGRAMS: [Program; 8] = [
+    Program {
+        verb: "push",
+        about: "Push images into a running pipeline, and print their results as they come",
+        binary: "framepipe-client",
+        own_verb: Some("push"),
+    },
+    Program {
+        verb: "pull",
+        about: "Print the results of a stream as they come",
+        binary: "framepipe-client",
+        own_verb: Some("pull"),
+    },
+    Program {
+        verb: "demo",
+        about: "Bring a pipeline up, push photos, print the results, write annotated PNGs, shut down",
+        binary: "framepipe-demo",
+        own_verb: None,
+    },
+    Program {
+        verb: "eval",
+        about: "Measure how well a pipeline's detections agree with labels (AP50, AP50:95), through the whole system",
+        binary: "framepipe-eval",
+        own_verb: None,
+    },
+    Program {
+        verb: "inspect",
+        about: "Show what a pipeline's preprocess graphs make of an image, operator by operator, with pictures",
+        binary: "framepipe-inspect",
+        own_verb: None,
+    },
+    Program {
+        verb: MODEL,
+        about: "Let another model serve; list, show, check and remove the models of the repository, and quantize them to INT8",
+        binary: "framepipe-model",
+        own_verb: None,
+    },
+    Program {
+        verb: "gpu-list",
+        about: "Show the GPUs of this machine, or why there is none",
+        binary: gpu::PROGRAM,
+        own_verb: Some("list"),
+    },
+    Program {
+        verb: "gpu-accept",
+        about: "Run the tests and measurements that need a GPU on this machine's, and write a report",
+        binary: gpu::PROGRAM,
+        own_verb: Some("accept"),
+    },
 ];
 
-/// The verbs of `PROGRAMS`, as they are typed.
-#[derive(Subcommand)]
-pub enum ProgramVerb {
-    /// Push images into a running pipeline, and print their results as they come.
-    #[command(disable_help_flag = true)]
-    Push {
-        /// See `framepipe push --help`.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
-    /// Print the results of a stream as they come.
-    #[command(disable_help_flag = true)]
-    Pull {
-        /// See `framepipe pull --help`.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
-    /// Bring a pipeline up, push photos, print the results, write annotated PNGs, shut down.
-    #[command(disable_help_flag = true)]
-    Demo {
-        /// See `framepipe demo --help`.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
-    /// Measure how well a pipeline's detections agree with labels (AP50, AP50:95), through the whole system.
-    #[command(disable_help_flag = true)]
-    Eval {
-        /// See `framepipe eval --help`.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
-    /// Show what a pipeline's preprocess graphs make of an image, operator by operator, with pictures.
-    #[command(disable_help_flag = true)]
-    Inspect {
-        /// See `framepipe inspect --help`.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
-    /// Show the GPUs of this machine, or why there is none.
-    #[command(disable_help_flag = true)]
-    GpuList {
-        /// See `framepipe gpu-list --help`.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
-    /// Run the tests and measurements that need a GPU on this machine's, and write a report.
-    #[command(disable_help_flag = true)]
-    GpuAccept {
-        /// See `framepipe gpu-accept --help`.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
-    /// Let another model serve; list, show, check and remove the models of the repository, and quantize them to INT8.
-    #[command(disable_help_flag = true)]
-    Model {
-        /// See `framepipe model --help`.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
+/// One whose own verbs have one more, of the launcher: `use`.
+const MODEL: &str = "model";
+const USE: &str = "use";
+
+/// A verb of `PROGRAMS`, and what is typed behind it.
+pub struct ProgramVerb {
+    program: &'static Program,
+    arguments: Vec<OsString>,
+}
+
+impl Subcommand for ProgramVerb {
+    fn augment_subcommands(command: clap::Command) -> clap::Command {
+        let arguments = Arg::new("arguments").num_args(0..).value_parser(value_parser!(OsString));
+        let arguments = arguments.trailing_var_arg(true).allow_hyphen_values(true);
+        command.subcommands(PROGRAMS.iter().map(|Program { verb, about, .. }| {
+            let arguments = arguments.clone().help(format!("See `framepipe {verb} --help`"));
+            clap::Command::new(*verb).about(*about).disable_help_flag(true).arg(arguments)
+        }))
+    }
+
+    fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_subcommands(command)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        PROGRAMS.iter().any(|program| program.verb == name)
+    }
+}
+
+impl FromArgMatches for ProgramVerb {
+    fn from_arg_matches(matches: &ArgMatches) -> clap::error::Result<Self> {
+        let typed = matches.subcommand().and_then(|(verb, matches)| {
+            let program = PROGRAMS.iter().find(|program| program.verb == verb)?;
+            let arguments = matches.get_many("arguments").into_iter().flatten().cloned().collect();
+            Some(Self { program, arguments })
+        });
+        typed.ok_or_else(|| clap::Error::new(ErrorKind::MissingSubcommand))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> clap::error::Result<()> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 /// Becomes the program of a verb, unless it is asked for the one that the launcher knows.
-pub fn run(verb: ProgramVerb) -> anyhow::Result<ExitCode> {
-    let (verb, arguments) = match verb {
-        ProgramVerb::Push { arguments } => ("push", arguments),
-        ProgramVerb::Pull { arguments } => ("pull", arguments),
-        ProgramVerb::Demo { arguments } => ("demo", arguments),
-        ProgramVerb::Eval { arguments } => ("eval", arguments),
-        ProgramVerb::Inspect { arguments } => ("inspect", arguments),
-        ProgramVerb::GpuList { arguments } => ("gpu-list", arguments),
-        ProgramVerb::GpuAccept { arguments } => ("gpu-accept", arguments),
-        // The launcher is asked for one verb; all others are of the repository.
-        ProgramVerb::Model { arguments } if arguments.first().is_some_and(|verb| verb == "use") => {
-            return verbs::use_model(UseModel::parse_from(arguments));
-        }
-        ProgramVerb::Model { arguments } => ("model", arguments),
-    };
-    Err(become_program(verb, &arguments))
+pub fn run(ProgramVerb { program, arguments }: ProgramVerb) -> anyhow::Result<ExitCode> {
+    if program.verb == MODEL && arguments.first().is_some_and(|verb| verb == USE) {
+        return verbs::use_model(UseModel::parse_from(arguments));
+    }
+    Err(become_program(program, &arguments))
 }
 
 /// Becomes the program of a verb. Returns why it could not.
-fn become_program(verb: &str, arguments: &[OsString]) -> anyhow::Error {
-    let Some(Program { binary, own_verb, .. }) = PROGRAMS.iter().find(|program| program.verb == verb) else {
-        return anyhow::anyhow!("{verb:?} is no program of its own");
-    };
+fn become_program(Program { binary, own_verb, .. }: &Program, arguments: &[OsString]) -> anyhow::Error {
     let program = match sibling(binary) {
         Ok(program) => program,
         Err(error) => return error,
@@ -142,7 +156,7 @@ fn become_program(verb: &str, arguments: &[OsString]) -> anyhow::Error {
 /// The whole command line: `own`, with what the programs say of theirs in place of what it knows of them.
 pub fn whole(own: clap::Command) -> anyhow::Result<clap::Command> {
     let mut whole = own;
-    for Program { verb, binary, own_verb } in &PROGRAMS {
+    for Program { verb, binary, own_verb, .. } in &PROGRAMS {
         let described = described(binary)?;
         let described = match own_verb {
             Some(own_verb) => {
@@ -151,8 +165,8 @@ pub fn whole(own: clap::Command) -> anyhow::Result<clap::Command> {
             None => described,
         };
         let mut described = described.command(verb);
-        if *verb == "model" {
-            described = described.subcommand(UseModel::command().name("use"));
+        if *verb == MODEL {
+            described = described.subcommand(UseModel::command().name(USE));
         }
         whole = whole.mut_subcommand(verb, |_| described);
     }

@@ -9,11 +9,11 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 use framepipe_pipeline::{
-    Config, Overrides,
+    Config, Instance, Overrides,
     quarantine::{Entry, Quarantine},
 };
 
-use crate::{child::sibling, instance::Instance, log::harmless_lines, print};
+use crate::{child::sibling, log::harmless_lines, print};
 
 /// What to do with the quarantine.
 #[derive(Subcommand)]

@@ -3,7 +3,7 @@
 
 use anyhow::Context as _;
 
-use crate::http;
+use crate::{http, log::harmless_lines};
 
 /// As it is ready, and as it is not.
 const STATUSES: [u16; 2] = [200, 503];
@@ -21,7 +21,7 @@ pub struct Readiness {
 pub fn ask(address: Option<&str>) -> anyhow::Result<Readiness> {
     let address = address.context("readiness is told over HTTP, and server.http is \"\": give it an address")?;
     let http::Answer { status, body } = http::get(address, "/readyz", &STATUSES)?;
-    Ok(Readiness { is_ready: status == STATUSES[0], words: body.trim_end().to_owned() })
+    Ok(Readiness { is_ready: status == STATUSES[0], words: harmless_lines(body.trim_end()) })
 }
 
 #[cfg(test)]
@@ -42,8 +42,8 @@ mod tests {
     fn it_is_ready_as_the_gateway_says_and_nothing_else_is_taken_for_that() {
         let ready = asked("HTTP/1.0 200 OK\r\ncontent-length: 15\r\n\r\n{\"ready\":true}\n").expect("an answer");
         assert_eq!(ready, Readiness { is_ready: true, words: "{\"ready\":true}".into() });
-        let not = asked("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"why\":[]}").expect("an answer");
-        assert_eq!(not, Readiness { is_ready: false, words: "{\"why\":[]}".into() });
+        let not = asked("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"why\":[]}\x1b[2J").expect("an answer");
+        assert_eq!(not, Readiness { is_ready: false, words: "{\"why\":[]}\\u{1b}[2J".into() });
         for strange in ["HTTP/1.1 404 Not Found\r\n\r\n", "SSH-2.0-x 200 OK\r\n", ""] {
             let error = format!("{:#}", asked(strange).expect_err("it is no readiness"));
             assert!(error.contains("is no framepipe"), "{error}");

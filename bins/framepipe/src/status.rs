@@ -14,7 +14,7 @@ use clap::Args;
 use framepipe_cache::Area;
 use framepipe_model::ModelRef;
 use framepipe_pipeline::{
-    CacheStats, Config, Generation, Generations, Overrides, STAGES, StageConfig, StageRow,
+    CacheStats, Config, Generation, Generations, Instance, Overrides, STAGES, StageConfig, StageRow,
     observe::{Jobs, PoolUse, Process, Queue},
     queue_before,
 };
@@ -25,7 +25,6 @@ use crate::{
     control::{self, Answer, Request},
     deaths::{RepairNote, Repairs},
     gpu::GpuNote,
-    instance::Instance,
     memory_use::{self, MemoryNote},
     print, ready,
     swap::Shared,

@@ -28,7 +28,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use framepipe_pipeline::{Config, Overrides, ServerConfig};
+use framepipe_pipeline::{Config, Instance, Overrides, ServerConfig};
 use framepipe_shm::monotonic_ns;
 use ratatui::{DefaultTerminal, Terminal, backend::TestBackend, crossterm};
 
@@ -38,7 +38,6 @@ use self::{
 };
 use crate::{
     control::{self, Answer, Request},
-    instance::Instance,
     status::Status,
 };
 

@@ -6,7 +6,7 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use framepipe_pipeline::{Config, Device, LogFormat, Mps, Overrides, Plan, Profile, log::Level};
+use framepipe_pipeline::{Config, Device, Instance, LogFormat, Mps, Overrides, Plan, Profile, log::Level};
 
 use nix::{
     sys::{prctl::set_pdeathsig, signal::Signal},
@@ -26,7 +26,6 @@ use crate::{
     first,
     gpu::Gpu,
     house::{self, House},
-    instance::Instance,
     log, logs, open_files,
     orders::Desk,
     reload::Source,

@@ -5,11 +5,10 @@ use std::{collections::BTreeMap, convert::Infallible, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Args, Parser};
 use framepipe_model::ModelRef;
-use framepipe_pipeline::{Config, Overrides};
+use framepipe_pipeline::{Config, Instance, Overrides};
 
 use crate::{
     control::{self, Answer, Request},
-    instance::Instance,
     log,
     orders::RestartWhat,
     print, scale,

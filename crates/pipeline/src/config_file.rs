@@ -1,4 +1,4 @@
-//! The option by which every program is told which pipeline is meant.
+//! The options by which every program is told which pipeline is meant.
 
 use std::{
     convert::Infallible,
@@ -6,6 +6,8 @@ use std::{
 };
 
 use clap::Args;
+
+use crate::{Config, ConfigError, Overrides};
 
 /// `--config`, or `--pipeline`. Global: a program with verbs takes it before and behind them.
 #[derive(Args, Clone, Debug)]
@@ -20,6 +22,47 @@ pub struct ConfigFile {
         global = true
     )]
     pub config: PathBuf,
+}
+
+/// Which running pipeline is meant: by its configuration, and what it was started with instead of that.
+#[derive(Args, Clone, Debug)]
+pub struct Instance {
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// The instance's name, instead of the configuration's.
+    #[arg(long, global = true)]
+    name: Option<String>,
+    /// Folder of the sockets and the lock, instead of the configuration's.
+    #[arg(long, value_name = "DIR", global = true)]
+    run_dir: Option<PathBuf>,
+    /// Folder of unread results, of the quarantine and of images on disk, instead of the configuration's.
+    #[arg(long, value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
+}
+
+impl Instance {
+    /// Its configuration.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load(&self, overrides: Overrides) -> Result<Config, ConfigError> {
+        Config::load(&self.file.config, &self.over(overrides))
+    }
+
+    /// What it says of it, beside what `overrides` do.
+    pub fn over(&self, overrides: Overrides) -> Overrides {
+        let (name, run, state) = (self.name.clone(), self.run_dir.clone(), self.state_dir.clone());
+        Overrides { name, run, state, ..overrides }
+    }
+
+    /// The same options again, for another command.
+    pub fn options(&self) -> String {
+        let name = self.name.iter().map(|name| format!(" --name {name}"));
+        let folders = [("--run-dir", &self.run_dir), ("--state-dir", &self.state_dir)];
+        let folders =
+            folders.into_iter().filter_map(|(key, folder)| Some(format!(" {key} {}", folder.as_ref()?.display())));
+        name.chain(folders).fold(format!("--config {}", self.file.config.display()), |all, one| all + &one)
+    }
 }
 
 /// NAME is short for `config/NAME.toml`; everything with a dot or a slash is a path.
@@ -38,6 +81,20 @@ mod tests {
     struct Program {
         #[command(flatten)]
         file: ConfigFile,
+    }
+
+    #[derive(Parser)]
+    struct Verb {
+        #[command(flatten)]
+        instance: Instance,
+    }
+
+    #[test]
+    fn an_instances_options_name_it_again() {
+        for said in ["--config x.toml", "--config x.toml --name a --state-dir /s", "--config x.toml --run-dir /r"] {
+            let instance = Verb::parse_from(["x"].into_iter().chain(said.split(' '))).instance;
+            assert_eq!(instance.options(), said);
+        }
     }
 
     #[test]

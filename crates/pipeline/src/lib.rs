@@ -57,7 +57,7 @@ pub use config::{
     AutoConfig, CacheConfig, Config, ConfigError, Explained, JournalConfig, LogConfig, LogFormat, NO_KEYS, Origin,
     Overrides, PROCESSES_MAX, PoolConfig, QuarantineConfig, ServerConfig, Setting, StageConfig, TracesConfig,
 };
-pub use config_file::ConfigFile;
+pub use config_file::{ConfigFile, Instance};
 pub use control::{Command, InheritedListener, Protocol, Report, StartOrder};
 pub use device::{Device, DeviceError, Mps};
 pub use framepipe_shm::Place;

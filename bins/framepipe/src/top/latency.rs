@@ -8,6 +8,8 @@ pub const QUANTILES: [(f64, &str); 3] = [(0.5, "p50"), (0.95, "p95"), (0.99, "p9
 /// From acceptance to result; then, by stage, in its hands, and before it. As the gateway's table of metrics names them.
 const HISTOGRAMS: [&str; 3] =
     ["framepipe_frame_seconds", "framepipe_frame_busy_seconds", "framepipe_frame_queued_seconds"];
+/// The gauge that tells one gateway from another.
+const START_TIME: &str = "process_start_time_seconds ";
 const TOTAL: usize = 0;
 const IN_HAND: usize = 1;
 const WAITING: usize = 2;
@@ -17,9 +19,14 @@ type Buckets = Vec<(f64, f64)>;
 /// Which histogram, and of which stage; "" of that without.
 type Key = (usize, String);
 
-/// The histograms of a page, in its order.
+/// What a page says.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Reading(Vec<(Key, Buckets)>);
+pub struct Reading {
+    /// When its gateway started, as it writes it: no other gateway started then.
+    gateway: String,
+    /// In the page's order.
+    histograms: Vec<(Key, Buckets)>,
+}
 
 /// Seconds, by `QUANTILES`; none where nothing was counted.
 pub type Quantiles = Option<[f64; QUANTILES.len()]>;
@@ -80,29 +87,30 @@ impl Reading {
                 None => histograms.push((key, vec![bucket])),
             }
         }
-        Self(histograms)
+        let gateway = page.lines().find_map(|line| line.strip_prefix(START_TIME)).unwrap_or_default().to_owned();
+        Self { gateway, histograms }
     }
 
     fn buckets(&self, key: &Key) -> Option<&Buckets> {
-        self.0.iter().find(|(known, _)| known == key).map(|(_, buckets)| buckets)
+        self.histograms.iter().find(|(known, _)| known == key).map(|(_, buckets)| buckets)
     }
 
-    /// What was counted since another reading. A count that fell is another gateway's, which began with 0.
+    /// What was counted since another reading; all of it, where that was of another gateway.
     fn since(&self, before: &Self) -> Self {
         let of = |(key, now): &(Key, Buckets)| {
-            let before = before.buckets(key).filter(|before| before.len() == now.len());
-            let before = before.filter(|before| before.iter().zip(now).all(|(before, now)| before.1 <= now.1));
+            let before = before.buckets(key).filter(|_| before.gateway == self.gateway);
+            let before = before.filter(|before| before.len() == now.len());
             let left = |(place, (bound, count)): (usize, &(f64, f64))| {
                 (*bound, count - before.map_or(0.0, |before| before[place].1))
             };
             (key.clone(), now.iter().enumerate().map(left).collect())
         };
-        Self(self.0.iter().map(of).collect())
+        Self { gateway: self.gateway.clone(), histograms: self.histograms.iter().map(of).collect() }
     }
 
     fn shown(&self, read_ns: u64) -> Shown {
         let of = |histogram, stage: &str| self.buckets(&(histogram, stage.to_owned())).map_or(&[][..], Vec::as_slice);
-        let stages = self.0.iter().filter(|((histogram, _), _)| *histogram == IN_HAND).map(|((_, stage), _)| stage);
+        let stages = self.histograms.iter().filter(|((histogram, _), _)| *histogram == IN_HAND).map(|((_, stage), _)| stage);
         let stage = |stage: &String| (stage.clone(), quantiles(of(IN_HAND, stage)), quantiles(of(WAITING, stage)));
         Shown {
             frames: of(TOTAL, "").last().map_or(0, |(_, count)| *count as u64),
@@ -157,14 +165,15 @@ mod tests {
 
     const INFINITE: f64 = f64::INFINITY;
 
-    /// A page: so many frames were answered within 0.25 s, so many within 0.5 s, so many in all.
-    fn page(counts: [u32; 3]) -> String {
+    /// A page of the gateway that started then: so many frames were answered within 0.25 s, so many within 0.5 s, so many in all.
+    fn page(start: f64, counts: [u32; 3]) -> String {
         let bounds = ["0.25", "0.5", "+Inf"];
         let lines = |name: &str, labels: &str| -> String {
             let line = |(bound, count)| format!("{name}_bucket{{{labels}le=\"{bound}\"}} {count}\n");
             bounds.into_iter().zip(counts).map(line).collect()
         };
-        let mut page = "# TYPE framepipe_frame_seconds histogram\nframepipe_frame_seconds_sum 5.0\n".to_owned();
+        let mut page = format!("process_start_time_seconds {start}\n# TYPE framepipe_frame_seconds histogram\n");
+        page += "framepipe_frame_seconds_sum 5.0\n";
         page += &lines("framepipe_frame_seconds", "");
         page += &lines("framepipe_canary_seconds", "");
         for stage in ["ingest", "detect"] {
@@ -191,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_is_of_the_frames_between_two_looks() {
-        let looked = |counts| Ok(Reading::of(&page(counts)));
+        let looked = |counts| Ok(Reading::of(&page(1.5, counts)));
         let mut latency = Latency::default();
         latency.hear(looked([1000, 1000, 1000]), 1);
         assert_eq!(latency.shown, None, "there is one look");
@@ -206,9 +215,13 @@ mod tests {
         assert_eq!(latency.shown, Some(shown.clone()), "no frame came: the last ones stay, with their time");
         latency.hear(Err("nothing answers".into()), 4);
         assert_eq!((latency.silence.as_deref(), &latency.shown), (Some("nothing answers"), &Some(shown)));
-        latency.hear(looked([4, 4, 4]), 5);
-        let shown = latency.shown.expect("another gateway counts from 0");
-        assert_eq!((shown.frames, shown.total, latency.silence), (4, Some([0.125, 0.2375, 0.2475]), None));
+        // Another gateway counts from 0, and may have counted more by now.
+        for (start, count) in [(2.5, 4), (3.5, 5000)] {
+            latency.hear(Ok(Reading::of(&page(start, [count; 3]))), 5);
+            let shown = latency.shown.as_ref().expect("there are frames");
+            assert_eq!((shown.frames, shown.total), (u64::from(count), Some([0.125, 0.2375, 0.2475])));
+            assert_eq!(latency.silence, None);
+        }
     }
 
     #[test]

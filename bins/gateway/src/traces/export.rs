@@ -58,6 +58,8 @@ pub struct Exporter {
     in_hand: u64,
     /// True while the collector does not take what it is sent.
     is_failing: bool,
+    /// True while the collector refuses some spans of what it takes.
+    is_refusing: bool,
 }
 
 /// What a collector refuses of a batch that it takes: spans, of which it does not say which.
@@ -91,7 +93,7 @@ impl Exporter {
             attribute("service.version", text(env!("CARGO_PKG_VERSION"))),
         ];
         let resource = Resource { attributes, ..Resource::default() };
-        Ok(Self { endpoint, resource, queue, untold, ending, in_hand: 0, is_failing: false })
+        Ok(Self { endpoint, resource, queue, untold, ending, in_hand: 0, is_failing: false, is_refusing: false })
     }
 
     /// Sends until the queue is closed and empty; once the gateway ends, for a bounded time.
@@ -165,12 +167,19 @@ impl Exporter {
         let sent: u64 = scopes.map(|scope| scope.spans.len() as u64).sum();
         loop {
             match send(client, batch.clone()).await {
-                Ok(None) => return self.succeeded(),
+                Ok(None) => {
+                    self.is_refusing = false;
+                    return self.succeeded();
+                }
                 Ok(Some(Partial { rejected_spans, why })) => {
                     let rejected_spans = rejected_spans.min(sent);
                     self.untold.rejected_spans.fetch_add(rejected_spans, Ordering::Relaxed);
-                    return self
-                        .failed(&format!("{rejected_spans} spans of a batch are refused, the others taken: {why}"));
+                    if !self.is_refusing {
+                        let uri = self.endpoint.uri();
+                        tracing::warn!("{uri} refuses {rejected_spans} spans of a batch, and takes the others: {why}");
+                    }
+                    self.is_refusing = true;
+                    return self.succeeded();
                 }
                 Err(Failure::ForEver(why)) => {
                     self.untold.dropped_frames.fetch_add(self.in_hand, Ordering::Relaxed);

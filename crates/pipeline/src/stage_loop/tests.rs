@@ -1,6 +1,9 @@
 //! The order in which frames are taken; slots that are not mapped.
 
-use std::{path::PathBuf, sync::atomic::AtomicU32};
+use std::{
+    path::PathBuf,
+    sync::{atomic::AtomicU32, mpsc},
+};
 
 use framepipe_cache::{Area, Use};
 use framepipe_shm::{Blame, Gate, Geometry, PoolGeometry, Segment};
@@ -9,6 +12,7 @@ use super::*;
 use crate::QUEUES;
 
 const JOBS: u64 = 8;
+const LIMIT: Duration = Duration::from_secs(30);
 /// Owner ids: of the stage's process and of one that dies.
 const LIVING: u16 = 1;
 const DYING: u16 = 2;
@@ -60,6 +64,29 @@ impl Bench {
         Cache { area: &self.1, owner: LIVING }
     }
 
+    /// Of a process of the first stage.
+    fn context<'s>(&'s self, batch_max: u32, stop: &'s AtomicBool) -> LoopContext<'s> {
+        LoopContext {
+            worker: Worker::new(&self.0, LIVING, 0),
+            cache: self.cache(),
+            entry: &self.0.processes()[0],
+            stage: 0,
+            parity: 0,
+            config: StageConfig {
+                processes: 1,
+                threads: 1,
+                batch_max,
+                batch_wait_us_max: 0,
+                nice: 0,
+                hang_ms_max: 1000,
+                pinning: Default::default(),
+            },
+            attempts_max: 9,
+            quarantine: QuarantineConfig { entries_max: 0, bytes_max: 0 },
+            stop,
+        }
+    }
+
     /// Accepts frames of these names.
     fn accept(&self, frames: &[u64]) {
         let gate = Gate::new(&self.0, LIVING);
@@ -96,25 +123,7 @@ fn a_suspect_is_taken_alone_when_its_turn_comes_however_many_follow() {
     worker.put_back(worker.claim().expect("the suspect waits")).expect("it lives"); // behind the healthy one
     bench.accept(&[2, 3]);
     let stop = AtomicBool::new(false);
-    let context = LoopContext {
-        worker,
-        cache: bench.cache(),
-        entry: &bench.0.processes()[0],
-        stage: 0,
-        parity: 0,
-        config: StageConfig {
-            processes: 1,
-            threads: 1,
-            batch_max: 8,
-            batch_wait_us_max: 0,
-            nice: 0,
-            hang_ms_max: 1000,
-            pinning: Default::default(),
-        },
-        attempts_max: 9,
-        quarantine: QuarantineConfig { entries_max: 0, bytes_max: 0 },
-        stop: &stop,
-    };
+    let context = bench.context(8, &stop);
     let (mut suspect, mut wakes) = (None, Wakes::default());
     let mut take = || {
         let mut batch = Vec::new();
@@ -127,6 +136,53 @@ fn a_suspect_is_taken_alone_when_its_turn_comes_however_many_follow() {
     bench.accept(&[4]);
     assert_eq!(take(), [13]);
     assert_eq!(take(), [2, 3, 4]);
+}
+
+/// A stage that tells when nothing waits for it.
+struct Tells(mpsc::Sender<()>);
+
+impl Stage for Tells {
+    type Plan = ();
+
+    fn plan(&mut self, _: &mut Frame<'_>) -> Result<(Needs, ()), FrameError> {
+        Ok((Needs::NONE, ()))
+    }
+
+    fn process(&mut self, _: &mut [Item<'_, ()>]) {}
+
+    fn idle(&mut self) {
+        let _ = self.0.send(()); // an error: the test has heard enough
+    }
+}
+
+#[test]
+fn whoever_sleeps_behind_a_quick_stage_is_woken_before_the_stage_sleeps() {
+    let bench = Bench::new();
+    let stop = AtomicBool::new(false);
+    let context = bench.context(1, &stop);
+    let next = queue_before(1, 0);
+    let slept = std::thread::scope(|scope| {
+        // It looks once when it counts as a sleeper, and not again until it is woken.
+        let (looks, looked) = mpsc::channel();
+        let sleeper = scope.spawn(|| {
+            let start = Instant::now();
+            bench.0.queue_event(next).park(2 * LIMIT, || {
+                let _ = looks.send(());
+                Worker::new(&bench.0, LIVING, next).has_work().then_some(())
+            });
+            start.elapsed()
+        });
+        looked.recv().expect("it looks");
+        bench.accept(&[1, 2, 3]);
+        let (tells, told) = mpsc::channel();
+        let running = scope.spawn(|| run(&mut Tells(tells), &context));
+        told.recv().expect("it becomes idle");
+        let slept = sleeper.join().expect("no panic");
+        stop.store(true, Ordering::Release);
+        running.join().expect("no panic").expect("it lives");
+        slept
+    });
+    assert!(slept < LIMIT, "nobody woke it for {slept:?}");
 }
 
 #[test]
