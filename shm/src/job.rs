@@ -35,6 +35,19 @@ pub(crate) struct BankEntry {
     pub bytes: AtomicU64,
 }
 
+impl BankEntry {
+    /// Lists a slot, or none. A word that says so already is left alone: to write it would take its cache line from the
+    /// process that reads it next.
+    pub fn set(&self, banked: Option<Banked>) {
+        let (slot, bytes) = banked.map_or((0, 0), |banked| (banked.slot.pack(), banked.bytes as u64));
+        for (word, value) in [(&self.slot, slot), (&self.bytes, bytes)] {
+            if word.load(Ordering::Relaxed) != value {
+                word.store(value, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 /// A slot listed in a bank, and how many of its bytes are in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Banked {
@@ -91,7 +104,11 @@ impl<'s> Job<'s> {
 
     /// The slot of `pool` that a bank lists. What another process wrote is checked: an impossible one reads as none.
     pub fn banked(&self, bank: usize, pool: usize) -> Option<Banked> {
-        let entry = &self.entries(bank)[pool];
+        self.checked(&self.entries(bank)[pool], pool)
+    }
+
+    /// [`Job::banked`], of an entry of one of the job's banks.
+    pub fn checked(&self, entry: &BankEntry, pool: usize) -> Option<Banked> {
         let slot = SlotRef::unpack(entry.slot.load(Ordering::Relaxed))?;
         let bytes = usize::try_from(entry.bytes.load(Ordering::Relaxed)).ok()?;
         (slot.pool == pool && self.segment.slot_bytes(slot).is_some_and(|most| bytes <= most))
@@ -100,9 +117,7 @@ impl<'s> Job<'s> {
 
     /// Lists (or, with `None`, unlists) a pool's slot in a bank that is not current, or of a job being written.
     pub fn set_banked(&self, bank: usize, pool: usize, banked: Option<Banked>) {
-        let entry = &self.entries(bank)[pool];
-        entry.slot.store(banked.map_or(0, |banked| banked.slot.pack()), Ordering::Relaxed);
-        entry.bytes.store(banked.map_or(0, |banked| banked.bytes as u64), Ordering::Relaxed);
+        self.entries(bank)[pool].set(banked);
     }
 
     fn bytes(&self, offset: usize, length: usize) -> std::ptr::NonNull<u8> {

@@ -3,6 +3,7 @@
 use crate::{
     event::EventWords,
     geometry::{CLASS_COUNT_MAX, Geometry, PAGE_BYTES, POOL_COUNT_MAX},
+    hints::HintSet,
     job::JobHead,
     keys::KeyHead,
     process::ProcessEntry,
@@ -28,7 +29,8 @@ pub(crate) struct ClassPlace {
     pub slots: usize,
     pub data: usize,
     pub slot_bytes: usize,
-    pub free: RingPlace,
+    /// The words of the hints of free slots.
+    pub free: usize,
 }
 
 /// Place of a pool.
@@ -103,7 +105,7 @@ impl Layout {
                     slots: class.slots as usize,
                     data: place.bytes,
                     slot_bytes: class.slot_bytes as usize,
-                    free: cursor.ring(class.slots),
+                    free: cursor.take(HintSet::words(class.slots) * 8),
                 };
                 place.bytes += (class.slots * class.slot_bytes) as usize;
             }

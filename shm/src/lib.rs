@@ -9,7 +9,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `word.rs` | the job word and the slot word |
-//! | `ring.rs`, `event.rs` | the hint ring; the process-shared event (both checked with loom) |
+//! | `ring.rs`, `hints.rs`, `event.rs` | the hint ring; the set of hints; the process-shared event (all checked with loom) |
 //! | `geometry.rs`, `layout.rs` | what all processes agree on, and where it lies |
 //! | `memory.rs`, `segment.rs` | files in /dev/shm and slabs, mapped; the segment: create, open, adopt, remove |
 //! | `access.rs` | what a process maps of it |
@@ -25,6 +25,7 @@
 #![allow(unsafe_code, reason = "mapped shared memory")]
 
 mod event;
+mod hints;
 mod ring;
 mod sync;
 
@@ -64,6 +65,7 @@ mod worker;
 #[cfg(loom)]
 pub use event::model;
 pub use event::{Event, EventWords};
+pub use hints::HintSet;
 pub use ring::{HintRing, RingEnds};
 
 #[cfg(not(loom))]

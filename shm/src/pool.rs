@@ -5,7 +5,7 @@
 use crate::{
     event::Event,
     geometry::{CLASS_COUNT_MAX, POOL_COUNT_MAX},
-    ring::HintRing,
+    hints::HintSet,
     segment::Segment,
     sync::{AtomicU64, Ordering},
     word::{Owner, SlotWord},
@@ -64,7 +64,7 @@ pub struct Place {
 #[derive(Clone, Copy)]
 pub(crate) struct Class<'s> {
     words: &'s [AtomicU64],
-    free: HintRing<'s>,
+    free: HintSet<'s>,
     pool: usize,
     class: usize,
     /// Bytes of a slot.
@@ -78,9 +78,12 @@ impl<'s> Class<'s> {
         if place.slots == 0 {
             return None;
         }
-        // SAFETY: the layout places the class's slot words, atomics, there.
-        let words = unsafe { segment.control().table(place.words, place.slots) };
-        Some(Self { words, free: segment.ring(place.free), pool, class, slot_bytes: place.slot_bytes })
+        // SAFETY: the layout places the class's slot words and the words of its hints, atomics, there.
+        let (words, free) = unsafe {
+            let hints = HintSet::words(place.slots as u64) as usize;
+            (segment.control().table(place.words, place.slots), segment.control().table(place.free, hints))
+        };
+        Some(Self { words, free: HintSet::new(free), pool, class, slot_bytes: place.slot_bytes })
     }
 
     fn word(&self, index: usize) -> SlotWord {
@@ -93,7 +96,7 @@ impl<'s> Class<'s> {
 
     /// Takes a free slot for a job.
     pub fn take(&self, owner: Owner, job: u32) -> Option<SlotRef> {
-        while let Some(hint) = self.free.pop() {
+        while let Some(hint) = self.free.take() {
             let index = hint as usize;
             if index >= self.words.len() {
                 continue; // no hint of ours: drop it
@@ -112,7 +115,7 @@ impl<'s> Class<'s> {
         let Some(word) = self.words.get(slot.index) else { return };
         let seen = SlotWord(word.load(Ordering::Acquire));
         if seen.is_used() && seen.generation() == slot.generation && self.swap(slot.index, seen, seen.freed()) {
-            self.free.push(slot.index as u32);
+            self.free.add(slot.index as u32);
         }
     }
 
@@ -136,16 +139,10 @@ impl<'s> Class<'s> {
         })
     }
 
-    /// Pushes the hints of free slots that the ring does not hold.
+    /// Adds the hints of free slots that are missing; how many.
     pub fn repair_hints(&self) -> usize {
-        let mut hinted = vec![false; self.words.len()];
-        self.free.for_each(|hint| {
-            if let Some(hinted) = hinted.get_mut(hint as usize) {
-                *hinted = true;
-            }
-        });
-        let missing = |index: &usize| !hinted[*index] && !self.word(*index).is_used();
-        (0..self.words.len()).filter(missing).filter(|index| self.free.push(*index as u32)).count()
+        let missing = |index: &usize| !self.free.contains(*index as u32) && !self.word(*index).is_used();
+        (0..self.words.len()).filter(missing).map(|index| self.free.add(index as u32)).count()
     }
 }
 

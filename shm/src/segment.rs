@@ -29,7 +29,7 @@ use crate::{
 
 const MAGIC: u64 = u64::from_le_bytes(*b"framepip");
 /// Changes with every change of what the bytes of a segment mean.
-const ABI: u32 = 5;
+const ABI: u32 = 6;
 const CONTROL_FILE: &str = "control";
 const REQUESTS_FILE: &str = "requests";
 const KEYS_FILE: &str = "keys";

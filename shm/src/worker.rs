@@ -191,22 +191,15 @@ impl<'s> Worker<'s> {
     /// [`Lost`].
     pub fn publish_quietly(&self, work: Work<'s>, outcome: Outcome<'_>) -> Result<(), Lost> {
         let bank = 1 - work.word.bank();
-        let mut dropped = [None; POOL_COUNT_MAX * 2];
-        for pool in 0..POOL_COUNT_MAX {
-            let written = work.outputs[pool].as_ref();
-            let output = written.filter(|output| output.used > 0);
-            let fresh = output.map(|output| Banked { slot: output.slot, bytes: output.used });
-            let carried = work.listed[pool].filter(|_| outcome.carry >> pool & 1 == 1 && fresh.is_none());
-            work.job.set_banked(bank, pool, fresh.or(carried));
-            dropped[pool] = written.filter(|output| output.used == 0).map(|output| output.slot);
-            dropped[POOL_COUNT_MAX + pool] = work.listed[pool].filter(|_| carried.is_none()).map(|banked| banked.slot);
+        for (pool, entry) in work.job.entries(bank).iter().enumerate() {
+            entry.set(work.passed_on(pool, outcome.carry));
         }
         work.job.write_descriptor(bank, outcome.descriptor);
         if !work.job.swap(work.word, work.word.ready_at(outcome.queue, bank)) {
             return Err(Lost { job: work.job.index });
         }
         self.segment.queue(outcome.queue).push(work.job.index);
-        dropped.into_iter().flatten().for_each(|slot| self.segment.free_slot(slot));
+        (0..POOL_COUNT_MAX).for_each(|pool| work.free_all_but(pool, work.passed_on(pool, outcome.carry)));
         Ok(())
     }
 
@@ -237,7 +230,14 @@ impl<'s> Work<'s> {
             let class = Class::new(segment, banked.slot.pool, banked.slot.class);
             class.is_some_and(|class| class.lives_for(banked.slot, job.index))
         };
-        let listed = std::array::from_fn(|pool| job.banked(word.bank(), pool).filter(lives));
+        let mut listed = [None; POOL_COUNT_MAX];
+        for ((pool, listed), entry) in listed.iter_mut().enumerate().zip(job.entries(word.bank())) {
+            if let Some(banked) = job.checked(entry, pool)
+                && lives(&banked)
+            {
+                *listed = Some(banked); // no copy of what is none: most are
+            }
+        }
         Self { segment, job, word, listed, outputs: Default::default() }
     }
 
@@ -306,6 +306,25 @@ impl<'s> Work<'s> {
     pub fn release_outputs(&mut self) {
         for output in self.outputs.iter_mut().filter_map(Option::take) {
             self.segment.free_slot(output.slot);
+        }
+    }
+
+    /// What the next bank lists of a pool: the output, where one was written, or else what is carried on.
+    fn passed_on(&self, pool: usize, carry: u32) -> Option<Banked> {
+        match &self.outputs[pool] {
+            Some(output) if output.used > 0 => Some(Banked { slot: output.slot, bytes: output.used }),
+            _ if carry >> pool & 1 == 1 => self.listed[pool],
+            _ => None,
+        }
+    }
+
+    /// Frees the slots of a pool, taken or listed, but the one that is passed on.
+    fn free_all_but(&self, pool: usize, passed_on: Option<Banked>) {
+        let taken = self.outputs[pool].as_ref().map(|output| output.slot);
+        let listed = self.listed[pool].map(|banked| banked.slot);
+        let passed_on = passed_on.map(|banked| banked.slot);
+        for slot in [taken, listed].into_iter().flatten().filter(|slot| Some(*slot) != passed_on) {
+            self.segment.free_slot(slot);
         }
     }
 

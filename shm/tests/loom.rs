@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use framepipe_shm::{Event, EventWords, HintRing, RingEnds, model::Futex};
+use framepipe_shm::{Event, EventWords, HintRing, HintSet, RingEnds, model::Futex};
 use loom::{
     sync::{
         Arc,
@@ -95,6 +95,33 @@ fn what_was_written_before_a_push_is_seen_after_its_pop() {
             assert_eq!(data.load(Ordering::Relaxed), 7);
         }
         producer.join().expect("it ends");
+    });
+}
+
+#[test]
+fn a_hint_of_a_set_is_taken_once_and_what_was_written_before_it_was_added_is_seen() {
+    check(3, || {
+        let shared = Arc::new(([AtomicU64::new(0b10)], AtomicU32::new(0)));
+        let adds = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                shared.1.store(7, Ordering::Relaxed);
+                HintSet::new(&shared.0).add(0);
+            })
+        };
+        let takes = {
+            let shared = shared.clone();
+            thread::spawn(move || HintSet::new(&shared.0).take())
+        };
+        let mut taken: Vec<u32> = HintSet::new(&shared.0).take().into_iter().collect();
+        if taken == [0] {
+            assert_eq!(shared.1.load(Ordering::Relaxed), 7);
+        }
+        adds.join().expect("it ends");
+        taken.extend(takes.join().expect("it ends"));
+        taken.extend(std::iter::from_fn(|| HintSet::new(&shared.0).take()));
+        taken.sort_unstable();
+        assert_eq!(taken, [0, 1]);
     });
 }
 

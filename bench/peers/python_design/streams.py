@@ -49,8 +49,8 @@ class Stream:
         with self._changed:
             self._changed.notify_all()
 
-    def read(self, after: int, until_drained: bool, is_active) -> Iterator[pb.FrameResult]:
-        """Yield results behind a sequence as they come. A new reader ends the former one."""
+    def read(self, after: int, until_drained: bool, is_active) -> Iterator[pb.FrameResults]:
+        """Yield results behind a sequence as they come, all that are there at a time. A new reader ends the former one."""
         with self._changed:
             self._reader += 1
             reader = self._reader
@@ -69,5 +69,6 @@ class Stream:
                 if not is_active() or self._sequence <= sent:
                     return
                 ready = [result for result in self._kept if result.sequence > sent]
-            yield from ready
+            if ready:
+                yield pb.FrameResults(results=ready)
             sent = max(sent, self._sequence if not ready else ready[-1].sequence)

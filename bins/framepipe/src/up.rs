@@ -156,7 +156,7 @@ impl UpArgs {
                 tracing::info!(
                     "laid out for {left} cores, like what the launcher before has left; there are {there_are}"
                 );
-                self.instance.load(Overrides { cores: Some(left), ..overrides })
+                Ok(self.instance.load(Overrides { cores: Some(left), ..overrides })?)
             }
             _ => Ok(config),
         }

@@ -2,7 +2,7 @@
 //! end of all that was accepted ends it.
 
 use std::{
-    collections::VecDeque,
+    mem,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, ready},
@@ -10,7 +10,7 @@ use std::{
 
 use framepipe_journal::{JournalError, Record, StreamId};
 use framepipe_proto::v1::{
-    AckResultsRequest, AckResultsResponse, ErrorCode, FrameError, FrameResult, Gap, PullResultRequest,
+    AckResultsRequest, AckResultsResponse, ErrorCode, FrameError, FrameResult, FrameResults, Gap, PullResultRequest,
     frame_result::Outcome,
 };
 use prost::Message as _;
@@ -24,10 +24,10 @@ use crate::hub::{Hub, Reader, status};
 const READ_RECORDS_MAX: usize = 64;
 /// Bytes read from the journal at a time, beyond the first record.
 const READ_BYTES_MAX: usize = 256 << 10;
-/// Bytes of results that wait for a slow client, per reader, or one result that is larger.
+/// Bytes of results that wait for a slow client, per reader, or one result that is larger. They are its next message.
 const QUEUE_BYTES_MAX: usize = 256 << 10;
 
-type Answer = Result<FrameResult, Status>;
+type Answer = Result<FrameResults, Status>;
 
 /// Seats a reader and starts to send.
 pub fn pull(hub: &Arc<Hub>, request: &PullResultRequest) -> Result<Results, Status> {
@@ -45,31 +45,49 @@ pub fn pull(hub: &Arc<Hub>, request: &PullResultRequest) -> Result<Results, Stat
     Ok(results)
 }
 
-/// What waits for a client, each with its part of the queue's bytes.
-type Waiting = Arc<Mutex<VecDeque<(Answer, Option<OwnedSemaphorePermit>)>>>;
+/// What waits for a client.
+#[derive(Default)]
+struct Waiting {
+    results: Vec<FrameResult>,
+    /// Their parts of the queue's bytes.
+    room: Option<OwnedSemaphorePermit>,
+    /// What comes behind them, and ends the call.
+    end: Option<Status>,
+}
+
+impl Waiting {
+    /// All results, or then the end.
+    fn take(&mut self) -> Option<Answer> {
+        self.room = None;
+        match mem::take(&mut self.results) {
+            none if none.is_empty() => self.end.take().map(Err),
+            results => Some(Ok(FrameResults { results })),
+        }
+    }
+}
 
 /// The results of a stream, as the client takes them.
 pub struct Results {
-    waiting: Waiting,
+    waiting: Arc<Mutex<Waiting>>,
     /// There may be more in the queue; closed: there will be no more.
     news: mpsc::Receiver<()>,
 }
 
 /// The other end of [`Results`].
 struct Queue {
-    waiting: Waiting,
+    waiting: Arc<Mutex<Waiting>>,
     news: mpsc::Sender<()>,
     room: Arc<Semaphore>,
 }
 
 fn queue() -> (Queue, Results) {
     let (sender, receiver) = mpsc::channel(1);
-    let waiting = Waiting::default();
+    let waiting = Arc::<Mutex<Waiting>>::default();
     let queue = Queue { waiting: waiting.clone(), news: sender, room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)) };
     (queue, Results { waiting, news: receiver })
 }
 
-fn lock(waiting: &Waiting) -> MutexGuard<'_, VecDeque<(Answer, Option<OwnedSemaphorePermit>)>> {
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
     waiting.lock().expect("no step under the queue's lock panics")
 }
 
@@ -77,13 +95,12 @@ impl Stream for Results {
     type Item = Answer;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Answer>> {
-        let pop = |waiting: &Waiting| lock(waiting).pop_front().map(|(answer, _)| answer);
         loop {
-            if let Some(answer) = pop(&self.waiting) {
+            if let Some(answer) = lock(&self.waiting).take() {
                 return Poll::Ready(Some(answer));
             }
             if ready!(self.news.poll_recv(context)).is_none() {
-                return Poll::Ready(pop(&self.waiting)); // put there just before the end
+                return Poll::Ready(lock(&self.waiting).take()); // put there just before the end
             }
         }
     }
@@ -96,14 +113,26 @@ impl Queue {
         self.room.clone().acquire_many_owned(bytes).await.expect("nobody closes it")
     }
 
-    fn put(&self, answer: Answer, room: Option<OwnedSemaphorePermit>) {
-        lock(&self.waiting).push_back((answer, room));
+    fn put(&self, result: FrameResult, room: OwnedSemaphorePermit) {
+        let mut waiting = lock(&self.waiting);
+        waiting.results.push(result);
+        match &mut waiting.room {
+            Some(all) => all.merge(room),
+            none => *none = Some(room),
+        }
+        drop(waiting);
         let _ = self.news.try_send(()); // full: the client looks anyway; closed: it is gone
+    }
+
+    /// Ends the call, once the client has taken what waits.
+    fn end(&self, why: Status) {
+        lock(&self.waiting).end = Some(why);
+        let _ = self.news.try_send(());
     }
 
     /// Drops what the client has not taken.
     fn clear(&self) {
-        lock(&self.waiting).clear();
+        *lock(&self.waiting) = Waiting::default();
     }
 
     /// Returns once the client is gone.
@@ -154,19 +183,19 @@ impl Sending {
             match self.send_visible().await {
                 Ok(true) => {}
                 Ok(false) => return, // the client is gone
-                Err(error) => return self.queue.put(Err(error), None),
+                Err(error) => return self.queue.end(error),
             }
             if self.reader.is_replaced() {
                 let words = format!("another reader took over the stream {}", self.reader.stream);
                 self.queue.clear(); // a client that takes nothing must not keep it
-                return self.queue.put(Err(Status::aborted(words)), None);
+                return self.queue.end(Status::aborted(words));
             }
             if until_drained && self.hub.lock().is_drained(&self.reader.stream, self.sent) {
                 return;
             }
             if *stopping.borrow() {
                 let words = "the server is stopping; unread results are kept: pull again from the last sequence";
-                return self.queue.put(Err(Status::unavailable(words)), None);
+                return self.queue.end(Status::unavailable(words));
             }
             tokio::select! {
                 _ = self.reader.news.changed() => {}
@@ -213,7 +242,7 @@ impl Sending {
             }
             tokio::select! {
                 room = self.queue.room(bytes) => {
-                    self.queue.put(Ok(result), Some(room));
+                    self.queue.put(result, room);
                     return Sent::Yes;
                 }
                 _ = self.reader.news.changed() => {}
@@ -255,7 +284,12 @@ mod tests {
 
     async fn put(queue: &Queue, sequence: u64, bytes: usize) -> bool {
         let room = tokio::time::timeout(Duration::from_millis(20), queue.room(bytes)).await;
-        room.map(|room| queue.put(Ok(failure(sequence, 0, String::new())), Some(room))).is_ok()
+        room.map(|room| queue.put(failure(sequence, 0, String::new()), room)).is_ok()
+    }
+
+    async fn taken(results: &mut Results) -> Vec<u64> {
+        let message = results.next().await.expect("there is one").expect("it is one of results");
+        message.results.iter().map(|result| result.sequence).collect()
     }
 
     #[tokio::test]
@@ -266,13 +300,10 @@ mod tests {
             count += 1;
         }
         assert_eq!(count as usize, QUEUE_BYTES_MAX / 1000);
-        for sequence in 1..=count {
-            let taken = results.next().await.expect("there is one").expect("it is a result");
-            assert_eq!(taken.sequence, sequence, "in order");
-        }
+        assert_eq!(taken(&mut results).await, (1..=count).collect::<Vec<_>>(), "all at once, in order");
         assert!(put(&queue, 7, 10 * QUEUE_BYTES_MAX).await, "one that is larger than all passes alone");
         assert!(!put(&queue, 8, 1).await);
-        results.next().await.expect("there is one").expect("it is a result");
+        assert_eq!(taken(&mut results).await, [7]);
         assert!(put(&queue, 8, 1).await);
     }
 
@@ -282,7 +313,7 @@ mod tests {
         assert!(put(&queue, 1, QUEUE_BYTES_MAX).await);
         queue.clear();
         assert_eq!(queue.room.available_permits(), QUEUE_BYTES_MAX);
-        queue.put(Err(Status::aborted("replaced")), None);
+        queue.end(Status::aborted("replaced"));
         drop(queue);
         let end = results.next().await.expect("the last word").expect_err("no result");
         assert_eq!(end.code(), tonic::Code::Aborted);
@@ -291,15 +322,17 @@ mod tests {
 
     #[tokio::test]
     async fn all_that_was_put_comes_before_the_end() {
-        let (queue, mut results) = queue();
-        for sequence in 1..=3 {
-            assert!(put(&queue, sequence, 1).await);
+        for end in [None, Some(Status::unavailable("it stops"))] {
+            let (queue, mut results) = queue();
+            for sequence in 1..=3 {
+                assert!(put(&queue, sequence, 1).await);
+            }
+            end.iter().for_each(|end| queue.end(end.clone()));
+            drop(queue);
+            assert_eq!(taken(&mut results).await, [1, 2, 3]);
+            assert_eq!(results.next().await.map(|end| end.expect_err("no result").code()), end.map(|end| end.code()));
+            assert!(results.next().await.is_none());
         }
-        drop(queue);
-        for sequence in 1..=3 {
-            assert_eq!(results.next().await.expect("there is one").expect("it is a result").sequence, sequence);
-        }
-        assert!(results.next().await.is_none());
     }
 
     #[tokio::test]

@@ -35,7 +35,8 @@ CALL_TIMEOUT_S = 30.0
 UPLOAD_BYTES_PER_S_LEAST = 64 << 10
 # Longest wait for room in one call: well within its timeout.
 ROOM_WAIT_S = 20.0
-MESSAGE_BYTES_MAX = 64 << 20
+# The largest result that a server can be configured for, 64 MiB, and what a message adds to it.
+MESSAGE_BYTES_MAX = 65 << 20
 _CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),

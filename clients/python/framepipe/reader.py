@@ -58,6 +58,7 @@ class Results(Iterator[FrameResult]):
         self._order = order
         self._progress = Progress(after)
         self._in_hand: int | None = None
+        self._unread: Iterator[pb.FrameResult] = iter(())  # of the last message
         self._deadline = Deadline(timeout)
         self._drained = False
         self._closed = False
@@ -106,7 +107,11 @@ class Results(Iterator[FrameResult]):
         return None
 
     def _receive(self) -> None:
-        """Takes in one message, or the end of the stream, or reconnects."""
+        """Takes in one result, or a message of them, or the end of the stream, or reconnects."""
+        result = next(self._unread, None)
+        if result is not None:
+            self._take_in(result)
+            return
         try:
             message = next(self._deadline.call or self._open())
         except StopIteration:
@@ -125,11 +130,14 @@ class Results(Iterator[FrameResult]):
                     raise from_rpc(error) from error
                 self._resume(error.details())
         else:
-            if self._progress.received(message.sequence):
-                self._backoff.over()
-                if message.WhichOneof("outcome") != "gap":
-                    self._batches.received(message.frame)
-                self._order.put(frame_result(message))
+            self._unread = iter(message.results)
+
+    def _take_in(self, result: pb.FrameResult) -> None:
+        if self._progress.received(result.sequence):
+            self._backoff.over()
+            if result.WhichOneof("outcome") != "gap":
+                self._batches.received(result.frame)
+            self._order.put(frame_result(result))
 
     def _open(self) -> grpc.Call:
         self._pushed_before = self._batches.now()

@@ -17,6 +17,8 @@ from framepipe._generated import framepipe_pb2 as pb
 from framepipe._generated.framepipe_pb2_grpc import FramepipeServicer, add_FramepipeServicer_to_server
 
 PATIENCE_S = 20
+RESULTS_MAX = 3
+"""Results of one message."""
 
 
 @dataclass
@@ -147,10 +149,11 @@ class FakeServer(FramepipeServicer):
                     context.abort(grpc.StatusCode.ABORTED, "another reader took over")
                 if not context.is_active() or at == len(self.journal):
                     return
-                result = self.journal[at]
-            yield result
-            at += 1
-            sent += 1
+                left = min(RESULTS_MAX, fault.after - sent) if fault else RESULTS_MAX
+                results = self.journal[at : at + left]
+            yield pb.FrameResults(results=results)
+            at += len(results)
+            sent += len(results)
 
     def AckResults(self, request, context):
         with self.changed:

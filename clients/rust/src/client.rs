@@ -30,7 +30,8 @@ const UPLOAD_BYTES_PER_S_LEAST: u64 = 64 << 10;
 /// Longest wait for room in one call: well within its timeout.
 const ROOM_WAIT: Duration = Duration::from_secs(20);
 const RECONNECT: Duration = Duration::from_secs(60);
-const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// The largest result that a server can be configured for, 64 MiB, and what a message adds to it.
+const MESSAGE_BYTES_MAX: usize = 65 << 20;
 const SERVICE: &str = "framepipe.v1.Framepipe";
 
 /// A connection to framepipe. Clones share it, and may push and read at once.

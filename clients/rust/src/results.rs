@@ -5,9 +5,10 @@ use std::{
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
+    vec,
 };
 
-use framepipe_proto::v1::{FrameResult, PullResultRequest, frame_result::Outcome};
+use framepipe_proto::v1::{FrameResult, FrameResults, PullResultRequest, frame_result::Outcome};
 use tokio::{
     task::JoinHandle,
     time::{Instant, Sleep, sleep, timeout},
@@ -61,6 +62,8 @@ pub struct Results {
     /// The last sequence handed on.
     last: u64,
     in_hand: bool,
+    /// What the last message brought besides.
+    unread: vec::IntoIter<FrameResult>,
     state: State,
     backoff: Backoff,
     opened: Instant,
@@ -68,12 +71,12 @@ pub struct Results {
     acknowledger: Option<Acknowledger>,
 }
 
-type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<FrameResult>>, Status>> + Send>>;
+type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<FrameResults>>, Status>> + Send>>;
 
 enum State {
     Closed,
     Opening(Opening),
-    Reading(Box<Streaming<FrameResult>>),
+    Reading(Box<Streaming<FrameResults>>),
     Pausing(Pin<Box<Sleep>>),
     Finishing(Option<JoinHandle<()>>, Option<Error>),
 }
@@ -97,6 +100,7 @@ impl Results {
             last: options.after,
             options,
             in_hand: false,
+            unread: vec::IntoIter::default(),
             state: State::Closed,
             backoff: Backoff::new(client.reconnect),
             opened: Instant::now(),
@@ -153,7 +157,7 @@ impl Results {
         State::Finishing(self.acknowledger.take().map(Acknowledger::finish), error)
     }
 
-    /// Takes a message in; `None` if it is a repeat.
+    /// Takes a result in; `None` if it is a repeat.
     fn receive(&mut self, result: FrameResult) -> Option<FrameResult> {
         if result.sequence <= self.last {
             return None;
@@ -186,6 +190,11 @@ impl Stream for Results {
         let this = self.get_mut();
         this.done_with_last();
         loop {
+            while let Some(result) = this.unread.next() {
+                if let Some(result) = this.receive(result) {
+                    return Poll::Ready(Some(Ok(result)));
+                }
+            }
             this.state = match &mut this.state {
                 State::Closed => this.open(),
                 State::Opening(call) => match ready!(call.as_mut().poll(context)) {
@@ -193,10 +202,10 @@ impl Stream for Results {
                     Err(status) => this.failed(status),
                 },
                 State::Reading(messages) => match ready!(Pin::new(messages).poll_next(context)) {
-                    Some(Ok(message)) => match this.receive(message) {
-                        Some(result) => return Poll::Ready(Some(Ok(result))),
-                        None => continue,
-                    },
+                    Some(Ok(message)) => {
+                        this.unread = message.results.into_iter();
+                        continue;
+                    }
                     Some(Err(status)) => this.failed(status),
                     None if this.options.until_drained => {
                         this.client.batches.drained(&this.stream, this.pushed_before);

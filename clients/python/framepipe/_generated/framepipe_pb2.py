@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66ramepipe/v1/framepipe.proto\x12\x0c\x66ramepipe.v1\"\xec\x01\n\x0fPushDataRequest\x12\x10\n\x08location\x18\x01 \x01(\t\x12\r\n\x05sizes\x18\x02 \x03(\x04\x12\r\n\x05\x66iles\x18\x03 \x03(\t\x12\r\n\x05names\x18\x04 \x03(\t\x12\x0e\n\x06stream\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x06 \x01(\x04\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12)\n\x03raw\x18\x08 \x01(\x0b\x32\x1c.framepipe.v1.RawFrameFormat\x12\x0f\n\x07wait_ms\x18\t \x01(\x04\x12 \n\x04hold\x18\n \x01(\x0e\x32\x12.framepipe.v1.Hold\"V\n\rUploadRequest\x12-\n\x04push\x18\x01 \x01(\x0b\x32\x1d.framepipe.v1.PushDataRequestH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"j\n\x0eRawFrameFormat\x12)\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x19.framepipe.v1.PixelFormat\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\x0e\n\x06stride\x18\x04 \x01(\r\"I\n\x10PushDataResponse\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x13\n\x0b\x66irst_frame\x18\x02 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\r\"R\n\x11PullResultRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\x12\x15\n\runtil_drained\x18\x03 \x01(\x08\"\x91\x02\n\x0b\x46rameResult\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x66rame\x18\x03 \x01(\x04\x12\x13\n\x0b\x62\x61tch_index\x18\x04 \x01(\r\x12.\n\ndetections\x18\x05 \x01(\x0b\x32\x18.framepipe.v1.DetectionsH\x00\x12)\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x18.framepipe.v1.FrameErrorH\x00\x12 \n\x03gap\x18\x08 \x01(\x0b\x32\x11.framepipe.v1.GapH\x00\x12&\n\x05times\x18\x07 \x03(\x0b\x32\x17.framepipe.v1.StageTime\x12\x0e\n\x06\x63\x61\x63hed\x18\t \x01(\x08\x42\t\n\x07outcome\"4\n\x03Gap\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\"\xae\x01\n\nDetections\x12+\n\ndetections\x18\x01 \x03(\x0b\x32\x17.framepipe.v1.Detection\x12\x13\n\x0bimage_width\x18\x02 \x01(\r\x12\x14\n\x0cimage_height\x18\x03 \x01(\r\x12\x1a\n\x12\x64\x65tections_dropped\x18\x04 \x01(\r\x12\x15\n\rcrops_dropped\x18\x05 \x01(\r\x12\x15\n\rmasks_dropped\x18\x06 \x01(\r\"\xad\x01\n\tDetection\x12\x13\n\x0b\x63lass_index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x1e\n\x03\x62ox\x18\x04 \x01(\x0b\x32\x11.framepipe.v1.Box\x12+\n\nattributes\x18\x05 \x03(\x0b\x32\x17.framepipe.v1.Attribute\x12 \n\x04mask\x18\x06 \x01(\x0b\x32\x12.framepipe.v1.Mask\"K\n\x04Mask\x12\t\n\x01x\x18\x01 \x01(\r\x12\t\n\x01y\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\x12\x0e\n\x06\x63ounts\x18\x05 \x03(\r\"5\n\x03\x42ox\x12\n\n\x02x0\x18\x01 \x01(\x02\x12\n\n\x02y0\x18\x02 \x01(\x02\x12\n\n\x02x1\x18\x03 \x01(\x02\x12\n\n\x02y1\x18\x04 \x01(\x02\"\xb5\x02\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x36\n\x0e\x63lassification\x18\x03 \x01(\x0b\x32\x1c.framepipe.v1.ClassificationH\x00\x12\x10\n\x06number\x18\x04 \x01(\x02H\x00\x12,\n\tembedding\x18\x05 \x01(\x0b\x32\x17.framepipe.v1.EmbeddingH\x00\x12\x38\n\x0f\x63lassifications\x18\x06 \x01(\x0b\x32\x1d.framepipe.v1.ClassificationsH\x00\x12,\n\tkeypoints\x18\x07 \x01(\x0b\x32\x17.framepipe.v1.KeypointsH\x00\x12\"\n\x04text\x18\x08 \x01(\x0b\x32\x12.framepipe.v1.TextH\x00\x42\x07\n\x05value\"C\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x13\n\x0b\x63lass_index\x18\x03 \x01(\r\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"@\n\x0f\x43lassifications\x12-\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x1c.framepipe.v1.Classification\"3\n\tKeypoints\x12&\n\x06points\x18\x01 \x03(\x0b\x32\x16.framepipe.v1.Keypoint\"=\n\x08Keypoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\t\n\x01x\x18\x02 \x01(\x02\x12\t\n\x01y\x18\x03 \x01(\x02\x12\r\n\x05score\x18\x04 \x01(\x02\"#\n\x04Text\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\">\n\tStageTime\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x11\n\tqueued_us\x18\x02 \x01(\x04\x12\x0f\n\x07\x62usy_us\x18\x03 \x01(\x04\"D\n\nFrameError\x12%\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x17.framepipe.v1.ErrorCode\x12\x0f\n\x07message\x18\x02 \x01(\t\"5\n\x11\x41\x63kResultsRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"\"\n\x12\x41\x63kResultsResponse\x12\x0c\n\x04kept\x18\x01 \x01(\x04*?\n\x04Hold\x12\x14\n\x10HOLD_UNSPECIFIED\x10\x00\x12\x12\n\x0eHOLD_REFERENCE\x10\x01\x12\r\n\tHOLD_COPY\x10\x02*\xa1\x01\n\x0bPixelFormat\x12\x1c\n\x18PIXEL_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12PIXEL_FORMAT_RGB24\x10\x01\x12\x16\n\x12PIXEL_FORMAT_BGR24\x10\x02\x12\x16\n\x12PIXEL_FORMAT_GRAY8\x10\x03\x12\x15\n\x11PIXEL_FORMAT_NV12\x10\x04\x12\x15\n\x11PIXEL_FORMAT_I420\x10\x05*\x88\x03\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45RROR_CODE_SOURCE_GONE\x10\x01\x12\x1d\n\x19\x45RROR_CODE_SOURCE_CHANGED\x10\x02\x12!\n\x1d\x45RROR_CODE_UNSUPPORTED_FORMAT\x10\x03\x12\x1c\n\x18\x45RROR_CODE_CORRUPT_IMAGE\x10\x04\x12\x1e\n\x1a\x45RROR_CODE_IMAGE_TOO_LARGE\x10\x05\x12 \n\x1c\x45RROR_CODE_DEADLINE_EXCEEDED\x10\x06\x12\x15\n\x11\x45RROR_CODE_POISON\x10\x07\x12\x18\n\x14\x45RROR_CODE_INFERENCE\x10\x08\x12\x1f\n\x1b\x45RROR_CODE_RESULT_TOO_LARGE\x10\t\x12\x17\n\x13\x45RROR_CODE_INTERNAL\x10\n\x12\x18\n\x14\x45RROR_CODE_DISCARDED\x10\x0b\x12\x1c\n\x18\x45RROR_CODE_STORE_DAMAGED\x10\x0c\x32\xbc\x02\n\tFramepipe\x12I\n\x08PushData\x12\x1d.framepipe.v1.PushDataRequest\x1a\x1e.framepipe.v1.PushDataResponse\x12G\n\x06Upload\x12\x1b.framepipe.v1.UploadRequest\x1a\x1e.framepipe.v1.PushDataResponse(\x01\x12J\n\nPullResult\x12\x1f.framepipe.v1.PullResultRequest\x1a\x19.framepipe.v1.FrameResult0\x01\x12O\n\nAckResults\x12\x1f.framepipe.v1.AckResultsRequest\x1a .framepipe.v1.AckResultsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66ramepipe/v1/framepipe.proto\x12\x0c\x66ramepipe.v1\"\xec\x01\n\x0fPushDataRequest\x12\x10\n\x08location\x18\x01 \x01(\t\x12\r\n\x05sizes\x18\x02 \x03(\x04\x12\r\n\x05\x66iles\x18\x03 \x03(\t\x12\r\n\x05names\x18\x04 \x03(\t\x12\x0e\n\x06stream\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x06 \x01(\x04\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12)\n\x03raw\x18\x08 \x01(\x0b\x32\x1c.framepipe.v1.RawFrameFormat\x12\x0f\n\x07wait_ms\x18\t \x01(\x04\x12 \n\x04hold\x18\n \x01(\x0e\x32\x12.framepipe.v1.Hold\"V\n\rUploadRequest\x12-\n\x04push\x18\x01 \x01(\x0b\x32\x1d.framepipe.v1.PushDataRequestH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"j\n\x0eRawFrameFormat\x12)\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x19.framepipe.v1.PixelFormat\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\x0e\n\x06stride\x18\x04 \x01(\r\"I\n\x10PushDataResponse\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x13\n\x0b\x66irst_frame\x18\x02 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\r\"R\n\x11PullResultRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\x12\x15\n\runtil_drained\x18\x03 \x01(\x08\":\n\x0c\x46rameResults\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.framepipe.v1.FrameResult\"\x91\x02\n\x0b\x46rameResult\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x66rame\x18\x03 \x01(\x04\x12\x13\n\x0b\x62\x61tch_index\x18\x04 \x01(\r\x12.\n\ndetections\x18\x05 \x01(\x0b\x32\x18.framepipe.v1.DetectionsH\x00\x12)\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x18.framepipe.v1.FrameErrorH\x00\x12 \n\x03gap\x18\x08 \x01(\x0b\x32\x11.framepipe.v1.GapH\x00\x12&\n\x05times\x18\x07 \x03(\x0b\x32\x17.framepipe.v1.StageTime\x12\x0e\n\x06\x63\x61\x63hed\x18\t \x01(\x08\x42\t\n\x07outcome\"4\n\x03Gap\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\"\xae\x01\n\nDetections\x12+\n\ndetections\x18\x01 \x03(\x0b\x32\x17.framepipe.v1.Detection\x12\x13\n\x0bimage_width\x18\x02 \x01(\r\x12\x14\n\x0cimage_height\x18\x03 \x01(\r\x12\x1a\n\x12\x64\x65tections_dropped\x18\x04 \x01(\r\x12\x15\n\rcrops_dropped\x18\x05 \x01(\r\x12\x15\n\rmasks_dropped\x18\x06 \x01(\r\"\xad\x01\n\tDetection\x12\x13\n\x0b\x63lass_index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x1e\n\x03\x62ox\x18\x04 \x01(\x0b\x32\x11.framepipe.v1.Box\x12+\n\nattributes\x18\x05 \x03(\x0b\x32\x17.framepipe.v1.Attribute\x12 \n\x04mask\x18\x06 \x01(\x0b\x32\x12.framepipe.v1.Mask\"K\n\x04Mask\x12\t\n\x01x\x18\x01 \x01(\r\x12\t\n\x01y\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\x12\x0e\n\x06\x63ounts\x18\x05 \x03(\r\"5\n\x03\x42ox\x12\n\n\x02x0\x18\x01 \x01(\x02\x12\n\n\x02y0\x18\x02 \x01(\x02\x12\n\n\x02x1\x18\x03 \x01(\x02\x12\n\n\x02y1\x18\x04 \x01(\x02\"\xb5\x02\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x36\n\x0e\x63lassification\x18\x03 \x01(\x0b\x32\x1c.framepipe.v1.ClassificationH\x00\x12\x10\n\x06number\x18\x04 \x01(\x02H\x00\x12,\n\tembedding\x18\x05 \x01(\x0b\x32\x17.framepipe.v1.EmbeddingH\x00\x12\x38\n\x0f\x63lassifications\x18\x06 \x01(\x0b\x32\x1d.framepipe.v1.ClassificationsH\x00\x12,\n\tkeypoints\x18\x07 \x01(\x0b\x32\x17.framepipe.v1.KeypointsH\x00\x12\"\n\x04text\x18\x08 \x01(\x0b\x32\x12.framepipe.v1.TextH\x00\x42\x07\n\x05value\"C\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x13\n\x0b\x63lass_index\x18\x03 \x01(\r\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"@\n\x0f\x43lassifications\x12-\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x1c.framepipe.v1.Classification\"3\n\tKeypoints\x12&\n\x06points\x18\x01 \x03(\x0b\x32\x16.framepipe.v1.Keypoint\"=\n\x08Keypoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\t\n\x01x\x18\x02 \x01(\x02\x12\t\n\x01y\x18\x03 \x01(\x02\x12\r\n\x05score\x18\x04 \x01(\x02\"#\n\x04Text\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\">\n\tStageTime\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x11\n\tqueued_us\x18\x02 \x01(\x04\x12\x0f\n\x07\x62usy_us\x18\x03 \x01(\x04\"D\n\nFrameError\x12%\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x17.framepipe.v1.ErrorCode\x12\x0f\n\x07message\x18\x02 \x01(\t\"5\n\x11\x41\x63kResultsRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"\"\n\x12\x41\x63kResultsResponse\x12\x0c\n\x04kept\x18\x01 \x01(\x04*?\n\x04Hold\x12\x14\n\x10HOLD_UNSPECIFIED\x10\x00\x12\x12\n\x0eHOLD_REFERENCE\x10\x01\x12\r\n\tHOLD_COPY\x10\x02*\xa1\x01\n\x0bPixelFormat\x12\x1c\n\x18PIXEL_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12PIXEL_FORMAT_RGB24\x10\x01\x12\x16\n\x12PIXEL_FORMAT_BGR24\x10\x02\x12\x16\n\x12PIXEL_FORMAT_GRAY8\x10\x03\x12\x15\n\x11PIXEL_FORMAT_NV12\x10\x04\x12\x15\n\x11PIXEL_FORMAT_I420\x10\x05*\x88\x03\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45RROR_CODE_SOURCE_GONE\x10\x01\x12\x1d\n\x19\x45RROR_CODE_SOURCE_CHANGED\x10\x02\x12!\n\x1d\x45RROR_CODE_UNSUPPORTED_FORMAT\x10\x03\x12\x1c\n\x18\x45RROR_CODE_CORRUPT_IMAGE\x10\x04\x12\x1e\n\x1a\x45RROR_CODE_IMAGE_TOO_LARGE\x10\x05\x12 \n\x1c\x45RROR_CODE_DEADLINE_EXCEEDED\x10\x06\x12\x15\n\x11\x45RROR_CODE_POISON\x10\x07\x12\x18\n\x14\x45RROR_CODE_INFERENCE\x10\x08\x12\x1f\n\x1b\x45RROR_CODE_RESULT_TOO_LARGE\x10\t\x12\x17\n\x13\x45RROR_CODE_INTERNAL\x10\n\x12\x18\n\x14\x45RROR_CODE_DISCARDED\x10\x0b\x12\x1c\n\x18\x45RROR_CODE_STORE_DAMAGED\x10\x0c\x32\xbd\x02\n\tFramepipe\x12I\n\x08PushData\x12\x1d.framepipe.v1.PushDataRequest\x1a\x1e.framepipe.v1.PushDataResponse\x12G\n\x06Upload\x12\x1b.framepipe.v1.UploadRequest\x1a\x1e.framepipe.v1.PushDataResponse(\x01\x12K\n\nPullResult\x12\x1f.framepipe.v1.PullResultRequest\x1a\x1a.framepipe.v1.FrameResults0\x01\x12O\n\nAckResults\x12\x1f.framepipe.v1.AckResultsRequest\x1a .framepipe.v1.AckResultsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'framepipe.v1.framepipe_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HOLD']._serialized_start=2309
-  _globals['_HOLD']._serialized_end=2372
-  _globals['_PIXELFORMAT']._serialized_start=2375
-  _globals['_PIXELFORMAT']._serialized_end=2536
-  _globals['_ERRORCODE']._serialized_start=2539
-  _globals['_ERRORCODE']._serialized_end=2931
+  _globals['_HOLD']._serialized_start=2369
+  _globals['_HOLD']._serialized_end=2432
+  _globals['_PIXELFORMAT']._serialized_start=2435
+  _globals['_PIXELFORMAT']._serialized_end=2596
+  _globals['_ERRORCODE']._serialized_start=2599
+  _globals['_ERRORCODE']._serialized_end=2991
   _globals['_PUSHDATAREQUEST']._serialized_start=47
   _globals['_PUSHDATAREQUEST']._serialized_end=283
   _globals['_UPLOADREQUEST']._serialized_start=285
@@ -47,40 +47,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUSHDATARESPONSE']._serialized_end=554
   _globals['_PULLRESULTREQUEST']._serialized_start=556
   _globals['_PULLRESULTREQUEST']._serialized_end=638
-  _globals['_FRAMERESULT']._serialized_start=641
-  _globals['_FRAMERESULT']._serialized_end=914
-  _globals['_GAP']._serialized_start=916
-  _globals['_GAP']._serialized_end=968
-  _globals['_DETECTIONS']._serialized_start=971
-  _globals['_DETECTIONS']._serialized_end=1145
-  _globals['_DETECTION']._serialized_start=1148
-  _globals['_DETECTION']._serialized_end=1321
-  _globals['_MASK']._serialized_start=1323
-  _globals['_MASK']._serialized_end=1398
-  _globals['_BOX']._serialized_start=1400
-  _globals['_BOX']._serialized_end=1453
-  _globals['_ATTRIBUTE']._serialized_start=1456
-  _globals['_ATTRIBUTE']._serialized_end=1765
-  _globals['_CLASSIFICATION']._serialized_start=1767
-  _globals['_CLASSIFICATION']._serialized_end=1834
-  _globals['_EMBEDDING']._serialized_start=1836
-  _globals['_EMBEDDING']._serialized_end=1863
-  _globals['_CLASSIFICATIONS']._serialized_start=1865
-  _globals['_CLASSIFICATIONS']._serialized_end=1929
-  _globals['_KEYPOINTS']._serialized_start=1931
-  _globals['_KEYPOINTS']._serialized_end=1982
-  _globals['_KEYPOINT']._serialized_start=1984
-  _globals['_KEYPOINT']._serialized_end=2045
-  _globals['_TEXT']._serialized_start=2047
-  _globals['_TEXT']._serialized_end=2082
-  _globals['_STAGETIME']._serialized_start=2084
-  _globals['_STAGETIME']._serialized_end=2146
-  _globals['_FRAMEERROR']._serialized_start=2148
-  _globals['_FRAMEERROR']._serialized_end=2216
-  _globals['_ACKRESULTSREQUEST']._serialized_start=2218
-  _globals['_ACKRESULTSREQUEST']._serialized_end=2271
-  _globals['_ACKRESULTSRESPONSE']._serialized_start=2273
-  _globals['_ACKRESULTSRESPONSE']._serialized_end=2307
-  _globals['_FRAMEPIPE']._serialized_start=2934
-  _globals['_FRAMEPIPE']._serialized_end=3250
+  _globals['_FRAMERESULTS']._serialized_start=640
+  _globals['_FRAMERESULTS']._serialized_end=698
+  _globals['_FRAMERESULT']._serialized_start=701
+  _globals['_FRAMERESULT']._serialized_end=974
+  _globals['_GAP']._serialized_start=976
+  _globals['_GAP']._serialized_end=1028
+  _globals['_DETECTIONS']._serialized_start=1031
+  _globals['_DETECTIONS']._serialized_end=1205
+  _globals['_DETECTION']._serialized_start=1208
+  _globals['_DETECTION']._serialized_end=1381
+  _globals['_MASK']._serialized_start=1383
+  _globals['_MASK']._serialized_end=1458
+  _globals['_BOX']._serialized_start=1460
+  _globals['_BOX']._serialized_end=1513
+  _globals['_ATTRIBUTE']._serialized_start=1516
+  _globals['_ATTRIBUTE']._serialized_end=1825
+  _globals['_CLASSIFICATION']._serialized_start=1827
+  _globals['_CLASSIFICATION']._serialized_end=1894
+  _globals['_EMBEDDING']._serialized_start=1896
+  _globals['_EMBEDDING']._serialized_end=1923
+  _globals['_CLASSIFICATIONS']._serialized_start=1925
+  _globals['_CLASSIFICATIONS']._serialized_end=1989
+  _globals['_KEYPOINTS']._serialized_start=1991
+  _globals['_KEYPOINTS']._serialized_end=2042
+  _globals['_KEYPOINT']._serialized_start=2044
+  _globals['_KEYPOINT']._serialized_end=2105
+  _globals['_TEXT']._serialized_start=2107
+  _globals['_TEXT']._serialized_end=2142
+  _globals['_STAGETIME']._serialized_start=2144
+  _globals['_STAGETIME']._serialized_end=2206
+  _globals['_FRAMEERROR']._serialized_start=2208
+  _globals['_FRAMEERROR']._serialized_end=2276
+  _globals['_ACKRESULTSREQUEST']._serialized_start=2278
+  _globals['_ACKRESULTSREQUEST']._serialized_end=2331
+  _globals['_ACKRESULTSRESPONSE']._serialized_start=2333
+  _globals['_ACKRESULTSRESPONSE']._serialized_end=2367
+  _globals['_FRAMEPIPE']._serialized_start=2994
+  _globals['_FRAMEPIPE']._serialized_end=3311
 # @@protoc_insertion_point(module_scope)

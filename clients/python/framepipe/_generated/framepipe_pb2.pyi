@@ -124,6 +124,12 @@ class PullResultRequest(_message.Message):
     until_drained: bool
     def __init__(self, stream: _Optional[str] = ..., after_sequence: _Optional[int] = ..., until_drained: bool = ...) -> None: ...
 
+class FrameResults(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[FrameResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[FrameResult, _Mapping]]] = ...) -> None: ...
+
 class FrameResult(_message.Message):
     __slots__ = ("name", "sequence", "frame", "batch_index", "detections", "error", "gap", "times", "cached")
     NAME_FIELD_NUMBER: _ClassVar[int]

@@ -47,7 +47,7 @@ class FramepipeStub(object):
         self.PullResult = channel.unary_stream(
                 '/framepipe.v1.Framepipe/PullResult',
                 request_serializer=framepipe_dot_v1_dot_framepipe__pb2.PullResultRequest.SerializeToString,
-                response_deserializer=framepipe_dot_v1_dot_framepipe__pb2.FrameResult.FromString,
+                response_deserializer=framepipe_dot_v1_dot_framepipe__pb2.FrameResults.FromString,
                 _registered_method=True)
         self.AckResults = channel.unary_unary(
                 '/framepipe.v1.Framepipe/AckResults',
@@ -97,7 +97,8 @@ class FramepipeServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PullResult(self, request, context):
-        """Streams the results of one stream in the order of their completion, from the first one not acknowledged.
+        """Streams the results of one stream in the order of their completion, from the first one not acknowledged: all that are there in
+        one message, up to 256 KiB of them or one that is larger, so that who is slower than the results gets many at a time.
         One reader a stream: a new call ends the former one with ABORTED. It ends with OK only where until_drained asked for
         it; a server that stops ends it with UNAVAILABLE. NOT_FOUND: no such stream. OUT_OF_RANGE: after_sequence lies
         beyond the stream's last result.
@@ -130,7 +131,7 @@ def add_FramepipeServicer_to_server(servicer, server):
             'PullResult': grpc.unary_stream_rpc_method_handler(
                     servicer.PullResult,
                     request_deserializer=framepipe_dot_v1_dot_framepipe__pb2.PullResultRequest.FromString,
-                    response_serializer=framepipe_dot_v1_dot_framepipe__pb2.FrameResult.SerializeToString,
+                    response_serializer=framepipe_dot_v1_dot_framepipe__pb2.FrameResults.SerializeToString,
             ),
             'AckResults': grpc.unary_unary_rpc_method_handler(
                     servicer.AckResults,
@@ -218,7 +219,7 @@ class Framepipe(object):
             target,
             '/framepipe.v1.Framepipe/PullResult',
             framepipe_dot_v1_dot_framepipe__pb2.PullResultRequest.SerializeToString,
-            framepipe_dot_v1_dot_framepipe__pb2.FrameResult.FromString,
+            framepipe_dot_v1_dot_framepipe__pb2.FrameResults.FromString,
             options,
             channel_credentials,
             insecure,

@@ -15,7 +15,7 @@ use std::{
 
 use framepipe_client::{Client, Detections, FrameResult, Outcome, PushRequest};
 use framepipe_proto::v1::{
-    AckResultsRequest, AckResultsResponse, PullResultRequest, PushDataRequest, PushDataResponse, UploadRequest,
+    AckResultsRequest, AckResultsResponse, FrameResults, PullResultRequest, PushDataRequest, PushDataResponse, UploadRequest,
     framepipe_server::{Framepipe, FramepipeServer},
     upload_request::Part,
 };
@@ -34,6 +34,8 @@ use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataValue,
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The advice that refusals of the fake bear: longer than the first two pauses of a client that heeds none, together.
 pub const RETRY: Duration = Duration::from_millis(70);
+/// Results of one message.
+const RESULTS_MAX: usize = 3;
 
 /// What happens to one PullResult call: it ends after so many results, with a status or as if it were complete.
 pub type PullFault = (usize, Option<Code>);
@@ -126,7 +128,7 @@ impl Fake {
         timeout(PATIENCE, waiting).await.expect("the condition holds before the deadline")
     }
 
-    async fn pull(self, request: PullResultRequest, results: mpsc::Sender<Result<FrameResult, Status>>) {
+    async fn pull(self, request: PullResultRequest, results: mpsc::Sender<Result<FrameResults, Status>>) {
         let (reader, fault, mut at) = self.change(|state| {
             state.pulls.push(request.clone());
             state.acknowledged = state.acknowledged.max(request.after_sequence);
@@ -134,7 +136,8 @@ impl Fake {
             let back = if request.after_sequence > 0 { state.repeat } else { 0 };
             (state.reader, state.pull_faults.pop_front(), state.acknowledged.saturating_sub(back) as usize)
         });
-        for sent in 0.. {
+        let mut sent = 0;
+        loop {
             if let Some((after, code)) = fault
                 && after == sent
             {
@@ -148,13 +151,16 @@ impl Fake {
                 if reader != state.reader {
                     Some(Err(Status::aborted("another reader took over")))
                 } else {
-                    let found = state.journal.get(at).cloned();
+                    let left = fault.map_or(RESULTS_MAX, |(after, _)| RESULTS_MAX.min(after - sent));
+                    let results: Vec<_> = state.journal.iter().skip(at).take(left).cloned().collect();
+                    let found = Some(FrameResults { results }).filter(|found| !found.results.is_empty());
                     (found.is_some() || drained).then_some(Ok(found))
                 }
             });
             let next = tokio::select! { next = next => next.transpose(), () = results.closed() => None };
             let Some(next) = next else { return };
-            at += 1;
+            let count = next.as_ref().map_or(0, |found| found.results.len());
+            (at, sent) = (at + count, sent + count);
             let _ = results.send(next).await;
         }
     }
@@ -162,7 +168,7 @@ impl Fake {
 
 #[tonic::async_trait]
 impl Framepipe for Fake {
-    type PullResultStream = Pin<Box<dyn Stream<Item = Result<FrameResult, Status>> + Send>>;
+    type PullResultStream = Pin<Box<dyn Stream<Item = Result<FrameResults, Status>> + Send>>;
 
     async fn push_data(&self, request: Request<PushDataRequest>) -> Result<Response<PushDataResponse>, Status> {
         self.push(request.into_inner())
