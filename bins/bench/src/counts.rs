@@ -16,6 +16,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use framepipe_model::Manifest;
 use framepipe_pipeline::{Config, Overrides};
+use framepipe_temporary::Member;
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
@@ -29,7 +30,6 @@ use serde_json::json;
 use crate::{
     load::Workload,
     running::{Running, Window},
-    server::Member,
 };
 
 /// What is counted: the name of the figure, and perf's.
@@ -120,7 +120,7 @@ impl Perf {
             ["control", "acknowledged", "counts"].map(|name| folder.path().join(name));
         let mut groups = BTreeMap::new();
         let own = (std::process::id(), "client".to_owned());
-        for (pid, group) in members.iter().map(|member| (member.pid(), member.stage.clone())).chain([own]) {
+        for (pid, group) in members.iter().map(|member| (member.pid, member.stage.clone())).chain([own]) {
             let threads = fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("threads of {group}"))?;
             for thread in threads {
                 let name = thread?.file_name();
@@ -129,7 +129,7 @@ impl Perf {
             }
         }
         let pids: Vec<String> =
-            members.iter().map(Member::pid).chain([std::process::id()]).map(|pid| pid.to_string()).collect();
+            members.iter().map(|member| member.pid).chain([std::process::id()]).map(|pid| pid.to_string()).collect();
         let events: Vec<&str> = EVENTS.iter().map(|(_, event)| *event).collect();
         [&control, &acknowledged].into_iter().try_for_each(|path| mkfifo(path, Mode::S_IRWXU))?;
         let mut command = Command::new("perf");

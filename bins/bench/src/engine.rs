@@ -17,15 +17,15 @@ use clap::Args;
 use framepipe_infer::{CpuModel, ModelFile, Options, Runtime};
 use framepipe_model::{AttributeHead, Detector, Manifest, ModelRef};
 use framepipe_pipeline::{Config, NO_TELEMETRY, Overrides};
+use framepipe_temporary::{
+    Member,
+    clock::{self, machine_cpu, now_ns},
+    steady_rate,
+};
 use framepipe_vision::DataType;
 use rustix::process::setpriority_process;
 
-use crate::{
-    clock::{self, machine_cpu, now_ns},
-    running::{Running, Window},
-    server::Member,
-    statistics::steady_rate,
-};
+use crate::running::{Running, Window};
 
 const READY: &str = "ready";
 

@@ -6,12 +6,11 @@
 use std::{fmt, io::Write as _, str::FromStr};
 
 use anyhow::{Context as _, bail};
+use framepipe_temporary::clock;
 use framepipe_vision::{
     Cropper, DecodeScale, Decoder, FrameView, Header, InputSpec, Limits, Plan, Preprocessor, Rect, probe,
 };
 use turbojpeg::{Decompressor, Image, PixelFormat, ScalingFactor};
-
-use crate::clock;
 
 /// What is measured.
 #[derive(Clone, Copy)]

@@ -12,9 +12,8 @@ use anyhow::{Context as _, bail, ensure};
 use framepipe_client::{
     Client, FrameResult, Outcome, PixelFormat, PushRequest, RawFrameFormat, Results, ResultsOptions, StreamExt as _,
 };
+use framepipe_temporary::clock::now_ns;
 use tempfile::NamedTempFile;
-
-use crate::clock::now_ns;
 
 const STREAM: &str = "bench";
 /// For one result, while frames are in flight.

@@ -6,19 +6,17 @@
 //! | `cascade.rs` | the same of detector and attribute models, at several numbers of crops a frame |
 //! | `running.rs` | the system under load, and what it used |
 //! | `system.rs` | the system alone, as it is configured: for what measures it elsewhere |
-//! | `server.rs` | what is asked of the system: its processes, its crops |
+//! | `server.rs` | what is asked of the system: its crops, the bytes that it copied, how nice its processes are |
 //! | `counts.rs` | what a frame costs in system calls, allocations and copies: for what compares counts (`scripts/bench-counts`) |
 //! | `variant.rs` | a configuration with one key said otherwise |
 //! | `load.rs` | the client: pushes raw frames with a bounded number in flight, and checks every result |
 //! | `engine.rs` | the bare engine: this program again, as a child that runs the models and nothing else |
 //! | `images.rs` | the other run (`scripts/bench-images`): from an image's bytes to a tensor |
 //! | `int8_limit.rs` | what the cores could do at most |
-//! | `clock.rs` | times, and CPU times of processes |
-//! | `statistics.rs` | rates, medians, percentiles |
+//! | `statistics.rs` | medians, percentiles |
 //! | `report.rs` | the table for people, the JSON object for programs |
 
 mod cascade;
-mod clock;
 mod counts;
 mod engine;
 mod images;

@@ -4,14 +4,16 @@ use std::{path::Path, thread, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use framepipe_client::Client;
-use framepipe_temporary::Server;
+use framepipe_temporary::{
+    Member, Server,
+    clock::{machine_cpu, now_ns},
+    steady_rate,
+};
 use tokio::runtime::Runtime;
 
 use crate::{
-    clock::{self, machine_cpu, now_ns},
     load::{Load, Sample, Workload},
-    server::{self, CropRuns, Member},
-    statistics::steady_rate,
+    server::{self, CropRuns},
 };
 
 /// Between the system's last result and the engine's turn: the last acknowledgement is sent within half a second.
@@ -71,7 +73,7 @@ impl Running {
         let client = runtime.block_on(async { Client::connect_lazy(&server.address()) })?;
         runtime.block_on(server.wait_ready(&client))?;
         Ok(Self {
-            members: server::members(&server)?,
+            members: Member::all(&server)?,
             load: Load::new(client, inbox, workload)?,
             server,
             cores: thread::available_parallelism()?.get(),
@@ -96,7 +98,7 @@ impl Running {
         mut turn: impl FnMut(bool) -> anyhow::Result<()> + Send,
     ) -> anyhow::Result<System> {
         let (begin, end) = window.begin_end()?;
-        let (from, before, others) = (now_ns()?, self.cpu_by_group()?, machine_cpu()?);
+        let (from, before, others) = (now_ns()?, Member::cpu_by_group(&self.members)?, machine_cpu()?);
         let Self { server, load, runtime, .. } = self;
         let (sample, crop_runs) = thread::scope(|scope| {
             let counted = scope.spawn(|| count_crop_runs(server, begin, end, &mut turn));
@@ -104,7 +106,7 @@ impl Running {
             (sample, counted.join().expect("counting does not panic"))
         });
         let (sample, crop_runs) = (sample?, crop_runs?);
-        let (to, after, others_after) = (now_ns()?, self.cpu_by_group()?, machine_cpu()?);
+        let (to, after, others_after) = (now_ns()?, Member::cpu_by_group(&self.members)?, machine_cpu()?);
         self.runtime.block_on(async { tokio::time::sleep(SETTLE).await });
         let used = before.into_iter().zip(after).map(|((group, before), (_, after))| (group, after - before));
         let cpu_s: Vec<(String, f64)> = used.collect();
@@ -119,7 +121,8 @@ impl Running {
     /// The nice value at which a stage does run, whatever the configuration says.
     pub fn nice_of(&self, stage: &str, configured: i32) -> anyhow::Result<i32> {
         let member = self.members.iter().find(|member| member.stage == stage);
-        let nice = member.with_context(|| format!("the system has no {stage} process"))?.nice()?;
+        let member = member.with_context(|| format!("the system has no {stage} process"))?;
+        let nice = server::nice(member)?;
         if nice != configured {
             println!("WARNING: {stage} runs at nice {nice}, and the configuration says {configured}");
         }
@@ -131,20 +134,6 @@ impl Running {
         let Self { mut server, load, .. } = self;
         drop(load);
         server.stop()
-    }
-
-    /// CPU seconds of each stage, gateway, launcher, and this client.
-    fn cpu_by_group(&self) -> anyhow::Result<Vec<(String, f64)>> {
-        let mut groups: Vec<(String, f64)> = vec![];
-        for member in &self.members {
-            let seconds = member.cpu_ns()? as f64 / 1e9;
-            match groups.iter_mut().find(|(stage, _)| *stage == member.stage) {
-                Some((_, sum)) => *sum += seconds,
-                None => groups.push((member.stage.clone(), seconds)),
-            }
-        }
-        groups.push(("client".into(), clock::cpu_ns(std::process::id())? as f64 / 1e9));
-        Ok(groups)
     }
 }
 

@@ -1,19 +1,10 @@
-//! What is asked of the system that is measured: its processes by stage, and its crops.
+//! What is asked of the system that is measured: its crops, and how nice its processes are.
 
 use std::ops;
 
 use anyhow::Context as _;
-use framepipe_temporary::Server;
+use framepipe_temporary::{Member, Server};
 use rustix::process::getpriority_process;
-
-use crate::clock;
-
-/// A process of the pipeline.
-pub struct Member {
-    /// Its stage, "gateway" or "launcher".
-    pub stage: String,
-    pid: u32,
-}
 
 /// Runs of attribute models, and crops in them, one a model.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,18 +31,6 @@ pub fn crop_runs(server: &Server) -> anyhow::Result<CropRuns> {
     Ok(CropRuns { runs, crops })
 }
 
-/// Its processes, the launcher last.
-pub fn members(server: &Server) -> anyhow::Result<Vec<Member>> {
-    let status = server.status()?;
-    let mut members = vec![];
-    for process in status["processes"].as_array().context("framepipe status names no processes")? {
-        let stage = process["stage"].as_str().context("a process without a stage")?;
-        members.push(Member { stage: stage.to_owned(), pid: process["pid"].as_u64().context("its pid")? as u32 });
-    }
-    members.push(Member { stage: "launcher".into(), pid: server.pid() });
-    Ok(members)
-}
-
 /// Bytes of frames that all processes have copied.
 pub fn bytes_copied(server: &Server) -> anyhow::Result<u64> {
     let status = server.status()?;
@@ -60,19 +39,7 @@ pub fn bytes_copied(server: &Server) -> anyhow::Result<u64> {
     sum.context("framepipe status does not count copied bytes")
 }
 
-impl Member {
-    /// Its pid.
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    /// CPU time that it has used, in ns. An error when it has ended: a restart spoils a measurement.
-    pub fn cpu_ns(&self) -> anyhow::Result<u64> {
-        clock::cpu_ns(self.pid).with_context(|| format!("a {} process", self.stage))
-    }
-
-    /// Its nice value.
-    pub fn nice(&self) -> anyhow::Result<i32> {
-        Ok(getpriority_process(rustix::process::Pid::from_raw(self.pid as i32))?)
-    }
+/// The nice value at which a process runs.
+pub fn nice(member: &Member) -> anyhow::Result<i32> {
+    Ok(getpriority_process(rustix::process::Pid::from_raw(member.pid as i32))?)
 }

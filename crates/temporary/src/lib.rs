@@ -1,4 +1,9 @@
-//! A pipeline of a program's own: folders in a temporary place, no TCP port, ended with the program.
+//! A pipeline of a program's own: folders in a temporary place, no TCP port, ended with the program. And what a program needs that
+//! measures it: CPU times of its processes ([`Member`]), clocks, rates.
+
+pub mod clock;
+mod member;
+mod rate;
 
 use std::{
     path::{Path, PathBuf},
@@ -14,6 +19,8 @@ use nix::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub use crate::{member::Member, rate::steady_rate};
 
 /// For the models to load and warm up.
 const READY_WAIT: Duration = Duration::from_secs(120);
