@@ -15,7 +15,7 @@
 //! | `findings.rs` | what was found in photos, as tests/reference writes it |
 //! | `chaos/`, `bin/chaos.rs` | `scripts/chaos`: kills at random under load, and a ledger at the end |
 //! | `figures.rs` | what is measured: a table for people, one flat JSON object, and what was missed |
-//! | `bin/bench_*` | `scripts/bench-recovery`, `bench-overload`, `bench-swaps`, `bench-scale`: what is measured with whole pipelines |
+//! | `bin/bench_*` | `scripts/bench-recovery`, `bench-overload`, `bench-swaps`, `bench-scale`, `bench-plan`: what is measured with whole pipelines |
 //! | `swaps.rs` | models that tell their version, and a camera that shows which frames had which |
 //! | `memory.rs` | what a pipeline has of the machine's memory |
 //! | `terminal.rs` | a pseudo-terminal, and what a program draws on it |

@@ -11,10 +11,11 @@ use framepipe_tests::{Home, program, repository};
 use serde_json::Value;
 
 /// Commands that do not want a running pipeline: they start one of their own, or look at other things.
-const NEED_NO_PIPELINE: [&str; 20] = [
+const NEED_NO_PIPELINE: [&str; 21] = [
     "up",
     "demo",
     "eval",
+    "plan",
     "inspect",
     "config check",
     "config show",
@@ -182,6 +183,12 @@ fn what_is_typed_wrongly_is_named_and_ends_with_status_2() {
         ("up --detect", "many"),
         ("up --device", "tpu"),
         ("up --cores", "0"),
+        ("plan --cores", "0"),
+        ("plan --crops", "-1"),
+        ("plan --gpu", "t5"),
+        ("plan --costs costs.toml", "--measure"),
+        ("plan --gpu t4", "--check"),
+        ("plan --save", "costs.toml"),
         ("up --score-threshold", "high"),
         ("cache list --limit", "-1"),
         ("quarantine show", "first"),

@@ -1,4 +1,4 @@
-//! What is asked of the system that is measured: its crops, and how nice its processes are.
+//! What is asked of the system that is measured: its crops, what it copied, and how nice its processes are.
 
 use std::ops;
 

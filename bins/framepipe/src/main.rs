@@ -135,6 +135,7 @@ use crate::{
   framepipe eval --pipeline street --labels labels.json --images photos
   framepipe inspect photos/zidane.jpg --config config/faces.toml
   framepipe model list
+  framepipe plan --pipeline street --cores 16
 
 A pipeline's file says what it does; drop-ins beside it, variables (FRAMEPIPE_STAGES__DETECT__PROCESSES=3) and options override it:
 framepipe config --help.

@@ -1,4 +1,4 @@
-//! Verbs that are programs of their own: demo, eval, push and pull are clients, with a client's dependencies; inspect, model and the GPU's have
+//! Verbs that are programs of their own: demo, eval, plan, push and pull are clients, with a client's dependencies; inspect, model and the GPU's have
 //! those of stages. `framepipe` becomes them, and knows their command lines for completions and man pages.
 
 use std::{
@@ -39,7 +39,7 @@ struct Program {
 }
 
 /// Every one.
-static PROGRAMS: [Program; 8] = [
+static PROGRAMS: [Program; 9] = [
     Program {
         verb: "push",
         about: "Push images into a running pipeline, and print their results as they come",
@@ -62,6 +62,12 @@ static PROGRAMS: [Program; 8] = [
         verb: "eval",
         about: "Measure how well a pipeline's detections agree with labels (AP50, AP50:95), through the whole system",
         binary: "framepipe-eval",
+        own_verb: None,
+    },
+    Program {
+        verb: "plan",
+        about: "Say how many frames a second a pipeline will serve on so many cores, with how many processes, and what binds: by a model",
+        binary: "framepipe-plan",
         own_verb: None,
     },
     Program {
