@@ -188,7 +188,7 @@ fn what_is_typed_wrongly_is_named_and_ends_with_status_2() {
         ("plan --gpu", "t5"),
         ("plan --costs costs.toml", "--measure"),
         ("plan --gpu t4", "--check"),
-        ("plan --save", "costs.toml"),
+        ("plan --seconds", "0"),
         ("up --score-threshold", "high"),
         ("cache list --limit", "-1"),
         ("quarantine show", "first"),

@@ -42,8 +42,8 @@ use crate::{
     version,
     after_help = "Examples:
   framepipe plan --pipeline street --cores 16
-  framepipe plan --pipeline faces --cores 8 --image 720p --crops 2
   framepipe plan --pipeline paper --cores 16 --gpu t4 --image raw --crops 2
+  framepipe plan --pipeline faces --cores 8 --image 720p --crops 1 --measure
   framepipe plan --pipeline street --cores 16 --measure --photo camera.jpg --save costs.toml
   framepipe plan --pipeline street --cores 2 --costs costs.toml --check
 
@@ -254,10 +254,16 @@ impl<'a> Task<'a> {
 
     fn report(&self, costs: &Costs, picture: &Picture, parts: &[Part], of: &Forecast, check: Option<Check>) -> Report {
         let Self { cli, config, .. } = self;
-        let gpu = cli.gpu.as_ref().zip(costs.gpu.as_ref()).map(|(gpu, known)| match known.estimated.contains(gpu) {
-            true => format!("the {gpu} was never measured, its times are estimated from those of {}", known.machine),
-            false => format!("GPU times of {}", known.machine),
-        });
+        let on_cpu = format!("{} ({})", costs.machine, costs.date);
+        let source = match (&cli.gpu, &costs.gpu) {
+            (Some(gpu), Some(known)) => {
+                let is_estimated = known.estimated.contains(gpu);
+                let estimated = format!("; the {gpu} was never measured, its times are estimated from those");
+                let decoding = if cli.image == Asked::Raw { String::new() } else { format!("; decoding on {on_cpu}") };
+                format!("{}{}{decoding}", known.machine, if is_estimated { estimated } else { String::new() })
+            }
+            _ => on_cpu,
+        };
         let [binds, next] = [&of.limits[0], &of.limits[1]];
         let Picture { width, height, bytes, decoded_megapixels } = *picture;
         Report {
@@ -272,7 +278,7 @@ impl<'a> Task<'a> {
             next_fps: next.fps,
             rows: rows(parts, of),
             up: self.up(&of.processes).join(" "),
-            model: disclaimer(&costs.machine, &costs.date, self.machine(costs), gpu.as_deref()),
+            model: disclaimer(&source, self.machine(costs)),
             check,
         }
     }

@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(recommend(&parts, machine(2)), [1, 1, 2, 1, 1]);
         assert_eq!(recommend(&parts, machine(16)), [1, 3, 13, 1, 1]);
         let many = forecast(&parts, machine(64), &recommend(&parts, machine(64)));
-        assert_eq!((many.limits[0].what, many.limits[1].what), ("gateway", "cores"));
+        assert!(many.limits[0].what == "gateway" && (many.fps() - 1e3 / 0.9).abs() < 1e-9, "{many:?}");
         let few = forecast(&parts, machine(16), &[1; 5]);
         assert!(few.limits[0].what == "detect" && (few.fps() - 1e3 / 31.4).abs() < 1e-9);
     }

@@ -89,13 +89,12 @@ pub fn rows(parts: &[Part], forecast: &Forecast) -> Vec<Row> {
 }
 
 /// The line that is always there.
-pub fn disclaimer(machine: &str, date: &str, of: Machine, gpu: Option<&str>) -> String {
-    let gpu = gpu.map(|words| format!("; {words}")).unwrap_or_default();
+pub fn disclaimer(source: &str, of: Machine) -> String {
     let cores = match of.cores {
         1 => String::new(),
         _ => format!("; each further core counts as {} of the first", of.further_core),
     };
-    format!("a model, not a measurement: costs of {machine} ({date}){cores}{gpu}; docs/plan.md says what it leaves out")
+    format!("a model, not a measurement: costs of {source}{cores}; docs/plan.md says what it leaves out")
 }
 
 impl fmt::Display for Report {
@@ -113,7 +112,11 @@ impl fmt::Display for Report {
             self.crops
         )?;
         let (fps, next_fps) = (Rate(self.fps), Rate(self.next_fps));
-        writeln!(f, "expected {fps} frames/s; {} binds, the next limit is {} at {next_fps}\n", self.binds, self.next)?;
+        writeln!(
+            f,
+            "expected {fps} frames/s; what binds: {}; the next limit: {}, at {next_fps}\n",
+            self.binds, self.next
+        )?;
         let has_gpu = self.rows.iter().any(|row| row.device_ms > 0.0);
         let gpu_title = if has_gpu { "   GPU ms" } else { "" };
         writeln!(
@@ -168,8 +171,8 @@ mod tests {
     fn it_always_says_that_it_is_a_model() {
         for cores in [1, 2] {
             let machine = Machine { cores, further_core: 0.9 };
-            let said = disclaimer("here", "2026-01-01", machine, Some("a T4 has never been measured"));
-            assert!(said.starts_with("a model, not a measurement: costs of here") && said.contains("never"), "{said}");
+            let said = disclaimer("here (2026-01-01)", machine);
+            assert!(said.starts_with("a model, not a measurement: costs of here (2026-01-01)"), "{said}");
             assert_eq!(said.contains("0.9"), cores > 1, "{said}");
         }
     }
