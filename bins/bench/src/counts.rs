@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use framepipe_model::Manifest;
 use framepipe_pipeline::{Config, Overrides};
@@ -32,15 +32,18 @@ use crate::{
     running::{Running, Window},
 };
 
-/// What is counted: the name of the figure, and perf's.
-const EVENTS: [(&str, &str); 3] = [
+/// The name of a figure, and perf's of what it counts.
+type Event = (&'static str, &'static str);
+
+/// What is counted, where the kernel lets it be.
+const EVENTS: [Event; 3] = [
     ("syscalls", "raw_syscalls:sys_enter"),
     ("futex_calls", "syscalls:sys_enter_futex"),
     ("allocations", "probe_libc:malloc"),
 ];
 /// For perf to open its counters of all threads.
 const ANSWER_MS: u16 = 20_000;
-const ADVICE: &str = "perf and its tracepoints are needed: as root, apt-get install linux-perf, mount -t tracefs nodev /sys/kernel/tracing";
+const ADVICE: &str = "perf is needed: apt-get install linux-perf";
 
 #[derive(Args)]
 pub struct Arguments {
@@ -71,11 +74,12 @@ pub fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let mut running = Running::start(&arguments.config, &config.server.inbox[0], workload)?;
     let window = Window { warm_up: Duration::from_secs(1), length: Duration::from_secs_f64(arguments.seconds) };
-    let mut perf = Perf::start(&running.members)?;
+    let events = countable()?;
+    let mut perf = if events.is_empty() { None } else { Some(Perf::start(&running.members, &events)?) };
     let copied_before = running.bytes_copied()?;
-    let system = running.measure_with(window, |is_on| perf.turn(is_on))?;
+    let system = running.measure_with(window, |is_on| perf.iter_mut().try_for_each(|perf| perf.turn(is_on)))?;
     let copied = running.bytes_copied()? - copied_before;
-    let counts = perf.end()?;
+    let counts = perf.map_or_else(|| Ok(Counts::new()), Perf::end)?;
     running.stop()?;
 
     let all = system.sample.completed.len() as f64;
@@ -88,7 +92,7 @@ pub fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         "copies_per_frame": copied as f64 / all / frame_bytes,
         "cpu_us_per_frame": system.cpu_s.iter().map(|(_, seconds)| seconds).sum::<f64>() * 1e6 / all,
     });
-    for (name, _) in EVENTS {
+    for (name, _) in events {
         let of = |group: &BTreeMap<&str, u64>| group.get(name).copied().unwrap_or(0) as f64 / frames;
         let by_group: BTreeMap<&str, f64> = counts.iter().map(|(group, events)| (group.as_str(), of(events))).collect();
         object[format!("{name}_per_frame")] = json!(by_group.values().sum::<f64>());
@@ -113,9 +117,8 @@ struct Perf {
 }
 
 impl Perf {
-    fn start(members: &[Member]) -> anyhow::Result<Self> {
+    fn start(members: &[Member], events: &[Event]) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("framepipe-bench-perf-").tempdir()?;
-        probe_malloc()?;
         let [control, acknowledged, output] =
             ["control", "acknowledged", "counts"].map(|name| folder.path().join(name));
         let mut groups = BTreeMap::new();
@@ -130,7 +133,7 @@ impl Perf {
         }
         let pids: Vec<String> =
             members.iter().map(|member| member.pid).chain([std::process::id()]).map(|pid| pid.to_string()).collect();
-        let events: Vec<&str> = EVENTS.iter().map(|(_, event)| *event).collect();
+        let events: Vec<&str> = events.iter().map(|(_, event)| *event).collect();
         [&control, &acknowledged].into_iter().try_for_each(|path| mkfifo(path, Mode::S_IRWXU))?;
         let mut command = Command::new("perf");
         command.args(["stat", "--per-thread", "-x", ",", "-D", "-1", "-e", &events.join(","), "-p", &pids.join(",")]);
@@ -167,26 +170,38 @@ impl Perf {
     }
 }
 
+/// What this kernel lets be counted; what it does not, and why, is printed.
+fn countable() -> anyhow::Result<Vec<Event>> {
+    let probed = probe_malloc()?;
+    let mut events = Vec::new();
+    for (name, event) in EVENTS {
+        let tried = Command::new("perf").args(["stat", "-e", event, "true"]).output().context(ADVICE)?;
+        if tried.status.success() {
+            events.push((name, event));
+        } else {
+            let why = [probed.as_slice(), &tried.stderr].concat();
+            println!("NOT COUNTED: {name}: {}", String::from_utf8_lossy(&why).trim());
+        }
+    }
+    Ok(events)
+}
+
 /// Opens a fifo for both ways, so that neither end waits for the other.
 fn both_ways(path: &Path) -> anyhow::Result<fs::File> {
     Ok(fs::File::options().read(true).write(true).open(path)?)
 }
 
-/// Has the kernel count calls of the C library's `malloc`, which is the allocator of every process.
-fn probe_malloc() -> anyhow::Result<()> {
+/// Has the kernel count calls of the C library's `malloc`, which is the allocator of every process. What perf says of it.
+fn probe_malloc() -> anyhow::Result<Vec<u8>> {
     let maps = fs::read_to_string("/proc/self/maps")?;
     let library =
         maps.lines().filter_map(|line| line.split_ascii_whitespace().nth(5)).find(|path| path.contains("/libc.so"));
     let library = library.context("this program maps no C library")?;
     let known = Command::new("perf").args(["probe", "-l"]).output().context(ADVICE)?;
     if String::from_utf8_lossy(&known.stdout).contains("probe_libc:malloc ") {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let made = Command::new("perf").args(["probe", "-q", "-x", library, "malloc"]).output()?;
-    if !made.status.success() {
-        bail!("perf probe: {}: {ADVICE}", String::from_utf8_lossy(&made.stderr).trim());
-    }
-    Ok(())
+    Ok(Command::new("perf").args(["probe", "-q", "-x", library, "malloc"]).output()?.stderr)
 }
 
 /// Reads lines `NAME-TID,COUNT,UNIT,EVENT,…`.

@@ -27,6 +27,7 @@ pub struct ConfigFile {
 /// Which running pipeline is meant: by its configuration, and what it was started with instead of that.
 #[derive(Args, Clone, Debug)]
 pub struct Instance {
+    /// Its configuration.
     #[command(flatten)]
     pub file: ConfigFile,
     /// The instance's name, instead of the configuration's.

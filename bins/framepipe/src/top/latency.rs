@@ -110,7 +110,8 @@ impl Reading {
 
     fn shown(&self, read_ns: u64) -> Shown {
         let of = |histogram, stage: &str| self.buckets(&(histogram, stage.to_owned())).map_or(&[][..], Vec::as_slice);
-        let stages = self.histograms.iter().filter(|((histogram, _), _)| *histogram == IN_HAND).map(|((_, stage), _)| stage);
+        let stages =
+            self.histograms.iter().filter(|((histogram, _), _)| *histogram == IN_HAND).map(|((_, stage), _)| stage);
         let stage = |stage: &String| (stage.clone(), quantiles(of(IN_HAND, stage)), quantiles(of(WAITING, stage)));
         Shown {
             frames: of(TOTAL, "").last().map_or(0, |(_, count)| *count as u64),

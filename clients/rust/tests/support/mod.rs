@@ -15,7 +15,8 @@ use std::{
 
 use framepipe_client::{Client, Detections, FrameResult, Outcome, PushRequest};
 use framepipe_proto::v1::{
-    AckResultsRequest, AckResultsResponse, FrameResults, PullResultRequest, PushDataRequest, PushDataResponse, UploadRequest,
+    AckResultsRequest, AckResultsResponse, FrameResults, PullResultRequest, PushDataRequest, PushDataResponse,
+    UploadRequest,
     framepipe_server::{Framepipe, FramepipeServer},
     upload_request::Part,
 };

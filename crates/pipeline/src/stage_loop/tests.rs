@@ -161,9 +161,9 @@ fn whoever_sleeps_behind_a_quick_stage_is_woken_before_the_stage_sleeps() {
     let stop = AtomicBool::new(false);
     let context = bench.context(1, &stop);
     let next = queue_before(1, 0);
+    // It looks once when it counts as a sleeper, and not again until it is woken.
+    let (looks, looked) = mpsc::channel();
     let slept = std::thread::scope(|scope| {
-        // It looks once when it counts as a sleeper, and not again until it is woken.
-        let (looks, looked) = mpsc::channel();
         let sleeper = scope.spawn(|| {
             let start = Instant::now();
             bench.0.queue_event(next).park(2 * LIMIT, || {
