@@ -1,5 +1,5 @@
-//! loom tries every interleaving (and every reordering that the memory model allows) of small cases of the ring and
-//! the event. Run by `RUSTFLAGS="--cfg loom" cargo test -p framepipe-shm --test loom`.
+//! loom tries every interleaving of so many preemptions (and every reordering that the memory model allows) of small cases of the ring, the
+//! set of hints and the event. Run by `RUSTFLAGS="--cfg loom" cargo test -p framepipe-shm --test loom`.
 #![cfg(loom)]
 
 use std::time::Duration;

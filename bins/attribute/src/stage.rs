@@ -108,6 +108,10 @@ impl Stage for Attribute {
         Ok((Needs::NONE.and(Pool::Attributes, bytes), bytes))
     }
 
+    fn may_take_long(&self, batch: &[Item<'_, usize>]) -> bool {
+        batch.iter().any(|item| item.plan > 0) // many a frame has no crops, and the next one has
+    }
+
     fn process(&mut self, batch: &mut [Item<'_, usize>]) {
         for item in 0..batch.len() {
             if batch[item].plan == 0 {

@@ -1,4 +1,4 @@
-//! What a frame costs in counts, which no neighbour on the machine changes much: system calls, futex calls and allocations of each
+//! What a frame costs in counts, which no neighbour on the machine changes much: system calls, futex calls and calls of `malloc` of each
 //! process, by the kernel's own counters (`perf stat`), and bytes copied, by the pipeline's. Of the system as it is configured,
 //! kept full by this client.
 
@@ -16,7 +16,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use framepipe_model::Manifest;
 use framepipe_pipeline::{Config, Overrides};
-use framepipe_temporary::Member;
+use framepipe_temporary::{Member, clock::now_ns};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
@@ -39,7 +39,7 @@ type Event = (&'static str, &'static str);
 const EVENTS: [Event; 3] = [
     ("syscalls", "raw_syscalls:sys_enter"),
     ("futex_calls", "syscalls:sys_enter_futex"),
-    ("allocations", "probe_libc:malloc"),
+    ("malloc_calls", "probe_libc:malloc"),
 ];
 /// For perf to open its counters of all threads.
 const ANSWER_MS: u16 = 20_000;
@@ -77,13 +77,23 @@ pub fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     let events = countable()?;
     let mut perf = if events.is_empty() { None } else { Some(Perf::start(&running.members, &events)?) };
     let copied_before = running.bytes_copied()?;
-    let system = running.measure_with(window, |is_on| perf.iter_mut().try_for_each(|perf| perf.turn(is_on)))?;
+    let (mut begin, mut end) = (0, 0);
+    let system = running.measure_with(window, |is_on| {
+        let before = now_ns()?;
+        perf.iter_mut().try_for_each(|perf| perf.turn(is_on))?;
+        // Perf's own answer lies outside, on either side: as much is counted as frames are.
+        if is_on {
+            begin = now_ns()?
+        } else {
+            end = before
+        }
+        Ok(())
+    })?;
     let copied = running.bytes_copied()? - copied_before;
     let counts = perf.map_or_else(|| Ok(Counts::new()), Perf::end)?;
     running.stop()?;
 
     let all = system.sample.completed.len() as f64;
-    let (begin, end) = system.window;
     let frames = system.sample.completed.iter().filter(|at| (begin..end).contains(at)).count() as f64;
     let frame_bytes = 3.0 * f64::from(workload.size[0]) * f64::from(workload.size[1]);
     let mut object = json!({
@@ -233,7 +243,7 @@ mod tests {
                     a-b-20,<not counted>,,probe_libc:malloc,0,1,,\n";
         let counts = sum(text, &groups).unwrap();
         assert_eq!(counts["detect"], BTreeMap::from([("syscalls", 7)]));
-        assert_eq!(counts["client"], BTreeMap::from([("allocations", 0)]));
+        assert_eq!(counts["client"], BTreeMap::from([("malloc_calls", 0)]));
         assert!(sum("", &groups).is_err() && sum("x-1,2,,cycles", &groups).is_err());
     }
 }

@@ -40,8 +40,6 @@ pub struct System {
     pub others: f64,
     /// Runs of attribute models, and crops in them, within the window.
     pub crop_runs: CropRuns,
-    /// Begin and end of the window, ns of CLOCK_MONOTONIC.
-    pub window: (u64, u64),
 }
 
 /// A measured window, and the time before it under the same load.
@@ -115,7 +113,7 @@ impl Running {
         let fps = steady_rate(&sample.completed, begin, end);
         ensure!(fps > 0.0, "no frame was completed within {:?}: give more --seconds", window.length);
         let others = ((others_after - others).as_secs_f64() - own) / machine_s;
-        Ok(System { fps, sample, cpu_s, others, crop_runs, window: (begin, end) })
+        Ok(System { fps, sample, cpu_s, others, crop_runs })
     }
 
     /// The nice value at which a stage does run, whatever the configuration says.

@@ -12,7 +12,7 @@ use framepipe_frame::Request;
 use framepipe_pipeline::{
     Config, Pool,
     quarantine::{Entry, Quarantine},
-    source::{Source, open_root},
+    source::{OpenFile, open_root},
 };
 use framepipe_shm::Casualty;
 use tracing::{error, warn};
@@ -101,7 +101,6 @@ fn fetch(config: &Config, hasher: Hasher, request: &Request) -> Option<Vec<u8>> 
     }
     let root = open_root(config.server.inbox.get(request.root as usize)?).ok()?;
     let mut bytes = vec![0; request.bytes as usize];
-    let source = Source::open(root.as_fd(), request).ok()?;
-    source.read(&mut bytes).ok()?;
+    OpenFile::open(root.as_fd(), request).ok()?.source(request).read(&mut bytes).ok()?;
     Some(bytes)
 }

@@ -69,7 +69,8 @@ pub fn copy(call: &Call, files: &Files) -> Result<Result<Intake, StoreError>, St
     for place in 0..call.checked.frames.len() {
         let request = call.frame_request(place, files);
         let refused = |error| refusal(&call.checked.files[call.checked.frames[place].file], error);
-        let source = source::Source::open(call.hub.roots.root(request.root), &request).map_err(refused)?;
+        let file = source::OpenFile::open(call.hub.roots.root(request.root), &request).map_err(refused)?;
+        let source = file.source(&request);
         let mut writing = match call.hub.store.begin(request.bytes) {
             Ok(writing) => writing,
             Err(error) => return Ok(Err(error)),

@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use framepipe_journal::{JournalError, Record, StreamId};
@@ -14,7 +15,10 @@ use framepipe_proto::v1::{
     frame_result::Outcome,
 };
 use prost::Message as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{Instant, sleep_until},
+};
 use tokio_stream::Stream;
 use tonic::Status;
 
@@ -24,6 +28,8 @@ use crate::hub::{Hub, Reader, status};
 const READ_RECORDS_MAX: usize = 64;
 /// Bytes read from the journal at a time, beyond the first record.
 const READ_BYTES_MAX: usize = 256 << 10;
+/// From one message to the next, while more results are to come: one message for each would cost both ends more than the frame does.
+const MESSAGE_PACE: Duration = Duration::from_millis(2);
 /// Bytes of results that wait for a slow client, per reader, or one result that is larger. They are its next message.
 const QUEUE_BYTES_MAX: usize = 256 << 10;
 
@@ -40,7 +46,7 @@ pub fn pull(hub: &Arc<Hub>, request: &PullResultRequest) -> Result<Results, Stat
         state.seat(&stream).ok_or_else(|| unknown(&request.stream))?
     };
     let (queue, results) = queue();
-    let task = Sending { hub: hub.clone(), reader, queue, sent: request.after_sequence };
+    let task = Sending { hub: hub.clone(), reader, queue, sent: request.after_sequence, next_message: Instant::now() };
     tokio::spawn(task.run(request.until_drained));
     Ok(results)
 }
@@ -107,12 +113,17 @@ impl Stream for Results {
 }
 
 impl Queue {
-    /// Waits for room for so many bytes.
+    /// Waits for room for so many bytes. The client has what is there by then.
     async fn room(&self, bytes: usize) -> OwnedSemaphorePermit {
         let bytes = bytes.clamp(1, QUEUE_BYTES_MAX) as u32;
+        if let Ok(room) = self.room.clone().try_acquire_many_owned(bytes) {
+            return room;
+        }
+        self.tell();
         self.room.clone().acquire_many_owned(bytes).await.expect("nobody closes it")
     }
 
+    /// Puts a result there, of which the client is still to be told.
     fn put(&self, result: FrameResult, room: OwnedSemaphorePermit) {
         let mut waiting = lock(&self.waiting);
         waiting.results.push(result);
@@ -120,14 +131,17 @@ impl Queue {
             Some(all) => all.merge(room),
             none => *none = Some(room),
         }
-        drop(waiting);
-        let _ = self.news.try_send(()); // full: the client looks anyway; closed: it is gone
+    }
+
+    /// Has the client take what is there, in one message.
+    fn tell(&self) {
+        let _ = self.news.try_send(()); // full: it looks anyway; closed: it is gone
     }
 
     /// Ends the call, once the client has taken what waits.
     fn end(&self, why: Status) {
         lock(&self.waiting).end = Some(why);
-        let _ = self.news.try_send(());
+        self.tell();
     }
 
     /// Drops what the client has not taken.
@@ -160,7 +174,7 @@ fn unknown(id: &str) -> Status {
 }
 
 /// What became of a result.
-enum Sent {
+enum Put {
     Yes,
     /// Another reader took the place.
     Replaced,
@@ -173,6 +187,8 @@ struct Sending {
     reader: Reader,
     queue: Queue,
     sent: u64,
+    /// When the next message is due, if more results are to come.
+    next_message: Instant,
 }
 
 impl Sending {
@@ -202,6 +218,9 @@ impl Sending {
                 _ = stopping.changed() => {}
                 () = self.queue.closed() => return,
             }
+            if self.hub.lock().admission.in_flight_of(&self.reader.stream) > 0 {
+                sleep_until(self.next_message).await;
+            }
         }
     }
 
@@ -224,29 +243,31 @@ impl Sending {
             };
             for result in results {
                 let sequence = result.sequence;
-                match self.send(result).await {
-                    Sent::Yes => self.sent = sequence,
-                    Sent::Replaced => return Ok(true), // the caller sees it, and says so
-                    Sent::Gone => return Ok(false),
+                match self.put(result).await {
+                    Put::Yes => self.sent = sequence,
+                    Put::Replaced => return Ok(true), // the caller sees it, and says so
+                    Put::Gone => return Ok(false),
                 }
             }
+            self.queue.tell();
+            self.next_message = Instant::now() + MESSAGE_PACE;
         }
     }
 
-    /// Sends one result when there is room for it; a reader that takes nothing can still be replaced.
-    async fn send(&mut self, result: FrameResult) -> Sent {
+    /// Puts one result into the queue when there is room for it; a reader that takes nothing can still be replaced.
+    async fn put(&mut self, result: FrameResult) -> Put {
         let bytes = result.encoded_len();
         loop {
             if self.reader.is_replaced() {
-                return Sent::Replaced;
+                return Put::Replaced;
             }
             tokio::select! {
                 room = self.queue.room(bytes) => {
                     self.queue.put(result, room);
-                    return Sent::Yes;
+                    return Put::Yes;
                 }
                 _ = self.reader.news.changed() => {}
-                () = self.queue.closed() => return Sent::Gone,
+                () = self.queue.closed() => return Put::Gone,
             }
         }
     }

@@ -11,7 +11,7 @@ use framepipe_cache::{ArenaKind, BlockRef, Count, Digest, Level};
 use framepipe_frame::{ErrorCode, FrameError, RawFrame, Request};
 use framepipe_pipeline::{
     Frame, Item, KeptAt, Needs, Pool, Process, Stage, canary,
-    source::{OpenFile, Source, open_root},
+    source::{OpenFile, open_root},
 };
 use framepipe_vision::{Header, Limits, probe};
 
@@ -71,15 +71,15 @@ impl Ingest {
         let no_root = || FrameError::new(ErrorCode::Internal, format!("there is no root {}", request.root));
         let root = self.roots.get(request.root as usize).ok_or_else(no_root)?;
         let bytes = request.bytes as usize;
-        let source = match self.latest.take().filter(|latest| latest.is_of(request)) {
-            Some(latest) => Source::again(latest, request),
-            None => Source::open(root.as_fd(), request)?,
+        let file = match self.latest.take().filter(|latest| latest.is_of(request)) {
+            Some(latest) => latest,
+            None => OpenFile::open(root.as_fd(), request)?,
         };
         frame.write_output(Pool::Encoded, |slot| {
-            source.read(&mut slot[..bytes])?;
+            file.source(request).read(&mut slot[..bytes])?;
             Ok((bytes, ()))
         })?;
-        self.latest = Some(source.into_file());
+        self.latest = Some(file);
         frame.bytes_copied += request.bytes;
         self.look(frame, request, |frame| Ok(frame.area().hasher().of(frame.written(Pool::Encoded)?)))
     }
@@ -167,6 +167,9 @@ impl Stage for Ingest {
     }
 
     fn process(&mut self, batch: &mut [Item<'_, Way>]) {
+        if !batch.iter().any(|item| matches!(item.plan, Way::Read)) {
+            self.latest = None; // frames that have no file may come for long
+        }
         for item in batch {
             item.frame.error = self.ingest(&mut item.frame, item.plan).err();
         }

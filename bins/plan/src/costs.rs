@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, Permissions},
+    io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -11,22 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::picture::Picture;
 
-/// Measured on the machine that it names.
+/// Measured on the machines that it names.
 const SHIPPED: &str = include_str!("../costs.toml");
 /// The GPUs that the shipped file knows.
 pub const GPUS: [&str; 2] = ["h200", "t4"];
 
-/// What was measured on one machine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What was measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Costs {
-    /// Which, and under what.
-    pub machine: String,
-    /// When: YYYY-MM-DD.
-    pub date: String,
-    /// What each core beyond the first adds, as a part of the first: above 0, up to 1.
-    #[serde(default = "whole")]
-    pub further_core: f64,
     /// Each pipeline with each kind of frames.
     #[serde(default)]
     pub pipelines: Vec<Measured>,
@@ -35,14 +30,14 @@ pub struct Costs {
     pub gpu: Option<GpuCosts>,
 }
 
-fn whole() -> f64 {
-    1.0
-}
-
-/// What a frame of a pipeline costs.
+/// What a frame of a pipeline costs on a machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measured {
+    /// Which machine, and under what.
+    pub machine: String,
+    /// When: YYYY-MM-DD.
+    pub date: String,
     /// The detector.
     pub detector: String,
     /// The attribute models.
@@ -50,7 +45,12 @@ pub struct Measured {
     pub attributes: Vec<String>,
     /// What frames are.
     pub frames: Frames,
-    /// CPU milliseconds of one.
+    /// What each core beyond the first adds, as a part of the first: above 0, up to 1. None: it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub further_core: Option<f64>,
+    /// Cores that are used whatever frames come.
+    pub upkeep_cores: Upkeep,
+    /// CPU milliseconds of a frame.
     pub cpu_ms: CpuMs,
 }
 
@@ -64,6 +64,14 @@ pub enum Frames {
     Raw,
 }
 
+/// Cores that processes use through which no frame goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upkeep {
+    pub keeper: f64,
+    pub launcher: f64,
+}
+
 /// CPU milliseconds of one frame, by kind of process.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,8 +80,6 @@ pub struct CpuMs {
     pub detect: f64,
     pub postprocess: f64,
     pub gateway: f64,
-    pub keeper: f64,
-    pub launcher: f64,
     /// The one that pushes the frames and pulls the results, on the same machine.
     pub client: f64,
     pub preprocess: Pixels,
@@ -127,8 +133,8 @@ pub enum CostsError {
     Parse { path: PathBuf, error: Box<toml::de::Error> },
     #[error("cannot write {path}: {error}")]
     Write { path: PathBuf, error: io::Error },
-    #[error("{path}: {what} is {value}: {wanted}")]
-    Value { path: PathBuf, what: &'static str, value: f64, wanted: &'static str },
+    #[error("{path}: {key} is {value}: {wanted}")]
+    Value { path: PathBuf, key: String, value: f64, wanted: &'static str },
     #[error(
         "{source_of} has no costs of the detector {detector} with the attribute models {attributes:?} and {frames} frames: measure \
          them on this machine (--measure), or name a file that has them (--costs)"
@@ -147,6 +153,14 @@ pub enum CostsError {
     UnknownOnGpu { model: String, known: String },
 }
 
+/// What a number must be, in words too.
+type Rule = (fn(f64) -> bool, &'static str);
+
+const PART: Rule = (|value: f64| value > 0.0 && value <= 1.0, "it is above 0, and 1 at most");
+const UPKEEP: Rule = (|value: f64| (0.0..0.5).contains(&value), "it is 0 or more, and less than half a core");
+const MS: Rule = (|value: f64| value.is_finite() && value >= 0.0, "it is 0 or more milliseconds");
+const POSITIVE: Rule = (|value: f64| value.is_finite() && value > 0.0, "it is above 0");
+
 impl Costs {
     /// Those that are shipped.
     pub fn shipped() -> Self {
@@ -155,61 +169,111 @@ impl Costs {
 
     /// Those of a file. What it does not say of GPUs is what is shipped.
     pub fn read(path: &Path) -> Result<Self, CostsError> {
-        let text = fs::read_to_string(path).map_err(|error| CostsError::Read { path: path.into(), error })?;
-        let costs: Self =
-            toml::from_str(&text).map_err(|error| CostsError::Parse { path: path.into(), error: Box::new(error) })?;
-        let wrong = |what, value, wanted| Err(CostsError::Value { path: path.into(), what, value, wanted });
-        if !(costs.further_core > 0.0 && costs.further_core <= 1.0) {
-            return wrong("further_core", costs.further_core, "it is above 0, and 1 at most");
-        }
-        for measured in &costs.pipelines {
-            let ms = &measured.cpu_ms;
-            let (pixels, crops) = (ms.preprocess, ms.attribute);
-            let all = [
-                ("ingest", ms.ingest),
-                ("preprocess.frame", pixels.frame),
-                ("preprocess.megapixel", pixels.megapixel),
-                ("preprocess.mib", pixels.mib),
-                ("detect", ms.detect),
-                ("postprocess", ms.postprocess),
-                ("attribute.frame", crops.frame),
-                ("attribute.crop", crops.crop.unwrap_or(0.0)),
-                ("gateway", ms.gateway),
-                ("keeper", ms.keeper),
-                ("launcher", ms.launcher),
-                ("client", ms.client),
-            ];
-            if let Some((what, value)) = all.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
-                return wrong(what, value, "it is 0 or more milliseconds");
-            }
-        }
+        let costs = Self::of_file(path)?;
         Ok(Self { gpu: costs.gpu.or(Self::shipped().gpu), ..costs })
     }
 
-    /// Writes one more pipeline into a file, in place of what it says of the same one.
-    pub fn save(path: &Path, machine: String, date: String, measured: Measured) -> Result<(), CostsError> {
-        let mut costs = match path.exists() {
-            true => Self { gpu: None, machine, date, ..Self::read(path)? },
-            false => Self { machine, date, further_core: Self::shipped().further_core, pipelines: vec![], gpu: None },
+    /// What a file itself says.
+    fn of_file(path: &Path) -> Result<Self, CostsError> {
+        let text = fs::read_to_string(path).map_err(|error| CostsError::Read { path: path.into(), error })?;
+        let costs: Self =
+            toml::from_str(&text).map_err(|error| CostsError::Parse { path: path.into(), error: Box::new(error) })?;
+        let wrong = costs.numbers().into_iter().find(|(_, value, (holds, _))| !holds(*value));
+        match wrong {
+            Some((key, value, (_, wanted))) => Err(CostsError::Value { path: path.into(), key, value, wanted }),
+            None => Ok(costs),
+        }
+    }
+
+    /// Every number, with its key and what it must be.
+    fn numbers(&self) -> Vec<(String, f64, Rule)> {
+        let mut numbers: Vec<(String, f64, Rule)> = Vec::new();
+        for (place, one) in self.pipelines.iter().enumerate() {
+            let key = |key: &str| format!("pipelines[{place}].{key}");
+            numbers.extend(one.further_core.map(|value| (key("further_core"), value, PART)));
+            numbers.push((key("upkeep_cores.keeper"), one.upkeep_cores.keeper, UPKEEP));
+            numbers.push((key("upkeep_cores.launcher"), one.upkeep_cores.launcher, UPKEEP));
+            numbers.extend(one.cpu_ms.numbers().map(|(name, value)| (key(&format!("cpu_ms.{name}")), value, MS)));
+        }
+        if let Some(gpu) = &self.gpu {
+            numbers.push(("gpu.frame_us".into(), gpu.frame_us, POSITIVE));
+            numbers.push(("gpu.crop_us".into(), gpu.crop_us, POSITIVE));
+            for (table, values) in [("model_us", &gpu.model_us), ("times", &gpu.times)] {
+                numbers.extend(values.iter().map(|(key, value)| (format!("gpu.{table}.{key}"), *value, POSITIVE)));
+            }
+            numbers.extend(gpu.cpu_ms.numbers().map(|(name, value)| (format!("gpu.cpu_ms.{name}"), value, MS)));
+        }
+        numbers
+    }
+
+    /// Writes one more pipeline into a file, in place of what it says of the same one; everything else that it says stays.
+    pub fn save(path: &Path, measured: Measured) -> Result<(), CostsError> {
+        let mut costs = match Self::of_file(path) {
+            Err(CostsError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => Self::default(),
+            costs => costs?,
         };
         let key = |one: &Measured| (one.detector.clone(), one.attributes.clone(), one.frames);
         costs.pipelines.retain(|one| key(one) != key(&measured));
         costs.pipelines.push(measured);
         let text = toml::to_string(&costs).expect("tables of numbers and words");
-        fs::write(path, text).map_err(|error| CostsError::Write { path: path.into(), error })
+        replace(path, &text).map_err(|error| CostsError::Write { path: path.into(), error })
     }
 
     /// Of a pipeline. `source` is where these costs are from, for messages.
-    pub fn of(&self, config: &Config, frames: Frames, source: &str) -> Result<CpuMs, CostsError> {
+    pub fn of(&self, config: &Config, frames: Frames, source: &str) -> Result<&Measured, CostsError> {
         let attributes: Vec<String> = config.attributes.iter().map(|model| model.name.clone()).collect();
         let detector = config.detector.name.clone();
         let is_it = |one: &&Measured| one.detector == detector && one.attributes == attributes && one.frames == frames;
-        self.pipelines.iter().find(is_it).map(|one| one.cpu_ms).ok_or_else(|| CostsError::Unknown {
+        self.pipelines.iter().find(is_it).ok_or_else(|| CostsError::Unknown {
             source_of: source.to_owned(),
             detector,
             attributes,
             frames: frames.name(),
         })
+    }
+}
+
+/// Writes a file beside the one that it takes the place of: whoever reads that finds the one or the other, and whole.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let permissions = fs::metadata(path).map_or_else(|_| Permissions::from_mode(0o666), |found| found.permissions());
+    let mut beside = tempfile::Builder::new().prefix(".costs-").permissions(permissions).tempfile_in(folder)?;
+    beside.write_all(text.as_bytes())?;
+    beside.as_file().sync_all()?;
+    beside.persist(path)?;
+    Ok(())
+}
+
+impl Measured {
+    /// Where it was measured, and when.
+    pub fn origin(&self) -> String {
+        format!("{} ({})", self.machine, self.date)
+    }
+}
+
+impl Upkeep {
+    /// All together.
+    pub fn cores(&self) -> f64 {
+        self.keeper + self.launcher
+    }
+}
+
+impl CpuMs {
+    /// Every number, with its key.
+    fn numbers(&self) -> impl Iterator<Item = (&'static str, f64)> + use<> {
+        let (pixels, crops) = (self.preprocess, self.attribute);
+        let always = [
+            ("ingest", self.ingest),
+            ("preprocess.frame", pixels.frame),
+            ("preprocess.megapixel", pixels.megapixel),
+            ("preprocess.mib", pixels.mib),
+            ("detect", self.detect),
+            ("postprocess", self.postprocess),
+            ("attribute.frame", crops.frame),
+            ("gateway", self.gateway),
+            ("client", self.client),
+        ];
+        always.into_iter().chain(crops.crop.map(|crop| ("attribute.crop", crop)))
     }
 }
 
@@ -319,27 +383,71 @@ mod tests {
             Costs::read(&path).unwrap_err().to_string()
         };
         assert!(Costs::read(&folder.path().join("no")).unwrap_err().to_string().contains("--save FILE"));
-        assert!(said("machine = \"x\"").contains("date"));
-        assert!(said("machine = \"x\"\ndate = \"y\"\nspeed = 2").contains("speed"));
-        assert!(said("machine = \"x\"\ndate = \"y\"\nfurther_core = 1.5").contains("1 at most"));
-        let text = SHIPPED.replacen("\ningest = ", "\ningest = -", 1);
-        assert!(said(&text).contains("ingest is -"));
+        assert!(said("speed = 2").contains("speed"));
+        assert!(said("[[pipelines]]\nmachine = \"x\"").contains("date"));
     }
 
     #[test]
-    fn what_is_saved_is_read_and_takes_the_place_of_what_was_said_before() {
+    fn a_number_that_cannot_be_is_named_by_its_key() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("costs.toml");
-        let mut one = Costs::shipped().pipelines[0].clone();
-        let save = |one: &Measured| Costs::save(&path, "here".into(), "2026-01-01".into(), one.clone()).unwrap();
-        save(&one);
-        one.cpu_ms.detect += 1.0;
-        save(&one);
-        let mut other = one.clone();
-        other.detector = "other".into();
-        save(&other);
+        for (good, bad, said) in [
+            ("\nframes = \"jpeg\"", "\nframes = \"jpeg\"\nfurther_core = 1.5", "pipelines[0].further_core is 1.5"),
+            ("\nframes = \"raw\"", "\nframes = \"raw\"\nfurther_core = 0.0", "pipelines[1].further_core is 0"),
+            ("{ keeper = 0.", "{ keeper = 7.", "pipelines[0].upkeep_cores.keeper is 7."),
+            ("\ningest = ", "\ningest = -", "pipelines[0].cpu_ms.ingest is -"),
+            ("megapixel = 4.57", "megapixel = nan", "pipelines[0].cpu_ms.preprocess.megapixel is NaN"),
+            ("attribute = { frame", "attribute = { crop = -1.0, frame", "pipelines[0].cpu_ms.attribute.crop is -1"),
+            ("frame_us = ", "frame_us = -", "gpu.frame_us is -3.3"),
+            ("crop_us = 3.4", "crop_us = 0.0", "gpu.crop_us is 0"),
+            ("nanodet416-4c-int8 = 50.8", "nanodet416-4c-int8 = nan", "gpu.model_us.nanodet416-4c-int8 is NaN"),
+            ("ingest = 0.13", "ingest = inf", "gpu.cpu_ms.ingest is inf"),
+            ("t4 = 9.66", "t4 = 0.0", "gpu.times.t4 is 0"),
+        ] {
+            assert!(SHIPPED.contains(good), "{good}");
+            fs::write(&path, SHIPPED.replacen(good, bad, 1)).unwrap();
+            let error = Costs::read(&path).unwrap_err();
+            assert!(matches!(error, CostsError::Value { .. }) && error.to_string().contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_read_and_takes_the_place_of_what_was_said_of_the_same_pipeline_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("costs.toml");
+        let elsewhere = Costs::shipped().pipelines[0].clone();
+        let here = Measured {
+            machine: "here".into(),
+            date: "2026-01-01".into(),
+            further_core: Some(0.9),
+            ..elsewhere.clone()
+        };
+        let other = Measured { detector: "other".into(), ..here.clone() };
+        Costs::save(&path, elsewhere.clone()).unwrap();
+        Costs::save(&path, other.clone()).unwrap();
         let costs = Costs::read(&path).unwrap();
-        assert_eq!((costs.pipelines, costs.machine.as_str()), (vec![one, other], "here"));
+        assert_eq!(costs.pipelines, [elsewhere, other.clone()], "each keeps its machine");
+        assert_eq!(costs.gpu, Costs::shipped().gpu, "which the file itself does not say");
+        assert_eq!(Costs::of_file(&path).unwrap().gpu, None);
+        Costs::save(&path, here.clone()).unwrap();
+        assert_eq!(Costs::read(&path).unwrap().pipelines, [other, here]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing lies beside it");
+    }
+
+    #[test]
+    fn what_a_file_says_of_gpus_stays_in_it_and_what_is_no_file_of_costs_is_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("costs.toml");
+        let measured = Costs::shipped().pipelines[0].clone();
+        let mut own = Costs::shipped();
+        own.gpu.as_mut().unwrap().model_us.insert("their-own".into(), 12.5);
+        fs::write(&path, toml::to_string(&own).unwrap()).unwrap();
+        Costs::save(&path, measured.clone()).unwrap();
+        assert_eq!(Costs::read(&path).unwrap().gpu, own.gpu);
+
+        fs::write(&path, "a letter").unwrap();
+        assert!(matches!(Costs::save(&path, measured), Err(CostsError::Parse { .. })));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a letter");
     }
 
     #[test]

@@ -22,14 +22,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use framepipe_pipeline::{Config, ConfigFile, Device, Overrides, Plan, Profile, STAGES, command_line};
 
 use crate::{
     costs::{Costs, CostsError, CpuMs, DeviceMs, Frames, GPUS, Measured},
     measure::Setup,
-    model::{Forecast, Machine, Part, forecast, parts, recommend},
+    model::{Forecast, Machine, Part, forecast, further_core, parts, recommend},
     picture::{Asked, Encoded, Picture, variants},
     report::{Check, ImageNote, Report, disclaimer, rows},
 };
@@ -49,8 +49,8 @@ use crate::{
 
 It is a model: the sum of what a frame costs each process, the cores that there are, and what one
 process can do. The shipped costs are those of one machine and of some pipelines; --measure takes
-those of this machine and of any pipeline, with a pipeline of its own on --measure-cores cores, and
---check measures what the model expects. What was never measured it says.
+those of this machine and of any pipeline, with a pipeline of its own, on one core and on
+--measure-cores cores, and --check measures what the model expects. What was never measured it says.
 
 Exit status: 0 said; 1 not, as the message says; 2 wrong usage."
 )]
@@ -75,10 +75,11 @@ struct Cli {
     /// Costs of this machine: bring the pipeline up and measure them now.
     #[arg(long)]
     measure: bool,
-    /// The cores that they are measured on.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096), requires = "measure")]
-    measure_cores: u32,
-    /// Write the measured costs to this file, beside those of other pipelines that it has.
+    /// Measure on so many cores, too, beside one: it tells what each further core adds [default: --cores, or those that this program
+    /// may use, where they are fewer].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096), requires = "measure")]
+    measure_cores: Option<u32>,
+    /// Write the measured costs to this file, beside those of other pipelines that it has. Its comments are lost.
     #[arg(long, value_name = "FILE", requires = "measure")]
     save: Option<PathBuf>,
     /// Measure what the model expects: bring the pipeline up, as it is recommended, on --cores of this machine's cores.
@@ -111,7 +112,15 @@ struct Task<'a> {
     config: Config,
     plan: Plan,
     machine_cores: u32,
+    measure_cores: u32,
     crops: u32,
+}
+
+/// What a frame costs, on which machine, and where that is from.
+struct Known {
+    parts: Vec<Part>,
+    machine: Machine,
+    origin: String,
 }
 
 fn plan(cli: &Cli) -> anyhow::Result<()> {
@@ -124,15 +133,16 @@ fn plan(cli: &Cli) -> anyhow::Result<()> {
         Some(encoded) => encoded.picture,
         None => cli.image.picture(&task.config, &task.plan)?,
     };
-    let costs = task.costs(encoded.as_ref())?;
-    let machine = task.machine(&costs);
-    let parts = task.parts(&costs, &picture)?;
-    let forecast = forecast(&parts, machine, &recommend(&parts, machine));
+    let known = match &encoded {
+        Some(encoded) if cli.measure => task.measured(encoded)?,
+        _ => task.said(&picture)?,
+    };
+    let forecast = forecast(&known.parts, known.machine, &recommend(&known.parts, known.machine));
     let check = match (&encoded, cli.check) {
-        (Some(encoded), true) => Some(task.check(encoded, &forecast.processes, forecast.fps())?),
+        (Some(encoded), true) => Some(task.check(encoded, &forecast)?),
         _ => None,
     };
-    let report = task.report(&costs, &picture, &parts, &forecast, check);
+    let report = task.report(&known, &picture, &forecast, check);
     let text = if cli.json { format!("{}\n", serde_json::to_string_pretty(&report)?) } else { report.to_string() };
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to standard output"),
@@ -159,10 +169,10 @@ impl<'a> Task<'a> {
         );
         let may_use = u32::try_from(std::thread::available_parallelism()?.get())?;
         let machine_cores = cli.cores.unwrap_or(may_use);
-        for (option, cores) in [
-            ("--cores", cli.check.then_some(machine_cores)),
-            ("--measure-cores", cli.measure.then_some(cli.measure_cores)),
-        ] {
+        let measure_cores = cli.measure_cores.unwrap_or(machine_cores.min(may_use));
+        for (option, cores) in
+            [("--cores", cli.check.then_some(machine_cores)), ("--measure-cores", cli.measure.then_some(measure_cores))]
+        {
             let cores = cores.unwrap_or(0);
             ensure!(cores <= may_use, "{option} {cores}: this program may use {may_use}, and no more can be measured");
         }
@@ -173,71 +183,101 @@ impl<'a> Task<'a> {
                 config.name
             );
         }
-        Ok(Self { cli, config, plan, machine_cores, crops })
+        Ok(Self { cli, config, plan, machine_cores, measure_cores, crops })
     }
 
-    fn costs(&self, encoded: Option<&Encoded>) -> anyhow::Result<Costs> {
-        match (encoded, &self.cli.costs) {
-            (Some(encoded), _) if self.cli.measure => self.measure(encoded),
-            (_, Some(path)) => Ok(Costs::read(path)?),
-            (_, None) => Ok(Costs::shipped()),
+    /// What a file says, or what is shipped.
+    fn said(&self, picture: &Picture) -> anyhow::Result<Known> {
+        let (costs, file) = match &self.cli.costs {
+            Some(path) => (Costs::read(path)?, path.display().to_string()),
+            None => (Costs::shipped(), "what is shipped".to_owned()),
+        };
+        match &self.cli.gpu {
+            Some(gpu) => self.with_gpu(gpu, &costs, picture, &file),
+            None => self.on_cpu(costs.of(&self.config, self.cli.image.frames(), &file)?, picture, &file),
         }
     }
 
-    fn parts(&self, costs: &Costs, picture: &Picture) -> anyhow::Result<Vec<Part>> {
-        let source = self.cli.costs.as_ref().map_or("what is shipped".to_owned(), |path| path.display().to_string());
-        let frames = self.cli.image.frames();
-        let on_cpu = || costs.of(&self.config, frames, &source);
-        let (ms, device, decode): (CpuMs, _, f64) = match (&self.cli.gpu, &costs.gpu) {
-            (Some(gpu), Some(known)) => {
-                // JPEGs are decoded on the CPU: what pixels and bytes cost there.
-                let decode = if frames == Frames::Jpeg { on_cpu()?.preprocess } else { known.cpu_ms.preprocess };
-                let decode = decode.of(picture) - decode.frame;
-                (known.cpu_ms, known.device_ms(gpu, &self.config, self.crops)?, decode)
-            }
-            _ => (on_cpu()?, DeviceMs::default(), 0.0),
-        };
-        let (preprocess, attribute) = match self.cli.gpu {
-            Some(_) => (ms.preprocess.frame + decode, ms.attribute.frame),
-            None => {
-                let attribute = ms.attribute.of(self.crops);
-                (ms.preprocess.of(picture), attribute.ok_or(CostsError::NoCrops { source_of: source })?)
-            }
-        };
-        let threads: Vec<u32> = self.config.stages.iter().map(|stage| stage.threads).collect();
-        Ok(parts(&ms, preprocess, attribute, device, &threads))
+    fn on_cpu(&self, measured: &Measured, picture: &Picture, file: &str) -> anyhow::Result<Known> {
+        let ms = &measured.cpu_ms;
+        let attribute = ms.attribute.of(self.crops);
+        let attribute = attribute.ok_or_else(|| CostsError::NoCrops { source_of: file.to_owned() })?;
+        Ok(Known {
+            parts: self.parts(ms, ms.preprocess.of(picture), attribute, DeviceMs::default()),
+            machine: self.machine(measured.further_core, measured.upkeep_cores.cores()),
+            origin: measured.origin(),
+        })
     }
 
-    fn measure(&self, encoded: &Encoded) -> anyhow::Result<Costs> {
+    fn with_gpu(&self, gpu: &str, costs: &Costs, picture: &Picture, file: &str) -> anyhow::Result<Known> {
+        let known = costs.gpu.as_ref().context("a file without GPUs has those that are shipped")?;
+        let ms = &known.cpu_ms;
+        // JPEGs are decoded on the CPU: what pixels and bytes cost there.
+        let (decode, decoding) = match self.cli.image.frames() {
+            Frames::Raw => (ms.preprocess, String::new()),
+            Frames::Jpeg => {
+                let measured = costs.of(&self.config, Frames::Jpeg, file)?;
+                (measured.cpu_ms.preprocess, format!("; decoding on {}", measured.origin()))
+            }
+        };
+        let preprocess = ms.preprocess.frame + decode.of(picture) - decode.frame;
+        let estimated = match known.estimated.iter().any(|one| one == gpu) {
+            true => format!("; the {gpu} was never measured, its times are estimated from those"),
+            false => String::new(),
+        };
+        let device = known.device_ms(gpu, &self.config, self.crops)?;
+        Ok(Known {
+            parts: self.parts(ms, preprocess, ms.attribute.frame, device),
+            machine: self.machine(None, 0.0),
+            origin: format!("{}{estimated}{decoding}", known.machine),
+        })
+    }
+
+    /// The costs of this machine, measured now.
+    fn measured(&self, encoded: &Encoded) -> anyhow::Result<Known> {
         let variants = match self.cli.image.frames() {
             Frames::Jpeg => Some(variants(encoded, &self.config, &self.plan)?),
             Frames::Raw => None,
         };
-        let pictures: Vec<&Encoded> = std::iter::once(encoded).chain(variants.iter().flatten()).collect();
-        let cores = self.cli.measure_cores;
-        let arguments = vec!["--cores".to_owned(), cores.to_string()];
-        let windows = measure::measure(&self.setup(cores, arguments), &pictures)?;
-        let measured = Measured {
+        // The one that is asked for comes last: nearest to what is measured next.
+        let pictures: Vec<&Encoded> = variants.iter().flatten().chain(std::iter::once(encoded)).collect();
+        let alone = measure::measure(&self.setup(1, &[1; STAGES.len()]), &pictures)?;
+        let (cpu_ms, upkeep_cores) = measure::costs(&alone, &pictures, self.crops)?;
+        let mut measured = Measured {
+            machine: processor(self.measure_cores),
+            date: today(),
             detector: self.config.detector.name.clone(),
             attributes: self.config.attributes.iter().map(|model| model.name.clone()).collect(),
             frames: self.cli.image.frames(),
-            cpu_ms: measure::costs(&windows, &pictures, self.crops)?,
+            further_core: None,
+            upkeep_cores,
+            cpu_ms,
         };
-        let (machine, date) = (processor(cores), today());
-        if let Some(path) = &self.cli.save {
-            Costs::save(path, machine.clone(), date.clone(), measured.clone())?;
+        let file = "what was measured";
+        if self.measure_cores > 1 {
+            let known = self.on_cpu(&measured, &encoded.picture, file)?;
+            let processes = recommend(&known.parts, Machine { cores: self.measure_cores, ..known.machine });
+            let together = measure::measure(&self.setup(self.measure_cores, &processes), &[encoded])?;
+            let [.., alone] = &alone[..] else { bail!("nothing was measured") };
+            let [together] = &together[..] else { bail!("nothing was measured") };
+            let busy_cores = together.busy_cores(self.measure_cores);
+            measured.further_core = further_core(alone.frame_ms(), together.frame_ms(), self.measure_cores, busy_cores);
         }
-        Ok(Costs { machine, date, pipelines: vec![measured], ..Costs::shipped() })
+        let known = self.on_cpu(&measured, &encoded.picture, file)?;
+        if let Some(path) = &self.cli.save {
+            Costs::save(path, measured)?;
+        }
+        Ok(known)
     }
 
-    fn check(&self, encoded: &Encoded, processes: &[u32], expected: f64) -> anyhow::Result<Check> {
-        let arguments = self.flags(processes);
-        let windows = measure::measure(&self.setup(self.machine_cores, arguments), &[encoded])?;
+    fn check(&self, encoded: &Encoded, of: &Forecast) -> anyhow::Result<Check> {
+        let windows = measure::measure(&self.setup(self.machine_cores, &of.processes), &[encoded])?;
         let window = windows.first().context("nothing was measured")?;
-        Ok(Check::new(window.fps, window.others, expected))
+        Ok(Check::new(window.fps, window.others, of.fps()))
     }
 
-    fn setup(&self, cores: u32, mut arguments: Vec<String>) -> Setup<'_> {
+    fn setup(&self, cores: u32, processes: &[u32]) -> Setup<'_> {
+        let mut arguments = flags(cores, processes);
         if self.crops > 0 {
             arguments.extend(["--crops-max".to_owned(), self.crops.to_string()]);
         }
@@ -252,23 +292,24 @@ impl<'a> Task<'a> {
         }
     }
 
-    fn report(&self, costs: &Costs, picture: &Picture, parts: &[Part], of: &Forecast, check: Option<Check>) -> Report {
+    fn parts(&self, cpu: &CpuMs, preprocess_ms: f64, attribute_ms: f64, device: DeviceMs) -> Vec<Part> {
+        let threads: Vec<u32> = self.config.stages.iter().map(|stage| stage.threads).collect();
+        parts(cpu, preprocess_ms, attribute_ms, device, &threads)
+    }
+
+    /// The one that is planned for.
+    fn machine(&self, further_core: Option<f64>, upkeep_cores: f64) -> Machine {
+        Machine { cores: self.machine_cores, further_core, upkeep_cores }
+    }
+
+    fn report(&self, known: &Known, picture: &Picture, of: &Forecast, check: Option<Check>) -> Report {
         let Self { cli, config, .. } = self;
-        let on_cpu = format!("{} ({})", costs.machine, costs.date);
-        let source = match (&cli.gpu, &costs.gpu) {
-            (Some(gpu), Some(known)) => {
-                let is_estimated = known.estimated.contains(gpu);
-                let estimated = format!("; the {gpu} was never measured, its times are estimated from those");
-                let decoding = if cli.image == Asked::Raw { String::new() } else { format!("; decoding on {on_cpu}") };
-                format!("{}{}{decoding}", known.machine, if is_estimated { estimated } else { String::new() })
-            }
-            _ => on_cpu,
-        };
         let [binds, next] = [&of.limits[0], &of.limits[1]];
         let Picture { width, height, bytes, decoded_megapixels } = *picture;
         Report {
             pipeline: config.name.clone(),
             cores: self.machine_cores,
+            further_core: known.machine.further_core,
             gpu: cli.gpu.clone(),
             image: ImageNote { frames: cli.image.frames().name(), width, height, bytes, decoded_megapixels },
             crops: self.crops,
@@ -276,28 +317,17 @@ impl<'a> Task<'a> {
             binds: binds.what,
             next: next.what,
             next_fps: next.fps,
-            rows: rows(parts, of),
+            rows: rows(&known.parts, of),
+            upkeep_cores: known.machine.upkeep_cores,
             up: self.up(&of.processes).join(" "),
-            model: disclaimer(&source, self.machine(costs)),
+            model: disclaimer(&known.origin, known.machine),
             check,
         }
     }
 
-    /// The one that is planned for.
-    fn machine(&self, costs: &Costs) -> Machine {
-        Machine { cores: self.machine_cores, further_core: costs.further_core }
-    }
-
-    /// Options of `framepipe up` for these numbers of processes.
-    fn flags(&self, processes: &[u32]) -> Vec<String> {
-        let cores = [("cores", self.machine_cores)];
-        let stages = STAGES.iter().map(|stage| stage.name).zip(processes.iter().copied());
-        cores.into_iter().chain(stages).flat_map(|(name, count)| [format!("--{name}"), count.to_string()]).collect()
-    }
-
     fn up(&self, processes: &[u32]) -> Vec<String> {
         let mut words = vec!["framepipe up --config".to_owned(), self.cli.file.config.display().to_string()];
-        words.extend(self.flags(processes));
+        words.extend(flags(self.machine_cores, processes));
         if self.cli.gpu.is_some() {
             words.push("--device gpu --mps auto".to_owned());
         }
@@ -305,12 +335,21 @@ impl<'a> Task<'a> {
     }
 }
 
+/// Options of `framepipe up` for these numbers of processes: what the model is of, whatever the configuration says.
+fn flags(cores: u32, processes: &[u32]) -> Vec<String> {
+    let stages = STAGES.iter().map(|stage| stage.name).zip(processes.iter().copied());
+    let counts = [("cores", cores)].into_iter().chain(stages);
+    let counts = counts.flat_map(|(name, count)| [format!("--{name}"), count.to_string()]);
+    ["--profile".to_owned(), "throughput".to_owned()].into_iter().chain(counts).collect()
+}
+
 /// This machine, as the kernel calls its processor.
 fn processor(cores: u32) -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = text.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(':'));
     let name = name.map_or(std::env::consts::ARCH, |(_, name)| name.trim());
-    format!("{name}, measured on {cores} of its cores")
+    let further = if cores > 1 { format!(" and on {cores}") } else { String::new() };
+    format!("{name}, measured on 1 of its cores{further}")
 }
 
 /// In UTC: YYYY-MM-DD.

@@ -1,7 +1,7 @@
 //! What this machine does: a pipeline of this program's own, bound to so many cores with this program as its client, kept busy with
-//! one picture after the other.
+//! one picture after the other. Its inbox, too, is its own: no image lies beside others'.
 
-use std::{collections::HashSet, io::Write as _, path::Path, time::Duration};
+use std::{collections::HashSet, io::Write as _, ops::Range, path::Path, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use framepipe_client::{
@@ -17,11 +17,14 @@ use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     unistd::Pid,
 };
-use tempfile::NamedTempFile;
-use tokio::runtime::{Builder, Runtime};
+use tempfile::{NamedTempFile, TempDir};
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use crate::{
-    costs::{CpuMs, Crops, Frames, Pixels},
+    costs::{CpuMs, Crops, Frames, Pixels, Upkeep},
     picture::Encoded,
 };
 
@@ -30,12 +33,14 @@ const STREAM: &str = "plan";
 const BATCH: usize = 8;
 /// Most frames in flight, for each core: enough that no stage waits for the client.
 const IN_FLIGHT_PER_CORE: usize = 32;
-/// Under load before anything is counted as frames a second.
+/// Under load, at least, before anything is counted as frames a second.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// For one result, while frames are in flight.
 const RESULT_WAIT: Duration = Duration::from_secs(60);
 /// How far the crops of a frame may be from those that were asked for.
 const CROPS_OFF_MAX: f64 = 0.05;
+/// Processes through which no frame goes: what they use goes with time.
+const UPKEEP: [&str; 2] = ["keeper", "launcher"];
 
 /// What is brought up, and under what.
 pub struct Setup<'a> {
@@ -60,63 +65,100 @@ pub struct Setup<'a> {
 pub struct Window {
     /// Frames a second.
     pub fps: f64,
-    /// CPU milliseconds of a frame, by kind of process.
-    pub cpu_ms: Vec<(String, f64)>,
     /// Part of these CPUs that other programs used.
     pub others: f64,
+    /// From the first push to the last result, here and below: CPU seconds, by kind of process.
+    used_s: Vec<(String, f64)>,
+    /// Frames.
+    frames: f64,
+    /// Seconds.
+    lasted_s: f64,
 }
 
 /// Brings the pipeline up and measures each picture.
 pub fn measure(setup: &Setup<'_>, pictures: &[&Encoded]) -> anyhow::Result<Vec<Window>> {
-    let bound = Bound::to(setup.cores)?;
-    let lasts = (WARM_UP + setup.window).as_secs_f64() * pictures.len() as f64;
-    eprintln!("measuring on {} cores for {lasts:.0} s, beside the start ...", setup.cores);
-    // Made by now, so that its threads are bound too.
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let mut server = Server::start("plan", setup.file, &setup.arguments)?;
-    let client = runtime.block_on(async { Client::connect_lazy(&server.address()) })?;
-    runtime.block_on(server.wait_ready(&client))?;
-    let members = Member::all(&server)?;
-    let mut load = Load {
-        results: client.results(STREAM, ResultsOptions::default()),
-        client,
-        in_flight: HashSet::new(),
-        in_flight_max: IN_FLIGHT_PER_CORE * setup.cores as usize,
-    };
-    let mut windows = Vec::new();
-    for picture in pictures {
-        windows.push(one(setup, &runtime, (&server, &members), &mut load, picture, &bound.cpus)?);
-    }
-    runtime.block_on(async { drop(load) });
-    server.stop()?;
+    let (windows, seconds, cores) = (pictures.len(), setup.window.as_secs(), setup.cores);
+    eprintln!("measuring, bound to {cores} CPUs: {windows} windows of {seconds} s, each when the pipeline is full ...");
+    let mut running = Running::start(setup)?;
+    let windows: anyhow::Result<Vec<Window>> = pictures.iter().map(|picture| running.measure(setup, picture)).collect();
+    let stopped = running.stop();
+    let windows = windows?;
+    stopped?;
     Ok(windows)
 }
 
-fn one(
-    setup: &Setup<'_>,
-    runtime: &Runtime,
-    (server, members): (&Server, &[Member]),
-    load: &mut Load,
-    picture: &Encoded,
-    cpus: &[usize],
-) -> anyhow::Result<Window> {
-    let blob = Blob::new(&setup.config.server.inbox[0], picture, setup.frames)?;
-    let crops_before = crops(server)?;
-    let (from, before, busy_before) = (now_ns()?, Member::cpu_by_group(members)?, cpus_busy(cpus)?);
-    let begin = from + WARM_UP.as_nanos() as u64;
-    let end = begin + setup.window.as_nanos() as u64;
-    let completed = runtime.block_on(load.run(&blob, end))?;
-    let (to, after, busy_after) = (now_ns()?, Member::cpu_by_group(members)?, cpus_busy(cpus)?);
-    let frames = completed.len() as f64;
-    check_crops(setup, (crops(server)? - crops_before) as f64 / frames)?;
-    let used = |((group, before), (_, after)): ((String, f64), (_, f64))| (group, (after - before) * 1e3 / frames);
-    let cpu_ms: Vec<(String, f64)> = before.into_iter().zip(after).map(used).collect();
-    let own_s = cpu_ms.iter().map(|(_, ms)| ms).sum::<f64>() * frames / 1e3;
-    let cores_s = (to - from) as f64 / 1e9 * cpus.len() as f64;
-    let others = (((busy_after - busy_before).as_secs_f64() - own_s) / cores_s).clamp(0.0, 1.0);
-    let fps = steady_rate(&completed, begin, end);
-    ensure!(fps > 0.0, "no frame was completed within {:?}: give more --seconds", setup.window);
-    Ok(Window { fps, cpu_ms, others })
+/// A pipeline that is up, and its client.
+struct Running {
+    load: Load,
+    /// Ctrl-C: an error like others, so that all is taken down and removed.
+    interrupt: Signal,
+    /// Nothing of the client runs outside its `block_on`.
+    runtime: Runtime,
+    server: Server,
+    members: Vec<Member>,
+    inbox: TempDir,
+    bound: Bound,
+}
+
+impl Running {
+    fn start(setup: &Setup<'_>) -> anyhow::Result<Self> {
+        let bound = Bound::to(setup.cores)?;
+        // Made by now, so that its threads are bound too.
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let mut interrupt = runtime.block_on(async { signal(SignalKind::interrupt()) })?;
+        let memory = &setup.config.shm;
+        let inbox = tempfile::Builder::new().prefix("framepipe-plan-inbox-").tempdir_in(memory);
+        let inbox = inbox.with_context(|| format!("cannot make a folder in {} (paths.shm)", memory.display()))?;
+        let mut arguments = setup.arguments.clone();
+        let path = inbox.path().to_str().context("the path of paths.shm is no UTF-8")?;
+        arguments.extend(["--inbox".to_owned(), path.to_owned()]);
+        let mut server = Server::start("plan", setup.file, &arguments)?;
+        let client = runtime.block_on(async { Client::connect_lazy(&server.address()) })?;
+        runtime.block_on(unless(&mut interrupt, server.wait_ready(&client)))?;
+        let members = Member::all(&server)?;
+        let load = Load {
+            results: client.results(STREAM, ResultsOptions::default()),
+            client,
+            in_flight: HashSet::new(),
+            in_flight_max: IN_FLIGHT_PER_CORE * setup.cores as usize,
+        };
+        Ok(Self { load, interrupt, runtime, server, members, inbox, bound })
+    }
+
+    fn measure(&mut self, setup: &Setup<'_>, picture: &Encoded) -> anyhow::Result<Window> {
+        let Self { load, interrupt, runtime, server, members, inbox, bound } = self;
+        let blob = Blob::new(inbox.path(), picture, setup.frames)?;
+        let crops_before = crops(server)?;
+        let (from, before, busy_before) = (now_ns()?, Member::cpu_by_group(members)?, cpus_busy(&bound.cpus)?);
+        let (completed, window) = runtime.block_on(unless(interrupt, load.run(&blob, setup.window)))?;
+        let (to, after, busy_after) = (now_ns()?, Member::cpu_by_group(members)?, cpus_busy(&bound.cpus)?);
+        let frames = completed.len() as f64;
+        check_crops(setup, (crops(server)? - crops_before) as f64 / frames)?;
+        let used = |((kind, before), (_, after)): ((String, f64), (_, f64))| (kind, after - before);
+        let used_s: Vec<(String, f64)> = before.into_iter().zip(after).map(used).collect();
+        let own_s: f64 = used_s.iter().map(|(_, seconds)| seconds).sum();
+        let lasted_s = (to - from) as f64 / 1e9;
+        let others_s = (busy_after - busy_before).as_secs_f64() - own_s;
+        let others = (others_s / (lasted_s * bound.cpus.len() as f64)).clamp(0.0, 1.0);
+        let fps = steady_rate(&completed, window.start, window.end);
+        ensure!(fps > 0.0, "no frame was completed within {:?}: give more --seconds", setup.window);
+        Ok(Window { fps, others, used_s, frames, lasted_s })
+    }
+
+    /// Takes it down.
+    fn stop(self) -> anyhow::Result<()> {
+        let Self { load, runtime, mut server, .. } = self;
+        runtime.block_on(async { drop(load) });
+        server.stop()
+    }
+}
+
+/// What comes of it, unless Ctrl-C comes first.
+async fn unless<T>(interrupt: &mut Signal, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::select! {
+        done = work => done,
+        _ = interrupt.recv() => bail!("interrupted"),
+    }
 }
 
 /// Crops that attribute models have run on, one a model.
@@ -194,19 +236,32 @@ struct Load {
 }
 
 impl Load {
-    /// Keeps the pipeline busy until `end`, then waits for what is out. The times at which results came.
-    async fn run(&mut self, blob: &Blob, end: u64) -> anyhow::Result<Vec<u64>> {
+    /// Keeps the pipeline busy until a window has passed, then waits for what is out. The window begins when the pipeline is full:
+    /// when as many frames have come back as are in flight. The times at which results came, and the window.
+    async fn run(&mut self, blob: &Blob, length: Duration) -> anyhow::Result<(Vec<u64>, Range<u64>)> {
         let mut completed = Vec::new();
-        loop {
-            if self.in_flight.len() + BATCH <= self.in_flight_max && now_ns()? < end {
-                self.push(blob).await?;
-            } else if self.in_flight.is_empty() {
-                return Ok(completed);
-            } else {
-                self.receive().await?;
-                completed.push(now_ns()?);
-            }
+        let warm = now_ns()? + WARM_UP.as_nanos() as u64;
+        while now_ns()? < warm || completed.len() < self.in_flight_max {
+            self.step(blob, &mut completed).await?;
         }
+        let begin = now_ns()?;
+        let end = begin + length.as_nanos() as u64;
+        while now_ns()? < end {
+            self.step(blob, &mut completed).await?;
+        }
+        while !self.in_flight.is_empty() {
+            completed.push(self.receive().await?);
+        }
+        Ok((completed, begin..end))
+    }
+
+    /// Pushes where there is room; else takes a result.
+    async fn step(&mut self, blob: &Blob, completed: &mut Vec<u64>) -> anyhow::Result<()> {
+        if self.in_flight.len() + BATCH <= self.in_flight_max {
+            return self.push(blob).await;
+        }
+        completed.push(self.receive().await?);
+        Ok(())
     }
 
     async fn push(&mut self, blob: &Blob) -> anyhow::Result<()> {
@@ -221,14 +276,16 @@ impl Load {
         Ok(())
     }
 
-    async fn receive(&mut self) -> anyhow::Result<()> {
+    /// Waits for a result; when it came.
+    async fn receive(&mut self) -> anyhow::Result<u64> {
         let next = tokio::time::timeout(RESULT_WAIT, self.results.next()).await;
         let next =
             next.with_context(|| format!("{} frames without a result after {RESULT_WAIT:?}", self.in_flight.len()))?;
         let FrameResult { frame, outcome, .. } = next.context("the stream of results ended")??;
+        let now = now_ns()?;
         ensure!(self.in_flight.remove(&frame), "frame {frame}: a second result, or never pushed");
         match outcome {
-            Some(Outcome::Detections(_)) => Ok(()),
+            Some(Outcome::Detections(_)) => Ok(now),
             Some(Outcome::Error(error)) => bail!("frame {frame}: {:?}: {}", error.code(), error.message),
             Some(Outcome::Gap(_)) | None => bail!("frame {frame}: no result that this client knows"),
         }
@@ -236,36 +293,58 @@ impl Load {
 }
 
 impl Window {
-    fn of(&self, kind: &str) -> anyhow::Result<f64> {
-        let found = self.cpu_ms.iter().find(|(name, _)| name == kind);
-        found.map(|(_, ms)| *ms).with_context(|| format!("the pipeline has no {kind} process"))
+    /// CPU milliseconds of a frame, of all processes that it goes through.
+    pub fn frame_ms(&self) -> f64 {
+        let goes_through = self.used_s.iter().filter(|(kind, _)| !UPKEEP.contains(&kind.as_str()));
+        goes_through.map(|(_, seconds)| seconds).sum::<f64>() * 1e3 / self.frames
+    }
+
+    /// So many of these cores were busy, with whatever.
+    pub fn busy_cores(&self, cores: u32) -> f64 {
+        let own_s: f64 = self.used_s.iter().map(|(_, seconds)| seconds).sum();
+        (own_s / self.lasted_s + self.others * f64::from(cores)).min(cores.into())
+    }
+
+    /// CPU milliseconds of a frame, of one kind of process.
+    fn ms(&self, kind: &str) -> anyhow::Result<f64> {
+        Ok(self.used_s(kind)? * 1e3 / self.frames)
+    }
+
+    /// Cores that one kind of process used.
+    fn cores(&self, kind: &str) -> anyhow::Result<f64> {
+        Ok(self.used_s(kind)? / self.lasted_s)
+    }
+
+    fn used_s(&self, kind: &str) -> anyhow::Result<f64> {
+        let found = self.used_s.iter().find(|(name, _)| name == kind);
+        found.map(|(_, seconds)| *seconds).with_context(|| format!("the pipeline has no {kind} process"))
     }
 }
 
-/// Costs of windows: of one, or of a picture and its variants.
-pub fn costs(windows: &[Window], pictures: &[&Encoded], crops: u32) -> anyhow::Result<CpuMs> {
-    let first = windows.first().context("nothing was measured")?;
+/// Costs of windows: of one, or of a picture's variants and itself, the last.
+pub fn costs(windows: &[Window], pictures: &[&Encoded], crops: u32) -> anyhow::Result<(CpuMs, Upkeep)> {
+    let asked = windows.last().context("nothing was measured")?;
     let preprocess = match (windows, pictures) {
-        ([a, b, c], [of_a, of_b, of_c]) => {
-            let ms = |window: &Window| window.of("preprocess");
-            Pixels::through([(of_a.picture, ms(a)?), (of_b.picture, ms(b)?), (of_c.picture, ms(c)?)])
+        ([fewer, smaller, _], [of_fewer, of_smaller, of_asked]) => {
+            let ms = |window: &Window| window.ms("preprocess");
+            let of_asked = (of_asked.picture, ms(asked)?);
+            Pixels::through([of_asked, (of_fewer.picture, ms(fewer)?), (of_smaller.picture, ms(smaller)?)])
         }
-        _ => Pixels { frame: first.of("preprocess")?, ..Pixels::default() },
+        _ => Pixels { frame: asked.ms("preprocess")?, ..Pixels::default() },
     };
-    let attribute = first.of("attribute")?;
+    let attribute = asked.ms("attribute")?;
     let attribute = match crops {
         0 => Crops { frame: attribute, crop: None },
         crops => Crops { frame: 0.0, crop: Some(attribute / f64::from(crops)) },
     };
-    Ok(CpuMs {
-        ingest: first.of("ingest")?,
+    let cpu_ms = CpuMs {
+        ingest: asked.ms("ingest")?,
         preprocess,
-        detect: first.of("detect")?,
-        postprocess: first.of("postprocess")?,
+        detect: asked.ms("detect")?,
+        postprocess: asked.ms("postprocess")?,
         attribute,
-        gateway: first.of("gateway")?,
-        keeper: first.of("keeper")?,
-        launcher: first.of("launcher")?,
-        client: first.of("client")?,
-    })
+        gateway: asked.ms("gateway")?,
+        client: asked.ms("client")?,
+    };
+    Ok((cpu_ms, Upkeep { keeper: asked.cores("keeper")?, launcher: asked.cores("launcher")? }))
 }

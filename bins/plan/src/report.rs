@@ -11,6 +11,8 @@ use crate::model::{Forecast, Machine, Part};
 pub struct Report {
     pub pipeline: String,
     pub cores: u32,
+    /// What each core beyond the first adds, as a part of the first; none: it was not measured.
+    pub further_core: Option<f64>,
     pub gpu: Option<String>,
     pub image: ImageNote,
     pub crops: u32,
@@ -21,6 +23,8 @@ pub struct Report {
     pub next: &'static str,
     pub next_fps: f64,
     pub rows: Vec<Row>,
+    /// Cores that keeper and launcher use, whatever frames come.
+    pub upkeep_cores: f64,
     /// The command that starts it so.
     pub up: String,
     /// That it is a model, and of what.
@@ -90,9 +94,10 @@ pub fn rows(parts: &[Part], forecast: &Forecast) -> Vec<Row> {
 
 /// The line that is always there.
 pub fn disclaimer(source: &str, of: Machine) -> String {
-    let cores = match of.cores {
-        1 => String::new(),
-        _ => format!("; each further core counts as {} of the first", of.further_core),
+    let cores = match (of.cores, of.further_core) {
+        (1, _) => String::new(),
+        (_, Some(part)) => format!("; each further core counts as {part:.2} of the first"),
+        (_, None) => "; each further core counts as the first, which was not measured".to_owned(),
     };
     format!("a model, not a measurement: costs of {source}{cores}; docs/plan.md says what it leaves out")
 }
@@ -129,6 +134,9 @@ impl fmt::Display for Report {
             let gpu = if has_gpu { format!("{device_ms:>9.3}") } else { String::new() };
             let most = fps_max.filter(|most| most.is_finite()).map(|most| Rate(most).to_string()).unwrap_or("-".into());
             writeln!(f, "{name:<12}{count:>9}{cpu_ms:>9.2}{gpu}{:>10.1} %{most:>15}", cpu_share * 100.0)?;
+        }
+        if self.upkeep_cores > 0.0 {
+            writeln!(f, "keeper and launcher use {:.4} of a core, whatever frames come", self.upkeep_cores)?;
         }
         writeln!(f, "\n{}\n\n{}", self.up, self.model)?;
         if let Some(Check { fps, others, expected, error }) = &self.check {
@@ -168,12 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn it_always_says_that_it_is_a_model() {
-        for cores in [1, 2] {
-            let machine = Machine { cores, further_core: 0.9 };
-            let said = disclaimer("here (2026-01-01)", machine);
+    fn it_always_says_that_it_is_a_model_and_what_further_cores_are_taken_for() {
+        for (cores, further_core, words) in [
+            (1, None, "(2026-01-01); docs/plan.md"),
+            (2, Some(0.9), "each further core counts as 0.90 of the first;"),
+            (2, None, "not measured;"),
+        ] {
+            let said = disclaimer("here (2026-01-01)", Machine { cores, further_core, upkeep_cores: 0.0 });
             assert!(said.starts_with("a model, not a measurement: costs of here (2026-01-01)"), "{said}");
-            assert_eq!(said.contains("0.9"), cores > 1, "{said}");
+            assert!(said.contains(words), "{said}");
         }
     }
 }

@@ -141,7 +141,10 @@ impl Preprocess {
         let bytes = preprocessor.plan().tensor_bytes();
         let tensor_map = match pixels {
             // It has no slot of its own: detect reads it where it lies.
-            Pixels::Tensor(raw) => preprocessor.plan().tensor_map((raw.width, raw.height)),
+            Pixels::Tensor(raw) => {
+                frame.descriptor.encoded_is_tensor = 1;
+                preprocessor.plan().tensor_map((raw.width, raw.height))
+            }
             Pixels::Raw(raw) => {
                 let view = RawView::of(encoded, raw)?.packed()?;
                 frame.write_output(Pool::Tensor, |slot| Ok((bytes, write(preprocessor, view, slot))))?
@@ -240,6 +243,12 @@ impl Stage for Preprocess {
             bytes => needs.and(Pool::Image, bytes),
         };
         Ok((needs, Work::Make(pixels, key)))
+    }
+
+    fn may_take_long(&self, batch: &[Item<'_, Work>]) -> bool {
+        // What is decoded takes as long as it is large, and that is another size each time.
+        let is_decoded = |pixels: &Pixels| matches!(pixels, Pixels::Kept(_) | Pixels::Forgotten(..));
+        batch.iter().any(|item| matches!(&item.plan, Work::Make(pixels, _) if is_decoded(pixels)))
     }
 
     fn process(&mut self, batch: &mut [Item<'_, Work>]) {

@@ -33,8 +33,10 @@ class Acknowledger:
         """All results up to `sequence` may be forgotten."""
         with self._changed:
             if sequence > self._wanted:
+                had_none = self._wanted <= self._sent
                 self._wanted = sequence
-                self._changed.notify()
+                if had_none or self._is_due():  # else it would be woken for nothing
+                    self._changed.notify()
 
     def close(self) -> None:
         """Sends what is left and ends."""

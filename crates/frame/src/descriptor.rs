@@ -71,6 +71,10 @@ pub struct Descriptor {
     pub detections_dropped: u32,
     /// Detections whose crops `crops_max` cut off.
     pub crops_dropped: u32,
+    /// 1 where the encoded slot of a raw frame is its tensor, and the frame has no tensor slot; else 0.
+    pub encoded_is_tensor: u32,
+    /// Nothing: makes the size a multiple of 8 bytes.
+    pub unused: u32,
 }
 
 impl Descriptor {
@@ -95,6 +99,9 @@ impl Descriptor {
         }
         if self.orientation > 8 {
             return broken(format!("orientation {}", self.orientation));
+        }
+        if self.encoded_is_tensor > 1 {
+            return broken(format!("a tensor in slot {}", self.encoded_is_tensor));
         }
         if [self.source_width, self.source_height, self.kept_width, self.kept_height]
             .iter()
@@ -130,6 +137,7 @@ mod tests {
         for (bad, word) in [
             (Descriptor { error_code: 99, ..good }, "99"),
             (Descriptor { orientation: 9, ..good }, "orientation 9"),
+            (Descriptor { encoded_is_tensor: 2, ..good }, "slot 2"),
             (Descriptor { kept_width: 5, ..good }, "5x0"),
             (Descriptor { source_height: u32::MAX, ..good }, "4294967295"),
             (Descriptor { tensor_map: map, ..good }, "NaN"),

@@ -132,15 +132,14 @@ impl<'s> Frame<'s> {
         Ok(Bytes::Cache(Rc::new(view)))
     }
 
-    /// The detector's input, by the frame's tensor slot, by its lease on a cached one, or, where it has neither, the bytes of a raw
-    /// frame, which preprocess found to be its tensor.
+    /// The detector's input, by the frame's tensor slot, by its lease on a cached one, or by its encoded slot, where preprocess says
+    /// that a raw frame's bytes are its tensor.
     ///
     /// # Errors
     /// `StoreDamaged` where the cached one is gone; an internal error where an earlier stage left nothing.
     pub fn tensor(&self) -> Result<&'s [u8], FrameError> {
         let Some(lease) = self.work.lease(Pool::Cached as usize) else {
-            let is_as_it_came = !self.has_input(Pool::Tensor) && self.request().raw.is_raw();
-            return self.input(if is_as_it_came { Pool::Encoded } else { Pool::Tensor });
+            return self.input(if self.descriptor.encoded_is_tensor == 1 { Pool::Encoded } else { Pool::Tensor });
         };
         let gone = || damaged("the image's tensor that was cached is gone");
         let first = BlockRef::unpack(lease).filter(|first| first.arena() == ArenaKind::Tensors).ok_or_else(gone)?;

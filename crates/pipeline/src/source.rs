@@ -4,7 +4,7 @@
 
 use std::{
     borrow::Cow,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -45,15 +45,8 @@ pub struct RootError {
     words: String,
 }
 
-/// An opened source, which was what the request says.
-#[derive(Debug)]
-pub struct Source<'r> {
-    request: &'r Request,
-    file: OwnedFd,
-}
-
-/// A file that was opened for one frame, and may have others of its batch, which need not open it again. As long as it is there
-/// the client's bytes take memory, whoever deletes them.
+/// A file that was opened for one frame, and may have others, which need not open it again. As long as it is there the client's
+/// bytes take memory, whoever deletes them.
 #[derive(Debug)]
 pub struct OpenFile {
     file: OwnedFd,
@@ -64,40 +57,41 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
+    /// Opens the request's file below `root`. Never waits, whatever the path leads to.
+    ///
+    /// # Errors
+    /// `SourceGone`, or `SourceChanged` with what changed.
+    pub fn open(root: BorrowedFd<'_>, request: &Request) -> Result<Self, FrameError> {
+        // NONBLOCK: opening a FIFO that nobody writes would wait for ever.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let path = request.path.as_str().into_owned();
+        let file = openat2(root, &*path, flags, Mode::empty(), BENEATH).map_err(|errno| refused(&path, errno))?;
+        let Request { root, source_device: device, source_inode: inode, .. } = *request;
+        let file = Self { file, root, path, device, inode };
+        file.source(request).check()?;
+        Ok(file)
+    }
+
     /// True where it is the file that was accepted with this request.
     pub fn is_of(&self, request: &Request) -> bool {
         (self.root, self.device, self.inode) == (request.root, request.source_device, request.source_inode)
             && *self.path == *request.path.as_str()
     }
+
+    /// The source of a request whose file it is. Whether it is as it was accepted, [`Source::check`] says after it was read.
+    pub fn source<'r>(&'r self, request: &'r Request) -> Source<'r> {
+        Source { request, file: self.file.as_fd() }
+    }
 }
 
-impl<'r> Source<'r> {
-    /// The request's source, in a file that is open ([`OpenFile::is_of`]). Whether it is as it was accepted, [`Self::check`] says after
-    /// it was read.
-    pub fn again(file: OpenFile, request: &'r Request) -> Self {
-        Self { request, file: file.file }
-    }
+/// A frame's part of an open file.
+#[derive(Debug)]
+pub struct Source<'r> {
+    request: &'r Request,
+    file: BorrowedFd<'r>,
+}
 
-    /// The file, for the next frame.
-    pub fn into_file(self) -> OpenFile {
-        let Request { root, source_device: device, source_inode: inode, .. } = *self.request;
-        OpenFile { path: self.path().into_owned(), file: self.file, root, device, inode }
-    }
-
-    /// Opens the request's file below `root`. Never waits, whatever the path leads to.
-    ///
-    /// # Errors
-    /// `SourceGone`, or `SourceChanged` with what changed.
-    pub fn open(root: BorrowedFd<'_>, request: &'r Request) -> Result<Self, FrameError> {
-        // NONBLOCK: opening a FIFO that nobody writes would wait for ever.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let path = request.path.as_str();
-        let file = openat2(root, &*path, flags, Mode::empty(), BENEATH).map_err(|errno| refused(&path, errno))?;
-        let source = Self { request, file };
-        source.check()?;
-        Ok(source)
-    }
-
+impl Source<'_> {
     /// Copies the request's bytes to `into`, which has their length.
     ///
     /// # Errors
@@ -115,7 +109,7 @@ impl<'r> Source<'r> {
         let mut done = 0;
         while done < into.len() {
             let place = at.saturating_add(done as u64);
-            match pread(&self.file, &mut into[done..], self.request.offset.saturating_add(place)) {
+            match pread(self.file, &mut into[done..], self.request.offset.saturating_add(place)) {
                 Ok(0) => {
                     let what = format!("it ended {place} bytes into the image's {}", self.request.bytes);
                     return Err(changed(&self.path(), what));
@@ -137,7 +131,7 @@ impl<'r> Source<'r> {
     /// # Errors
     /// `SourceChanged`, with what changed.
     pub fn check(&self) -> Result<(), FrameError> {
-        let stat = fstat(&self.file).map_err(|errno| refused(&self.path(), errno))?;
+        let stat = fstat(self.file).map_err(|errno| refused(&self.path(), errno))?;
         let file_type = FileType::from_raw_mode(stat.st_mode);
         if !file_type.is_file() {
             return Err(changed(&self.path(), format!("it is a {file_type:?} now, not a regular file")));

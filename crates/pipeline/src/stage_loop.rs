@@ -67,6 +67,11 @@ pub trait Stage {
         usize::MAX
     }
 
+    /// True where a batch may take far longer than the one before it: nobody waits meanwhile to be woken for that one's frames.
+    fn may_take_long(&self, _: &[Item<'_, Self::Plan>]) -> bool {
+        false
+    }
+
     /// Gives back what it keeps from one frame to the next for their sake: no frame waits.
     fn idle(&mut self) {}
 }
@@ -283,7 +288,7 @@ pub(crate) fn run<S: Stage>(stage: &mut S, context: &LoopContext<'_>) -> Result<
         if batch.is_empty() {
             continue;
         }
-        if !Wakes::may_wait_for_bytes(bytes) {
+        if !Wakes::may_wait_for_bytes(bytes) || stage.may_take_long(&batch) {
             context.pay(&mut wakes);
         }
         let start = Instant::now();
@@ -296,7 +301,7 @@ pub(crate) fn run<S: Stage>(stage: &mut S, context: &LoopContext<'_>) -> Result<
             context.entry.count(Counter::BusyNs, took.as_nanos() as u64);
         }
         publish(context, &mut batch, &mut wakes)?;
-        if suspect.is_some() || !context.worker.has_work() || !wakes.may_wait_for(took, Instant::now()) {
+        if suspect.is_some() || !wakes.may_wait_for(took, Instant::now()) {
             context.pay(&mut wakes);
         }
     }

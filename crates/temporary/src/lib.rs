@@ -6,6 +6,7 @@ mod member;
 mod rate;
 
 use std::{
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command},
     time::{Duration, Instant},
@@ -54,6 +55,8 @@ impl Server {
             .args(["--run-dir".as_ref(), folder.path().join("run").as_os_str()])
             .args(["--state-dir".as_ref(), folder.path().join("state").as_os_str()])
             .args(arguments)
+            // In a group of its own: Ctrl-C would be one signal to it, and this program's end a second, by which it stops at once.
+            .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
         Ok(Self { program, config: config.to_owned(), launcher, folder, started })

@@ -14,7 +14,7 @@ fn rate(completed: &[u64], begin: u64, end: u64) -> f64 {
     completed.windows(2).map(share).sum::<f64>() / ((end - begin) as f64 / 1e9)
 }
 
-/// [`rate`] of what is completed in bursts, a batch at a time: the mean over windows of 4/5 of the length, from the
+/// The rate of what is completed in bursts, a batch at a time: the mean over windows of 4/5 of the length, from the
 /// earliest to the latest, so that it makes little difference whether a burst lies before or behind an edge.
 pub fn steady_rate(completed: &[u64], begin: u64, end: u64) -> f64 {
     const WINDOWS: u64 = 100;

@@ -97,8 +97,8 @@ class FramepipeServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PullResult(self, request, context):
-        """Streams the results of one stream in the order of their completion, from the first one not acknowledged: all that are there in
-        one message, up to 256 KiB of them or one that is larger, so that who is slower than the results gets many at a time.
+        """Streams the results of one stream in the order of their completion, from the first one not acknowledged: many in one message
+        where many are there, up to 256 KiB of them, or one that is larger. While more are to come, messages are about 2 ms apart.
         One reader a stream: a new call ends the former one with ABORTED. It ends with OK only where until_drained asked for
         it; a server that stops ends it with UNAVAILABLE. NOT_FOUND: no such stream. OUT_OF_RANGE: after_sequence lies
         beyond the stream's last result.

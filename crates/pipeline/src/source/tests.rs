@@ -51,13 +51,13 @@ impl Inbox {
         self.folder.path().join("folder/image")
     }
 
-    fn open(&self) -> Result<Source<'_>, FrameError> {
-        Source::open(self.root.as_fd(), &self.request)
+    fn open(&self) -> Result<OpenFile, FrameError> {
+        OpenFile::open(self.root.as_fd(), &self.request)
     }
 
     fn read(&self) -> Result<Vec<u8>, FrameError> {
         let mut bytes = vec![0; self.request.bytes as usize];
-        self.open()?.read(&mut bytes)?;
+        self.open()?.source(&self.request).read(&mut bytes)?;
         Ok(bytes)
     }
 
@@ -78,9 +78,9 @@ fn the_requests_part_of_an_unchanged_file_is_read() {
 fn an_open_file_serves_the_next_frame_of_it_and_no_other() {
     let inbox = Inbox::with(b"12345image", 0, 5);
     let mut bytes = vec![0; 5];
-    let source = inbox.open().unwrap();
-    source.read(&mut bytes).unwrap();
-    let (file, next) = (source.into_file(), Request { offset: 5, ..inbox.request });
+    let (file, next) = (inbox.open().unwrap(), Request { offset: 5, ..inbox.request });
+    file.source(&inbox.request).read(&mut bytes).unwrap();
+    assert_eq!(bytes, b"12345");
     for other in [
         Request { root: 1, ..next },
         Request { path: Text::truncated("folder/other"), ..next },
@@ -91,14 +91,13 @@ fn an_open_file_serves_the_next_frame_of_it_and_no_other() {
     }
     assert!(file.is_of(&next));
     fs::remove_file(inbox.path()).unwrap();
-    let source = Source::again(file, &next);
-    source.read(&mut bytes).unwrap();
+    file.source(&next).read(&mut bytes).unwrap();
     assert_eq!(bytes, b"image", "the accepted bytes, though their path is gone");
 
     let inbox = Inbox::with(b"image", 0, 5);
-    let file = inbox.open().unwrap().into_file();
+    let file = inbox.open().unwrap();
     fs::write(inbox.path(), b"other").unwrap();
-    let error = Source::again(file, &inbox.request).read(&mut bytes).unwrap_err();
+    let error = file.source(&inbox.request).read(&mut bytes).unwrap_err();
     assert_eq!(error.code, ErrorCode::SourceChanged, "{error}");
 }
 
@@ -180,13 +179,13 @@ fn what_changes_after_the_opening_is_seen_after_the_reading() {
     let inbox = Inbox::with(b"image", 0, 5);
     let source = inbox.open().unwrap();
     File::options().write(true).open(inbox.path()).unwrap().write_all(b"other").unwrap();
-    let error = source.read(&mut bytes).unwrap_err();
+    let error = source.source(&inbox.request).read(&mut bytes).unwrap_err();
     assert!(error.code == ErrorCode::SourceChanged && error.message.contains("modification time"), "{error}");
 
     let inbox = Inbox::with(b"image", 0, 5);
     let source = inbox.open().unwrap();
     File::options().write(true).open(inbox.path()).unwrap().set_len(3).unwrap();
-    let error = source.read(&mut bytes).unwrap_err();
+    let error = source.source(&inbox.request).read(&mut bytes).unwrap_err();
     assert!(error.code == ErrorCode::SourceChanged && error.message.contains("ended 3 bytes into"), "{error}");
 }
 
