@@ -8,7 +8,8 @@ from statistics import median
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-from harness.figures import named, values
+from harness.answers import IMAGE_TOLERANCE, PART_TOLERANCE
+from harness.figures import failures, named, rounds, values
 from harness.peers import PEERS
 from harness.workloads import WORKLOADS, Workload
 
@@ -17,6 +18,18 @@ mpl.use("Agg")
 mpl.rcParams["svg.hashsalt"] = "framepipe"
 OURS, THEIRS = "#c2410c", "#64748b"
 MIB = 2**20
+
+
+_CAVEATS = [
+    '- framepipe (its default, `scale = "auto"`) and python-shm-half decode the JPEGs of `street` to half their sides,',
+    "  all other peers to full size; with attribute models, in `faces`, all decode to full size.",
+    "- Triton runs all its models in its Python backend, with ONNX Runtime inside: PyPI ships no onnxruntime backend.",
+    "- mosec's stages hand their data over by its sockets; its mixins for shared memory are not used.",
+    "- Before it is measured, each peer is given each image once: it must find as many detections as framepipe's",
+    f"  reference implementation, give or take {IMAGE_TOLERANCE} or {PART_TOLERANCE:.0%}, none where it finds none;",
+    "  with attribute models, all of them must describe each. In each window the mean must be within",
+    f"  {PART_TOLERANCE:.0%} of the reference's. Else it counts as not measured.",
+]
 
 
 class Report:
@@ -32,7 +45,8 @@ class Report:
     def write(self) -> None:
         """Write peers.md and its plots."""
         lines = [*self._head(), *(line for workload in self._workloads for line in self._section(workload))]
-        (self._folder / "peers.md").write_text("\n".join([*lines, *self._figures()]) + "\n")
+        lines += [*self._figures(), *self._failures()]
+        (self._folder / "peers.md").write_text("\n".join(lines).rstrip() + "\n")
 
     def _peers(self, workload: Workload) -> Iterator[str]:
         measured = {entry["peer"] for entry in self._results if entry["workload"] == workload.name}
@@ -62,8 +76,10 @@ class Report:
             "# framepipe and its peers, measured",
             "",
             "Written by `bench/report.py`; `bench/harness/peers.py` and `workloads.py` say what is compared, and how.",
-            "Medians of the rounds, and from where to where they go. CPU time is that of server and client",
-            "together, memory the peak of the server's proportional set size.",
+            "Medians of the rounds, and from where to where they go. CPU time is that of server and client together,",
+            "memory the server's proportional set size, taken once, right behind the window, while the load goes on.",
+            "",
+            *_CAVEATS,
             "",
             f"- machine: {report['machine']}, Linux {report['kernel']}, Python {report['python']}",
             f"- date: {report['date']}; commit: {report['commit'][:12]}",
@@ -105,7 +121,7 @@ class Report:
                 heads += [f"frames/s, batch {batch}", "CPU ms a frame"]
                 columns += [(name, "fps", 1, 1), (name, "cpu_ms_a_frame", 3, 1)]
         heads.append("memory, MiB")
-        columns.append((measures[-1], "pss_peak_bytes", 0, MIB))
+        columns.append((measures[-1], "pss_bytes", 0, MIB))
         yield f"| {' | '.join(heads)} |"
         yield f"|{'---|' * len(heads)}"
         for peer in self._peers(workload):
@@ -132,9 +148,12 @@ class Report:
         yield from self._saved(figure, f"peers-{workload.name}", f"frames/s of {workload.name}")
 
     def _tails(self, workload: Workload, tails: list[str]) -> Iterator[str]:
-        yield "Latency from when a frame was due (Poisson arrivals), at parts of each peer's own throughput, ms:"
+        yield "Latency from when a frame was due (Poisson arrivals), at parts of each peer's own throughput, ms. All"
+        yield "frames count that were due in the window; one that was given up has the latency that it had reached."
+        yield "The last column has the frames without a result: lost, failed or refused, all loads together."
         yield ""
         heads = [f"{tail.removeprefix('tail_')}%: {part}" for tail in tails for part in ("p50", "p99")]
+        heads.append("no result")
         yield f"| peer | {' | '.join(heads)} |"
         yield f"|{'---|' * (1 + len(heads))}"
         figure, axis = plt.subplots(figsize=(6, 3.5))
@@ -142,7 +161,10 @@ class Report:
             columns = [self._values(workload, peer, tail, field) for tail in tails for field in ("p50_ms", "p99_ms")]
             if not any(columns):
                 continue
-            yield f"| {peer} | {' | '.join(map(self._cell, columns))} |"
+            none = [
+                self._values(workload, peer, tail, field) for tail in tails for field in ("lost", "failed", "refused")
+            ]
+            yield f"| {peer} | {' | '.join(map(self._cell, columns))} | {sum(map(sum, none))} |"
             points = [(tail, self._values(workload, peer, tail, "p99_ms")) for tail in tails]
             points = [(int(tail.removeprefix("tail_")), median(found)) for tail, found in points if found]
             style = {"color": OURS, "linewidth": 2.5} if peer == "framepipe" else {}
@@ -187,8 +209,16 @@ class Report:
     def _figures(self) -> Iterator[str]:
         figures = named(self._results)
         if figures:
-            yield from ("## Figures", "", "| figure | |", "|---|---|")
-            yield from (f"| `{name}` | {value:,.3f} |" for name, value in figures.items())
+            yield from ("## Figures", "", "| figure | | rounds |", "|---|---|---|")
+            had = {name: f"{count} of {asked}" for name, (count, asked) in rounds(self._results).items()}
+            yield from (f"| `{name}` | {value:,.3f} | {had[name]} |" for name, value in figures.items())
+            yield ""
+
+    def _failures(self) -> Iterator[str]:
+        failed = failures(self._results)
+        if failed:
+            yield from ("## Not measured", "")
+            yield from (f"- {failure}" for failure in failed)
 
     def _saved(self, figure: plt.Figure, name: str, about: str) -> Iterator[str]:
         figure.tight_layout()

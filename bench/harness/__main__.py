@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 from harness import figures, machine, session
@@ -42,12 +44,14 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def made_material(arguments: argparse.Namespace, inbox: Path, workloads: list[Workload]) -> dict[str, dict]:
-    """Make the images of the workloads."""
-    sets = sorted({workload.images for workload in workloads})
+def made_material(arguments: argparse.Namespace, inbox: Path, workloads: list[Workload]) -> dict:
+    """Make the images of the workloads, and count what the reference finds in them."""
     program = [str(arguments.environments / "venv-python-design/bin/python"), "-m", "harness.material"]
-    command = [*program, str(inbox), str(ROOT / "models"), str(ROOT / "photos"), *sets]
-    made = subprocess.run(command, cwd=ROOT / "bench", stdout=subprocess.PIPE, text=True, check=True)
+    command = [*program, str(inbox), str(ROOT / "models"), str(ROOT / "photos"), *(one.name for one in workloads)]
+    path = {"PYTHONPATH": f"{ROOT / 'bench'}:{ROOT / 'tests/reference'}"}
+    made = subprocess.run(
+        command, cwd=ROOT / "bench", env=os.environ | path, stdout=subprocess.PIPE, text=True, check=True
+    )
     return json.loads(made.stdout)
 
 
@@ -87,7 +91,7 @@ def main() -> None:
         inbox = Path(memory) / "inbox"
         inbox.mkdir()
         print("making images ...", flush=True)
-        material = made_material(arguments, inbox, workloads)
+        made = made_material(arguments, inbox, workloads)
         for number in range(arguments.rounds):
             for workload in workloads:
                 print(f"round {number + 1} of {arguments.rounds}, {workload.name}: {workload.about}", flush=True)
@@ -97,7 +101,8 @@ def main() -> None:
                 plan = [one for one in plan if not wanted or one["name"] in needed]
                 turn = number % len(peers)
                 for peer in [*peers[turn:], *peers[:turn]]:
-                    if not plan or not peer.runs(workload):
+                    asked = session.asked(peer, plan)
+                    if not asked or not peer.runs(workload):
                         continue
                     place = Place(
                         free_port(),
@@ -109,22 +114,39 @@ def main() -> None:
                         ROOT / "build/lib/libonnxruntime.so",
                     )
                     entry = {"round": number, "workload": workload.name, "peer": peer.name}
-                    try:
-                        entry["measures"] = session.run(peer, workload, place, material[workload.images], plan)
-                        print(line(peer, entry["measures"]), flush=True)
-                    except session.SessionError as error:
-                        entry["error"] = str(error)
-                        print(f"  {peer.name:16} FAILED: {error}", flush=True)
+                    entry["asked"] = [measure["name"] for measure in asked]
+                    entry |= attempt(peer, workload, place, made, asked)
                     report["results"].append(entry)
                     arguments.results.write_text(json.dumps(report, indent=1) + "\n")
+    finish(arguments, report)
+
+
+def attempt(peer: Peer, workload: Workload, place: Place, made: dict, asked: list[dict]) -> dict:
+    """Return what was measured of a peer, or why nothing was: whatever that is, the others are measured."""
+    try:
+        material, expected = made["sets"][workload.images], made["expected"][workload.name]
+        measured = session.run(peer, workload, place, material, expected, asked)
+    except Exception as error:
+        is_ours = not isinstance(error, session.SessionError)
+        what = f"{type(error).__name__}: {error}\n{traceback.format_exc()}" if is_ours else str(error)
+        print(f"  {peer.name:16} FAILED: {what}", flush=True)
+        return {"error": what}
+    print(line(peer, measured), flush=True)
+    return {"measures": measured}
+
+
+def finish(arguments: argparse.Namespace, report: dict) -> None:
+    """Write results and figures, and name what is missing."""
     figures.add_cpu(report["results"])
     arguments.results.write_text(json.dumps(report, indent=1) + "\n")
     if arguments.json:
         flat = figures.named(report["results"]) | {name: report[name] for name in ("machine", "date", "commit")}
         arguments.json.write_text(json.dumps(flat, indent=2) + "\n")
-    failed = sum("error" in entry for entry in report["results"])
-    if failed:
-        sys.exit(f"bench-peers: {failed} of {len(report['results'])} could not be measured: see above")
+    for missing in figures.incomplete(report["results"]):
+        print(f"bench-peers: {missing}")
+    failures = figures.failures(report["results"])
+    if failures:
+        sys.exit("\n".join(["bench-peers: could not be measured:", *(f"  {failure}" for failure in failures)]))
 
 
 if __name__ == "__main__":

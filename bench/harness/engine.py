@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from cascade.engine import open_session, output_shapes
 
-from harness.load import say
+from harness.load import AFTER_S, say
 
 
 def run(graph: Path, pipe: Connection) -> None:
@@ -55,12 +55,12 @@ def main() -> None:
     pipes = [ours for ours, _ in pairs]
     for pipe in pipes:
         pipe.recv()
-    say(ready=True)
     for measure in plan["measures"]:
         together(pipes, measure["warmup"])
         say(begin=measure["name"])
         fps, frames = together(pipes, measure["seconds"])
-        say(end=measure["name"])
+        say(end=measure["name"], loaded=True)
+        together(pipes, AFTER_S)
         say(measured=measure["name"], fps=fps, seconds=measure["seconds"], frames=frames)
     for pipe in pipes:
         pipe.send(None)

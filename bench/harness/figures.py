@@ -1,10 +1,15 @@
 """Figures of results: medians of rounds, and the named figures, which are ratios within a round."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import truediv
 from statistics import median
 
 Results = list[dict]
-"""What `__main__` writes: {"round", "workload", "peer", "measures": {name: {…}}} or with "error"."""
+"""What `__main__` writes: {"round", "workload", "peer", "asked": [name], "measures": {name: {…}}} or with "error".
+
+A measure that could not be taken has an "error", too, and no value.
+"""
 
 
 def values(results: Results, workload: str, peer: str, measure: str, field: str) -> list[float]:
@@ -31,60 +36,108 @@ def add_cpu(results: Results) -> None:
             measure["cpu_ms_a_frame"] = cpu_ms_a_frame(measure)
 
 
-def _by_round(results: Results, workload: str, measure: str, field: str) -> dict[str, dict[int, float]]:
-    by_peer: dict[str, dict[int, float]] = {}
+def failures(results: Results) -> list[str]:
+    """Return what could not be measured, and the first words of why."""
+    found = []
     for entry in results:
-        value = entry.get("measures", {}).get(measure, {}).get(field)
-        if entry["workload"] == workload and value:  # a zero is no measurement, and no ratio is made of it
-            by_peer.setdefault(entry["peer"], {})[entry["round"]] = value
-    return by_peer
+        what = f"round {entry['round'] + 1}, {entry['workload']}, {entry['peer']}"
+        if "error" in entry:
+            found.append(f"{what}: {entry['error'].strip().splitlines()[0]}")
+            continue
+        for name in entry["asked"]:
+            measure = entry["measures"].get(name, {"error": "nothing was said of it"})
+            if "error" in measure:
+                found.append(f"{what}, {name}: {measure['error']}")
+    return found
 
 
-def _median_over_rounds(by_peer: dict, peers: Iterable[str], of: Callable[..., float]) -> float | None:
-    columns = [by_peer.get(peer, {}) for peer in peers]
-    rounds = set.intersection(*(set(column) for column in columns))
-    found = [of(*(column[number] for column in columns)) for number in rounds]
-    return median(found) if found else None
+@dataclass(frozen=True)
+class Figure:
+    """A row: the median, over the rounds, `of` a measure's field of some peers."""
+
+    name: str
+    workload: str
+    measure: str
+    field: str
+    peers: tuple[str, ...] = ("framepipe",)
+    of: Callable[..., float] = lambda ours: ours
+
+    def rounds(self, results: Results) -> set[int]:
+        """Return the rounds in which all of its peers were asked."""
+        asked = [
+            {entry["round"] for entry in self._entries(results, peer) if self.measure in entry["asked"]}
+            for peer in self.peers
+        ]
+        return set.intersection(*asked)
+
+    def values(self, results: Results) -> dict[int, float]:
+        """Return its value in each round that has one: a zero is no measurement, and no ratio is made of it."""
+        columns = []
+        for peer in self.peers:
+            found = {
+                entry["round"]: entry.get("measures", {}).get(self.measure, {}).get(self.field)
+                for entry in self._entries(results, peer)
+            }
+            columns.append({number: value for number, value in found.items() if value})
+        rounds = sorted(set.intersection(*(set(column) for column in columns)))
+        return {number: self.of(*(column[number] for column in columns)) for number in rounds}
+
+    def _entries(self, results: Results, peer: str) -> list[dict]:
+        return [entry for entry in results if (entry["workload"], entry["peer"]) == (self.workload, peer)]
+
+
+def _over(name: str, workload: str, measure: str, field: str, peer: str) -> Figure:
+    return Figure(name, workload, measure, field, ("framepipe", peer), truediv)
+
+
+def _outside_engine_over(name: str, peer: str) -> Figure:
+    return Figure(
+        name,
+        "street",
+        "throughput_batch1",
+        _CPU,
+        ("framepipe", peer, "engine"),
+        lambda ours, theirs, engine: (ours - engine) / (theirs - engine),
+    )
 
 
 _P50, _CPU, _FPS = "p50_ms", "cpu_ms_a_frame", "fps"
-_RATIOS = [
-    # figure, workload, measure, field, peer over which
-    ("noop_p50_over_triton", "noop", "latency", _P50, "triton-shm"),
-    ("noop_fps_over_triton", "noop", "throughput_batch8", _FPS, "triton-shm"),
-    ("noop_fps_over_python_queues", "noop", "throughput_batch8", _FPS, "python-queues"),
-    ("noop_fps_over_python_shm_8", "noop", "throughput_batch8", _FPS, "python-shm"),
-    ("noop_fps_over_python_shm_32", "noop", "throughput_batch32", _FPS, "python-shm"),
-    ("street_over_python_queues", "street", "throughput_batch1", _FPS, "python-queues"),
-    ("street_over_python_shm", "street", "throughput_batch1", _FPS, "python-shm"),
-    ("street_over_python_shm_half", "street", "throughput_batch1", _FPS, "python-shm-half"),
-    ("street_over_triton", "street", "throughput_batch1", _FPS, "triton-shm"),
-    ("faces3_over_python_queues", "faces3", "throughput_batch1", _FPS, "python-queues"),
-    ("faces3_over_python_shm", "faces3", "throughput_batch1", _FPS, "python-shm"),
-]
-_PLAIN = [
-    # figure, workload, measure, field
-    ("noop_p50_ms", "noop", "latency", _P50),
-    ("noop_fps_batch8", "noop", "throughput_batch8", _FPS),
-    ("cpu_s_per_1000_frames_street", "street", "throughput_batch1", _CPU),
+FIGURES = [
+    Figure("noop_p50_ms", "noop", "latency", _P50),
+    Figure("noop_fps_batch8", "noop", "throughput_batch8", _FPS),
+    Figure("cpu_s_per_1000_frames_street", "street", "throughput_batch1", _CPU),
+    _over("noop_p50_over_triton", "noop", "latency", _P50, "triton-shm"),
+    _over("noop_fps_over_triton", "noop", "throughput_batch8", _FPS, "triton-shm"),
+    _over("noop_fps_over_python_queues", "noop", "throughput_batch8", _FPS, "python-queues"),
+    _over("noop_fps_over_python_shm_8", "noop", "throughput_batch8", _FPS, "python-shm"),
+    _over("noop_fps_over_python_shm_32", "noop", "throughput_batch32", _FPS, "python-shm"),
+    _over("street_over_python_queues", "street", "throughput_batch1", _FPS, "python-queues"),
+    _over("street_over_python_shm", "street", "throughput_batch1", _FPS, "python-shm"),
+    _over("street_over_python_shm_half", "street", "throughput_batch1", _FPS, "python-shm-half"),
+    _over("street_over_triton", "street", "throughput_batch1", _FPS, "triton-shm"),
+    _over("faces3_over_python_queues", "faces3", "throughput_batch1", _FPS, "python-queues"),
+    _over("faces3_over_python_shm", "faces3", "throughput_batch1", _FPS, "python-shm"),
+    _outside_engine_over("street_outside_engine_over_python_shm", "python-shm"),
+    _outside_engine_over("street_outside_engine_over_python_shm_half", "python-shm-half"),
 ]
 
 
 def named(results: Results) -> dict[str, float]:
     """Return the figures that could be measured, by their names."""
-    figures = {
-        name: _median_over_rounds(_by_round(results, workload, measure, field), ["framepipe"], lambda ours: ours)
-        for name, workload, measure, field in _PLAIN
-    }
-    figures |= {
-        name: _median_over_rounds(
-            _by_round(results, workload, measure, field), ["framepipe", peer], lambda ours, theirs: ours / theirs
-        )
-        for name, workload, measure, field, peer in _RATIOS
-    }
-    figures["street_outside_engine_over_python_shm"] = _median_over_rounds(
-        _by_round(results, "street", "throughput_batch1", _CPU),
-        ["framepipe", "python-shm", "engine"],
-        lambda ours, theirs, engine: (ours - engine) / (theirs - engine),
-    )
-    return {name: value for name, value in figures.items() if value is not None}
+    found = {figure.name: figure.values(results) for figure in FIGURES}
+    return {name: median(by_round.values()) for name, by_round in found.items() if by_round}
+
+
+def rounds(results: Results) -> dict[str, tuple[int, int]]:
+    """Return in how many rounds each figure has a value, and in how many it was asked for."""
+    asked = {figure: len(figure.rounds(results)) for figure in FIGURES}
+    return {figure.name: (len(figure.values(results)), count) for figure, count in asked.items() if count}
+
+
+def incomplete(results: Results) -> list[str]:
+    """Return which figures lack rounds."""
+    return [
+        f"{name} has {had} of {asked} rounds: in the others a value is missing"
+        for name, (had, asked) in rounds(results).items()
+        if had < asked
+    ]

@@ -1,6 +1,8 @@
-"""Makes the workloads' images in a folder of tmpfs, and prints {SET: material} as JSON.
+"""Makes the workloads' images in a folder of tmpfs, and prints {"sets": {SET: material}, "expected": {WORKLOAD: […]}}.
 
-material.py FOLDER MODELS PHOTOS SET ...
+material.py FOLDER MODELS PHOTOS WORKLOAD ...
+
+`expected` are the detections of each image by framepipe's reference implementation (tests/reference, in PYTHONPATH).
 
 Sets: `raw416`, random frames in one file; `street`, photos as 1080p JPEGs of about 255 kB; `facesN`, 1080p JPEGs with N
 faces that the detector finds: four tiles of photos, with and without a face.
@@ -17,6 +19,10 @@ from cascade import manifest
 from cascade.engine import open_session
 from cascade.heads import Head
 from cascade.images import Preprocessor
+from detector import Detector
+from images import load_photo
+
+from harness.workloads import WORKLOADS, Workload
 
 FRAMES = 32
 SIDE = 416
@@ -98,15 +104,30 @@ def write(folder: Path, name: str, encoded: list[bytes]) -> dict:
     return {"files": [str(file) for file in files], "sizes": [len(content) for content in encoded], "raw": None}
 
 
+def expected(workload: Workload, material: dict, models: Path) -> list[int]:
+    """Return the detections of each image: of raw ones of the first, which is all that batches of one consist of."""
+    if workload.is_noop:
+        return [0] * len(material["files"])
+    reference = Detector.of_repository(models, workload.detector)
+    if material["raw"]:
+        width, height = material["raw"]
+        frames = [np.fromfile(path, np.uint8, 3 * width * height) for path in material["files"]]
+        return [len(reference.detect(frame.reshape(height, width, 3))) for frame in frames]
+    return [len(reference.detect(load_photo(Path(path)))) for path in material["files"]]
+
+
 def main() -> None:
-    """Make the sets that are asked for."""
+    """Make the sets of the workloads that are asked for."""
     folder, models, photos = map(Path, sys.argv[1:4])
+    workloads = [WORKLOADS[name] for name in sys.argv[4:]]
     folder.mkdir(parents=True, exist_ok=True)
     made = {}
-    for name in sys.argv[4:]:
+    for name in sorted({workload.images for workload in workloads}):
         if name == "raw416":
             path = folder / "raw416.bin"
-            np.random.default_rng(1).integers(0, 256, (FRAMES, SIDE, SIDE, 3), np.uint8).tofile(path)
+            frames = np.random.default_rng(1).integers(0, 256, (FRAMES, SIDE, SIDE, 3), np.uint8)
+            frames[:, 0, 0, 0] = 0  # the score of framepipe's no-op detector's one box: the peers' find none
+            frames.tofile(path)
             made[name] = {"files": [str(path)], "sizes": [3 * SIDE * SIDE] * FRAMES, "raw": [SIDE, SIDE]}
         elif name == "street":
             pictures = [covering(cv2.imread(str(photos / photo)), WIDTH, HEIGHT) for photo in STREET]
@@ -115,7 +136,8 @@ def main() -> None:
             pictures = [cv2.imread(str(path)) for path in sorted(photos.glob("*.jpg"))]
             images = Faces(models).images(pictures, int(name.removeprefix("faces")))
             made[name] = write(folder, name, [jpeg(image) for image in images])
-    print(json.dumps(made))
+    known = {workload.name: expected(workload, made[workload.images], models) for workload in workloads}
+    print(json.dumps({"sets": made, "expected": known}))
 
 
 if __name__ == "__main__":

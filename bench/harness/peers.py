@@ -12,6 +12,8 @@ from harness.workloads import Workload
 ROOT = Path(__file__).resolve().parents[2]
 DETECT_PROCESSES = 2
 GROUP = 32
+_SEMAPHORES = r"sem\.mp-\w+"
+"""Semaphores of Python's multiprocessing."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,10 @@ class Command:
 
 @dataclass(frozen=True)
 class Peer:
-    """A row. `environment` is the client's too; `victims` finds the processes that recovery kills one of."""
+    """A row. `environment` is the client's too; `victims` finds the processes that recovery kills one of.
+
+    `leaves` is what names in /dev/shm look like that stay behind when it is killed.
+    """
 
     name: str
     about: str
@@ -56,6 +61,7 @@ class Peer:
     runs: Callable[[Workload], bool]
     options: Callable[[Workload, Place], dict] = lambda workload, place: {}
     victims: Callable[[int, str], list[int]] = lambda root, log: []
+    leaves: Callable[[Place], str] = lambda place: _SEMAPHORES
 
 
 def _framepipe(workload: Workload, place: Place) -> Command:
@@ -69,7 +75,7 @@ def _framepipe(workload: Workload, place: Place) -> Command:
 def _framepipe_config(workload: Workload, place: Place) -> str:
     attributes = ", ".join(f'"{name}"' for name in workload.attributes)
     lines = [
-        f'name = "bench-{place.port}"',
+        f'name = "{_name(place)}"',
         "[pipeline]",
         f'detector = "{workload.detector or "no-operation-416"}"',
         f"attributes = [{attributes}]",
@@ -78,6 +84,8 @@ def _framepipe_config(workload: Workload, place: Place) -> str:
         "[paths]",
         f'models = "{place.models}"',
         f'onnxruntime = "{place.onnxruntime}"',
+        # One process each, whatever the machine's cores would have by the profile: all peers have the same layout.
+        *(f"[stages.{stage}]\nprocesses = 1" for stage in ("ingest", "preprocess", "postprocess")),
         "[stages.detect]",
         f"processes = {DETECT_PROCESSES}",
         "threads = 1",
@@ -100,7 +108,7 @@ def _python_design(variant: str, *more: str) -> Callable[[Workload, Place], Comm
             *(place.python("python-design"), "-m", "peers.python_design", "--variant", variant),
             *("--address", place.address, "--inbox", str(place.inbox), "--models", str(place.models)),
             *(group if workload.is_noop else models),
-            *(*layout, "--crops-max", str(workload.crops_max), *more),
+            *(*layout, "--crops-max", str(workload.crops_max), "--shm-name", f"{_name(place)}-slots", *more),
         ]
         return Command(arguments, {"PYTHONPATH": f"{ROOT / 'bench'}:{ROOT / 'clients/python'}"})
 
@@ -110,7 +118,7 @@ def _python_design(variant: str, *more: str) -> Callable[[Workload, Place], Comm
 def _triton(workload: Workload, place: Place) -> Command:
     serve = [place.python("triton"), str(ROOT / "bench/peers/triton/serve.py"), "--workload", workload.name]
     where = ["--port", str(place.port), "--folder", str(place.folder), "--models", str(place.models)]
-    return Command([*serve, *where])
+    return Command([*serve, *where, "--shm-prefix", f"{_name(place)}-stub"])
 
 
 def _mosec(by: str) -> Callable[[Workload, Place], Command]:
@@ -134,13 +142,27 @@ def _litserve(workload: Workload, place: Place) -> Command:
     )
 
 
-def _inbox(workload: Workload, place: Place) -> dict:
-    return {"inbox": str(place.inbox)}
+def _name(place: Place) -> str:
+    """Return what a peer is called in /dev/shm, where it can be told."""
+    return f"bench-{place.port}"
+
+
+def _cascade(workload: Workload, place: Place) -> dict:
+    described = {"attributes": workload.attributes, "crops_max": workload.crops_max}
+    return {"inbox": str(place.inbox)} | described
 
 
 def _triton_model(by: str) -> Callable[[Workload, Place], dict]:
     models = {"noop1": "noop_one", "noop": "noop_chain", "street": "street"}
-    return lambda workload, place: {"model": models[workload.name], "by": by}
+    return lambda workload, place: {
+        "model": models[workload.name],
+        "by": by,
+        "shm_prefix": f"{_name(place)}-client-",
+    }
+
+
+def _regions(place: Place) -> str:
+    return rf"{_name(place)}-.+|{_SEMAPHORES}"
 
 
 def _named_in_log(root: int, log: str) -> list[int]:
@@ -184,8 +206,9 @@ PEERS = {
             "framepipe",
             _framepipe,
             lambda workload: workload.name != "noop1",
-            _inbox,
+            _cascade,
             _by_command(r"/framepipe-detect\b"),
+            lambda place: rf"framepipe-{_name(place)}(\.journal)?",
         ),
         Peer(
             "python-shm",
@@ -194,8 +217,9 @@ PEERS = {
             "framepipe",
             _python_design("shm"),
             lambda workload: workload.name != "noop1",
-            _inbox,
+            _cascade,
             _named_in_log,
+            _regions,
         ),
         Peer(
             "python-shm-half",
@@ -204,8 +228,9 @@ PEERS = {
             "framepipe",
             _python_design("shm", "--half"),
             lambda workload: workload.name == "street",
-            _inbox,
+            _cascade,
             _named_in_log,
+            _regions,
         ),
         Peer(
             "python-queues",
@@ -214,7 +239,7 @@ PEERS = {
             "framepipe",
             _python_design("queues"),
             lambda workload: workload.name != "noop1",
-            _inbox,
+            _cascade,
             _named_in_log,
         ),
         Peer(
@@ -226,6 +251,7 @@ PEERS = {
             lambda workload: workload.name in _SIMPLE,
             _triton_model("shm"),
             _by_command(r"triton_python_backend_stub .*(street|noop)_detect"),
+            _regions,
         ),
         Peer(
             "triton-inline",
@@ -236,6 +262,7 @@ PEERS = {
             lambda workload: workload.name in _SIMPLE,
             _triton_model("inline"),
             _by_command(r"triton_python_backend_stub .*(street|noop)_detect"),
+            _regions,
         ),
         Peer(
             "mosec",

@@ -1,11 +1,15 @@
-"""What processes cost: CPU time and memory of a process and all its descendants, out of /proc."""
+"""Process trees out of /proc: what a process and all its descendants cost, CPU time and memory; and their end."""
 
 import os
-import threading
+import select
+import signal
+import time
+from contextlib import suppress
 from pathlib import Path
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-MEMORY_EVERY_S = 0.5
+KILLED_S = 10.0
+POLL_S = 0.1
 
 
 def tree(root: int) -> list[int]:
@@ -34,6 +38,15 @@ def _ticks(pid: int) -> list[int]:
     return [int(ticks) for ticks in fields[11:15]]
 
 
+def _session(pid: int) -> int:
+    """Return a process's session; 0 where it is dead, a zombie too."""
+    try:
+        state, _, _, session, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if state == "Z" else int(session)
+
+
 def pss_bytes(root: int) -> int:
     """Return the memory of a process tree: each page shared out among those that map it."""
     total = 0
@@ -52,25 +65,69 @@ def machine_busy_s() -> float:
     return (user + nice + system + irq + softirq) * TICK_S
 
 
-class PeakMemory:
-    """Looks at a tree's memory until it is closed; `bytes` is the most that it saw."""
+class Held:
+    """The processes of a session (setsid) and their descendants, orphans too, held by pidfds.
 
-    def __init__(self, root: int) -> None:
-        """Begin to look."""
-        self.bytes = 0
-        self._root = root
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+    A signal reaches them or nobody, whoever has got their numbers meanwhile.
+    """
 
-    def close(self) -> int:
-        """Stop, and return the peak."""
-        self._closed.set()
-        self._thread.join()
-        return self.bytes
+    def __init__(self, session: int) -> None:
+        """Hold those who live now."""
+        self._session = session
+        self._fds: dict[int, int] = {}
+        self.collect()
 
-    def _run(self) -> None:
-        while True:
-            self.bytes = max(self.bytes, pss_bytes(self._root))
-            if self._closed.wait(MEMORY_EVERY_S):
-                return
+    def collect(self) -> None:
+        """Hold those, too, who came since, and let go of the dead."""
+        dead = self._ended(0)
+        for pid in [pid for pid, fd in self._fds.items() if fd in dead]:
+            os.close(self._fds.pop(pid))
+        opened = {}
+        for pid in self._alive() - set(self._fds):
+            with suppress(ProcessLookupError):
+                opened[pid] = os.pidfd_open(pid)
+        alive = self._alive()
+        for pid, fd in opened.items():
+            if pid in alive:  # so it is who was there before, or another one of them
+                self._fds[pid] = fd
+            else:
+                os.close(fd)
+
+    def kill(self) -> None:
+        """Kill all who live, and whom they have started meanwhile."""
+        until = time.monotonic() + KILLED_S
+        self.collect()
+        while self._fds and time.monotonic() < until:
+            for fd in self._fds.values():
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+            self._ended(POLL_S)
+            self.collect()
+
+    def _alive(self) -> set[int]:
+        members = (pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _session(pid) == self._session)
+        return {one for pid in members for one in tree(pid)}
+
+    def _ended(self, seconds: float) -> set[int]:
+        """Return the pidfds of those that are dead, as soon as there is one."""
+        poll = select.poll()
+        for fd in self._fds.values():
+            poll.register(fd, select.POLLIN)
+        return {fd for fd, _ in poll.poll(1000 * seconds)}
+
+
+def kill_one(root: int, pid: int) -> bool:
+    """Kill a process, if it is one of a tree; return whether it was."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if pid not in tree(root):
+            return False
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
+    return True

@@ -1,18 +1,17 @@
 """A peer's server: started with a log of its own, ended with all its processes."""
 
 import os
-import signal
 import subprocess
 from pathlib import Path
 
 from harness.peers import ROOT, Command
-from harness.process import tree
+from harness.process import Held
 
 END_S = 30
 
 
 class Server:
-    """A process tree that lives as long as the `with` block."""
+    """A session of processes that lives as long as the `with` block."""
 
     def __init__(self, command: Command, log: Path) -> None:
         """Start it. Its output goes into the log."""
@@ -20,7 +19,13 @@ class Server:
         with log.open("w") as file:
             environment = os.environ | {"ORT_DISABLE_TELEMETRY": "1"} | command.environment
             self._process = subprocess.Popen(
-                command.arguments, cwd=ROOT, env=environment, stdout=file, stderr=file, stdin=subprocess.DEVNULL
+                command.arguments,
+                cwd=ROOT,
+                env=environment,
+                stdout=file,
+                stderr=file,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # by which its processes are found, whoever of them died before
             )
 
     @property
@@ -38,18 +43,14 @@ class Server:
 
     def end(self) -> bool:
         """Ask it to end, and end what does not; return whether it ended by itself."""
-        processes = tree(self.pid)
+        held = Held(self.pid)
         self._process.terminate()
         try:
             self._process.wait(END_S)
             ended = True
         except subprocess.TimeoutExpired:
             ended = False
-        for pid in processes[1:] if ended else processes:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        held.kill()
         self._process.wait()
         return ended
 

@@ -1,16 +1,19 @@
-"""One peer under one workload: its server started, measured by the client's process, ended."""
+"""One peer under one workload: its server started, looked at once, measured by the client's process, ended."""
 
 import json
 import os
 import random
-import signal
 import subprocess
 import threading
 import time
 from contextlib import nullcontext
 
+from cascade import manifest
+
+from harness import answers
+from harness.leftovers import Leftovers
 from harness.peers import DETECT_PROCESSES, ROOT, Peer, Place
-from harness.process import PeakMemory, cpu_s, machine_busy_s
+from harness.process import Held, cpu_s, kill_one, machine_busy_s, pss_bytes
 from harness.server import Server
 from harness.workloads import Workload
 
@@ -18,6 +21,7 @@ KILL_EVERY_S = 5.0
 START_S = 240
 LEEWAY = 3
 """A measure may take so many times as long as its window, and START_S."""
+COMPLAINT_CHARS = 2000
 
 
 class SessionError(Exception):
@@ -47,13 +51,12 @@ class Killer:
     def _run(self) -> None:
         while not self._closed.wait(KILL_EVERY_S):
             victims = self._peer.victims(self._server.pid, self._server.log())
-            if victims:
-                os.kill(self._chance.choice(victims), signal.SIGKILL)
+            if victims and kill_one(self._server.pid, self._chance.choice(victims)):
                 self.kills_s.append(time.monotonic() - self._begun)
 
 
 class Costs:
-    """What a window costs, by the kernel's books: CPU time of server, client and everybody else, and memory."""
+    """What a window costs, by the kernel's books: CPU time of server, client and everybody else."""
 
     def __init__(self, server: int, client: int) -> None:
         """Begin. `server` is the client's pid where there is none."""
@@ -61,70 +64,135 @@ class Costs:
         self._before = {name: cpu_s(pid) for name, pid in self._pids.items()}
         self._busy = machine_busy_s()
         self._begun = time.monotonic()
-        self._memory = PeakMemory(server)
 
-    def close(self) -> dict:
-        """Return the costs."""
+    def told(self) -> dict:
+        """Return the costs so far."""
         seconds = time.monotonic() - self._begun
         spent = {f"{name}_cpu_s": cpu_s(pid) - self._before[name] for name, pid in self._pids.items()}
         others = machine_busy_s() - self._busy - sum(spent.values())
         share = min(1.0, max(0.0, others) / seconds / (os.cpu_count() or 1))
-        return {**spent, "others_share": share, "pss_peak_bytes": self._memory.close()}
+        return {**spent, "others_share": share}
 
 
-def run(peer: Peer, workload: Workload, place: Place, material: dict, measures: list[dict]) -> dict[str, dict]:
-    """Return what was measured, by the measures' names."""
+class Heard:
+    """Listens to the client: takes costs when a window opens and closes, and judges what the peer finds."""
+
+    def __init__(self, peer: Peer, server: Server | None, client: int, expected: list[int], plan: list[dict]) -> None:
+        """Have heard nothing."""
+        self.results: dict[str, dict] = {}
+        self._peer = peer
+        self._server = server
+        self._client = client
+        self._expected = expected
+        self._recoveries = {measure["name"] for measure in plan if measure.get("recovery")}
+        self._costs: Costs | None = None
+        self._killer: Killer | None = None
+
+    def line(self, line: str) -> None:
+        """Take a line in; one that is not the client's own, as libraries print some, is none."""
+        try:
+            said = json.loads(line)
+        except ValueError:
+            return
+        if not isinstance(said, dict):
+            return
+        root = self._server.pid if self._server else self._client
+        if "found" in said:
+            if fault := answers.fault_of_images(said["found"], self._expected):
+                raise SessionError(f"{self._peer.name} {fault}")
+        elif name := said.get("begin"):
+            self._costs = Costs(root, self._client)
+            if name in self._recoveries:
+                self._killer = Killer(self._peer, self._server, time.monotonic())
+        elif name := said.get("end"):
+            self.results[name] = (self._costs.told() if self._costs else {}) | self.close()
+            if said.get("loaded"):
+                self.results[name]["pss_bytes"] = pss_bytes(root)
+        elif name := said.pop("measured", None):
+            self.close()
+            self.results[name] = self.results.get(name, {}) | said
+            mean = said.get("detections_a_frame")
+            if mean is not None and (fault := answers.fault_of_mean(mean, self._expected)):
+                self.results[name] = {"error": fault}
+
+    def server_died(self) -> None:
+        """Note that the server did not live to the end: only one whose processes are killed may do that."""
+        if not self._recoveries:
+            raise SessionError(f"the server of {self._peer.name} died")
+        for name in self._recoveries & set(self.results):
+            self.results[name]["server_died"] = True
+
+    def close(self) -> dict:
+        """End the killing; return when kills were."""
+        killer, self._killer, self._costs = self._killer, None, None
+        return {"kills_s": killer.close()} if killer else {}
+
+
+def asked(peer: Peer, measures: list[dict]) -> list[dict]:
+    """Return those of the measures that a peer can have: the bare engine knows only how fast it is."""
+    if peer.driver != "engine":
+        return measures
+    return [measure for measure in measures if measure["kind"] == "throughput" and not measure.get("recovery")]
+
+
+def run(
+    peer: Peer, workload: Workload, place: Place, material: dict, expected: list[int], plan: list[dict]
+) -> dict[str, dict]:
+    """Return what was measured, by the measures' names. `expected` is how many detections each image has."""
     place.folder.mkdir(parents=True, exist_ok=True)
     command = peer.serve(workload, place)
-    measures = [measure for measure in measures if command or measure["kind"] == "throughput"]
-    log = place.folder / "server.log"
-    with Server(command, log) if command else nullcontext() as server:
-        if command:
-            plan = {"driver": peer.driver, "address": place.address, "options": peer.options(workload, place)}
-            plan |= {"material": material, "measures": measures}
-            program = "harness.load"
-        else:
-            graph = max((place.models / workload.detector).glob("*/model.onnx"))
-            measures = [measure for measure in measures if not measure.get("recovery")]
-            plan = {"graph": str(graph), "processes": DETECT_PROCESSES, "measures": measures}
-            program = "harness.engine"
-        client = [place.python(peer.environment), "-m", program, json.dumps(plan)]
-        return _measured(peer, place, server, client, measures)
+    leftovers = Leftovers(peer.leaves(place))
+    try:
+        with Server(command, place.folder / "server.log") if command else nullcontext() as server:
+            if command:
+                told = {"driver": peer.driver, "address": place.address, "options": peer.options(workload, place)}
+                told |= {"material": material, "measures": plan}
+                program = "harness.load"
+            else:
+                graph = manifest.load(place.models, workload.detector).graph
+                told = {"graph": str(graph), "processes": DETECT_PROCESSES, "measures": plan}
+                program = "harness.engine"
+            client = [place.python(peer.environment), "-m", program, json.dumps(told)]
+            return _measured(peer, place, server, client, expected, plan)
+    finally:
+        if left := leftovers.remove():
+            print(f"  {peer.name:16} left in /dev/shm, removed: {', '.join(left)}", flush=True)
 
 
 def _measured(
-    peer: Peer, place: Place, server: Server | None, client: list[str], measures: list[dict]
+    peer: Peer, place: Place, server: Server | None, client: list[str], expected: list[int], plan: list[dict]
 ) -> dict[str, dict]:
     path = {"PYTHONPATH": f"{ROOT / 'bench'}:{ROOT / 'clients/python'}", "ORT_DISABLE_TELEMETRY": "1"}
-    patience = START_S + sum(LEEWAY * (measure["seconds"] + measure["warmup"]) for measure in measures)
-    recoveries = {measure["name"] for measure in measures if measure.get("recovery")}
-    results, costs, killer = {}, None, None
+    patience = START_S + sum(LEEWAY * (measure["seconds"] + measure["warmup"]) for measure in plan)
     complaints = place.folder / "client.log"
     with (
         complaints.open("w") as errors,
         subprocess.Popen(
-            client, cwd=ROOT, env=os.environ | path, stdout=subprocess.PIPE, stderr=errors, text=True
+            client,
+            cwd=ROOT,
+            env=os.environ | path,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
         ) as process,
     ):
+        heard = Heard(peer, server, process.pid, expected, plan)
         overdue = threading.Timer(patience, process.kill)
+        overdue.daemon = True
         overdue.start()
-        for line in process.stdout:
-            said = json.loads(line)
-            if name := said.get("begin"):
-                costs = Costs(server.pid if server else process.pid, process.pid)
-                killer = Killer(peer, server, time.monotonic()) if name in recoveries else None
-            elif name := said.get("end"):
-                results[name] = costs.close() | ({"kills_s": killer.close()} if killer else {})
-                killer = None
-            elif name := said.pop("measured", None):
-                results[name] = results.get(name, {}) | said
-        overdue.cancel()
-        if killer:
-            killer.close()
+        try:
+            for line in process.stdout:
+                heard.line(line)
+            process.wait()
+        finally:
+            overdue.cancel()
+            heard.close()
+            Held(process.pid).kill()
     if process.returncode:
-        why = [complaints.read_text()[-2000:], server.log()[-2000:] if server else ""]
-        raise SessionError(f"the client of {peer.name} ended with {process.returncode}:\n" + "\n".join(why))
+        why = [complaints.read_text()[-COMPLAINT_CHARS:], server.log()[-COMPLAINT_CHARS:] if server else ""]
+        ended = f"the client of {peer.name} ended with {process.returncode}; it has {patience:.0f} s"
+        raise SessionError("\n".join([ended, *why]))
     if server and not server.is_alive():
-        for name in recoveries:
-            results[name]["server_died"] = True
-    return results
+        heard.server_died()
+    return heard.results

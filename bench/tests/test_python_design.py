@@ -6,7 +6,7 @@ import framepipe
 import numpy as np
 import pytest
 from attributes import AttributeModel
-from conftest import ROOT, running
+from conftest import PATIENCE_S, ROOT, running
 from detector import Detection, Detector, iou
 from images import load_photo
 
@@ -16,12 +16,14 @@ FACES = ["face-resnet34-descriptor", "face-age-gender", "face-expression", "face
 # OpenCV samples in fixed point, so that pixels differ by a level; see the tests of the product for what that does.
 IOU_LEAST = 0.95
 SCORE_TOLERANCE = 0.03
+UNPAIRED_MAX = 1
+"""A detector of random weights is as sure of the candidates beyond its limit as of those within: one may be another."""
 
 
 def results_of(client: framepipe.Client, photos: list[Path]) -> dict[str, framepipe.FrameResult]:
     """Push photos in one batch and return their results."""
-    client.push(photos, wait=60)
-    return {result.name: result for result in client.results(until_drained=True, timeout=60)}
+    client.push(photos, wait=PATIENCE_S)
+    return {result.name: result for result in client.results(until_drained=True, timeout=PATIENCE_S)}
 
 
 def corners(found: framepipe.Detection) -> np.ndarray:
@@ -29,9 +31,12 @@ def corners(found: framepipe.Detection) -> np.ndarray:
     return np.array(found.box, np.float64)
 
 
-def partners(found: tuple, expected: list[Detection], threshold: float) -> list[tuple[framepipe.Detection, Detection]]:
-    """Pair what both found; fail where one is sure of what the other has not found."""
-    pairs, left = [], list(found)
+Pairs = list[tuple[framepipe.Detection, Detection]]
+
+
+def paired(found: tuple, expected: list[Detection]) -> tuple[Pairs, list[Detection], list[framepipe.Detection]]:
+    """Pair what both found, with equal scores; return also what only the reference has, and what only the other has."""
+    pairs, missing, left = [], [], list(found)
     for one in expected:
         overlaps = [
             iou(np.array(one.box), corners(other)[None])[0] if other.label == one.label else 0.0 for other in left
@@ -42,8 +47,15 @@ def partners(found: tuple, expected: list[Detection], threshold: float) -> list[
             assert other.score == pytest.approx(one.score, abs=SCORE_TOLERANCE)
             pairs.append((other, one))
         else:
-            assert one.score < threshold + SCORE_TOLERANCE, f"not found: {one}, but {left}"
-    assert all(other.score < threshold + SCORE_TOLERANCE for other in left), left
+            missing.append(one)
+    return pairs, missing, left
+
+
+def partners(found: tuple, expected: list[Detection], threshold: float) -> Pairs:
+    """Pair what both found; fail where one is sure of what the other has not found."""
+    pairs, missing, left = paired(found, expected)
+    sure = [one for one in (*missing, *left) if one.score >= threshold + SCORE_TOLERANCE]
+    assert not sure, f"found by one alone: {sure}"
     return pairs
 
 
@@ -58,11 +70,12 @@ def test_boxes_are_the_references(tmp_path: Path, variant: str, name: str):
         frame, result = load_photo(photo), results[photo.name]
         assert result.error is None
         expected = reference.detect(frame)
-        if "random" in name:  # its boxes lie on thresholds by the hundred: those that both have must agree
-            pairs += len(result.detections)
-            assert len(result.detections) == len(expected)
-            continue
-        pairs += len(partners(result.detections, expected, reference.spec["score_threshold"]))
+        if "random" in name:
+            both, missing, left = paired(result.detections, expected)
+            assert max(len(missing), len(left)) <= UNPAIRED_MAX, (missing, left)
+        else:
+            both = partners(result.detections, expected, reference.spec["score_threshold"])
+        pairs += len(both)
     assert pairs >= len(PHOTOS)
 
 
@@ -88,7 +101,10 @@ def test_attributes_are_the_references(tmp_path: Path, variant: str):
 
 
 def agree(attribute: framepipe.Attribute, expected: dict) -> bool:
-    """Check one attribute: vectors point the same way, sure labels are equal, ages are within three years."""
+    """Check one attribute: vectors point the same way, sure labels are equal, ages are within three years.
+
+    Return whether there was anything to check: labels that the reference is not sure of may be others.
+    """
     if "vector" in expected:
         assert np.dot(attribute.value, expected["vector"]) > 0.97
     elif "number" in expected:
@@ -96,6 +112,8 @@ def agree(attribute: framepipe.Attribute, expected: dict) -> bool:
     elif expected["score"] > 0.7:
         assert attribute.value == expected["label"]
         assert attribute.score == pytest.approx(expected["score"], abs=0.2)
+    else:
+        return False
     return True
 
 
@@ -104,8 +122,8 @@ def test_no_op_models_answer_every_frame(tmp_path: Path, variant: str):
     frames = np.random.default_rng(1).integers(0, 256, (8, 416, 416, 3), np.uint8)
     with running(tmp_path, "--variant", variant, "--group", "4") as (client, _):
         for _ in range(3):
-            client.push([(f"{place}", frame) for place, frame in enumerate(frames)], wait=10)
-        results = list(client.results(until_drained=True, timeout=10))
+            client.push([(f"{place}", frame) for place, frame in enumerate(frames)], wait=PATIENCE_S)
+        results = list(client.results(until_drained=True, timeout=PATIENCE_S))
     assert sorted(result.frame for result in results) == list(range(1, 25))
     assert all(result.error is None and not result.detections for result in results)
 
@@ -113,8 +131,8 @@ def test_no_op_models_answer_every_frame(tmp_path: Path, variant: str):
 def test_a_broken_image_fails_alone(tmp_path: Path, variant: str):
     """Its neighbours in the batch have results."""
     with running(tmp_path, "--variant", variant, "--detector", "nanodet416-4c-int8", "--group", "4") as (client, _):
-        client.push([PHOTOS[0], ("broken", b"\xff\xd8 no image"), PHOTOS[1]], wait=10)
-        results = {result.name: result for result in client.results(until_drained=True, timeout=30)}
+        client.push([PHOTOS[0], ("broken", b"\xff\xd8 no image"), PHOTOS[1]], wait=PATIENCE_S)
+        results = {result.name: result for result in client.results(until_drained=True, timeout=PATIENCE_S)}
     assert "OpenCV cannot decode" in results["broken"].error.message
     assert [results[photo.name].error for photo in PHOTOS[:2]] == [None, None]
 

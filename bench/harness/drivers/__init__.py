@@ -1,12 +1,15 @@
-"""Clients of the peers, one file a protocol, all with the same three calls (`Driver`)."""
+"""Clients of the peers, one file a protocol, all with the same three calls (`Driver`).
+
+Each reads its answers as a user would, down to the number of detections: a client that looks away would be cheaper.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol
 
-Done = Callable[[int, int], None]
-"""Told, once or several times, how many frames of a push succeeded and how many failed."""
+Done = Callable[[list[int | None]], None]
+"""Told, once or several times, what came of a push: of each frame how many detections, or nothing where it failed."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,10 @@ class Material:
 
 
 class Driver(Protocol):
-    """A connection to a peer."""
+    """A connection to a peer. Encoded images go in the order of the material, again and again."""
 
-    def round_trip(self, batch: int) -> None:
-        """Push a batch and wait for all its results; raise where one is an error."""
+    def round_trip(self, batch: int) -> list[int]:
+        """Push a batch and wait for all its results; return each one's detections, raise where one is an error."""
 
     def submit(self, batch: int, done: Done) -> None:
         """Push a batch; its results come later, from any thread."""

@@ -18,26 +18,32 @@ class Connection:
     """One client with a stream of its own. A thread takes the results, once the first batch is submitted."""
 
     def __init__(self, address: str, material: Material, options: dict) -> None:
-        """Wait for the server. `options`: the inbox."""
+        """Wait for the server. `options`: the inbox; which attribute models describe how many crops of a frame."""
         self._client = framepipe.Client(address, f"bench-{uuid.uuid4().hex[:8]}", inbox=options["inbox"])
         self._client.wait_ready(READY_S)
         self._material = material
+        self._attributes = set(options["attributes"])
+        self._crops_max = options["crops_max"]
         self._raw = raw_format("rgb24", *material.raw) if material.raw else None
         self._files = itertools.cycle(material.files)
         self._results = None
         self._lock = threading.Lock()
         self._waiting: dict[int, Done] = {}
-        self._early: dict[int, bool] = {}
+        self._early: dict[int, int | None] = {}
 
-    def round_trip(self, batch: int) -> None:
-        """Push, then read as many results."""
+    def round_trip(self, batch: int) -> list[int]:
+        """Push, then read as many results; see that what is found is described, too."""
         self._push(batch)
         if self._results is None:
             self._results = self._client.results(timeout=RESULT_S)
+        found = []
         for _ in range(batch):
             result = next(self._results)
             if result.error:
                 raise RuntimeError(f"{result.name}: {result.error}")
+            self._check_described(result)
+            found.append(len(result.detections))
+        return found
 
     def submit(self, batch: int, done: Done) -> None:
         """Push; a result may be here before the answer to its push."""
@@ -47,19 +53,27 @@ class Connection:
                 self._results.close()
             self._results = threading.Thread(target=self._receive, daemon=True)
             self._results.start()
+        early = []
         with self._lock:
-            early = []
             for frame in range(pushed.first_frame, pushed.first_frame + batch):
                 if frame in self._early:
                     early.append(self._early.pop(frame))
                 else:
                     self._waiting[frame] = done
-        for is_good in early:
-            done(int(is_good), int(not is_good))
+        if early:
+            done(early)
 
     def close(self) -> None:
         """Close the client, which ends the thread."""
         self._client.close()
+
+    def _check_described(self, result: framepipe.FrameResult) -> None:
+        if not self._attributes:
+            return
+        models = [{value.model for value in one.attributes.values()} for one in result.detections]
+        described, wanted = sum(one >= self._attributes for one in models), min(len(models), self._crops_max)
+        if described < wanted:
+            raise RuntimeError(f"{result.name}: {described} of {wanted} detections have what all attribute models say")
 
     def _push(self, batch: int) -> framepipe.Batch:
         if self._raw:
@@ -69,10 +83,10 @@ class Connection:
 
     def _receive(self) -> None:
         for result in self._client.results():
-            is_good = result.error is None
+            found = None if result.error else len(result.detections)
             with self._lock:
                 done = self._waiting.pop(result.frame, None)
                 if done is None:
-                    self._early[result.frame] = is_good
+                    self._early[result.frame] = found
             if done:
-                done(int(is_good), int(not is_good))
+                done([found])

@@ -1,9 +1,13 @@
-"""HTTP requests over connections that stay, for mosec and LitServe: with the image's bytes, or where they lie."""
+"""HTTP requests over connections that stay, for mosec and LitServe: with the image's bytes, or where they lie.
+
+An answer is JSON: the list of an image's detections. A batch is asked of no-op models alone, whose one list is empty.
+"""
 
 import http.client
 import itertools
 import json
 import queue
+import select
 import threading
 import time
 
@@ -29,11 +33,13 @@ class Connection:
         self._threads: list[threading.Thread] = []
         self._busy = 0
         self._lock = threading.Lock()
+        self._connection = self._open()
         self._await_ready()
+        self._bodies.clear()  # the images begin with the first one again
 
-    def round_trip(self, batch: int) -> None:
+    def round_trip(self, batch: int) -> list[int]:
         """Ask, and look at the answer."""
-        self._connection = self._ask(self._connection, next(self._made(batch)))
+        return self._ask(self._connection, next(self._made(batch)), batch)
 
     def submit(self, batch: int, done: Done) -> None:
         """Hand the request to a thread; start one where all are busy."""
@@ -55,23 +61,36 @@ class Connection:
         while job := self._jobs.get():
             body, batch, done = job
             try:
-                connection, good = self._ask(connection, body), batch
-            except (OSError, http.client.HTTPException, RuntimeError):
-                connection.close()
-                connection, good = self._open(), 0
+                found = self._ask(connection, body, batch)
+            except (OSError, http.client.HTTPException, RuntimeError, ValueError):
+                found = [None] * batch
             with self._lock:
                 self._busy -= 1
-            done(good, batch - good)
+            done(found)
         connection.close()
 
-    def _ask(self, connection: http.client.HTTPConnection, body: bytes) -> http.client.HTTPConnection:
+    def _ask(self, connection: http.client.HTTPConnection, body: bytes, batch: int) -> list[int]:
+        # Servers close connections that were idle for some seconds (LitServe's after 5): what can be read before
+        # anything was asked is that end, and `request` then connects anew, as HTTP libraries do.
+        if connection.sock and select.select([connection.sock], [], [], 0)[0]:
+            connection.close()
+        try:
+            return self._answer(connection, body, batch)
+        except Exception:
+            connection.close()  # it may be in the midst of an answer
+            raise
+
+    def _answer(self, connection: http.client.HTTPConnection, body: bytes, batch: int) -> list[int]:
         kind = "application/octet-stream" if self._is_inline else "application/json"
         connection.request("POST", self._route, body, {"Content-Type": kind})
         answer = connection.getresponse()
         text = answer.read()
         if answer.status != http.client.OK:
             raise RuntimeError(f"{self._address}{self._route} answered {answer.status}: {text[:200]!r}")
-        return connection
+        found = json.loads(text)
+        if not isinstance(found, list) or (batch > 1 and found):
+            raise RuntimeError(f"{self._address}{self._route} answered {text[:200]!r}")
+        return [len(found)] * batch
 
     def _open(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(self._address, timeout=ANSWER_S)
@@ -79,12 +98,10 @@ class Connection:
     def _await_ready(self) -> None:
         until = time.monotonic() + READY_S
         while True:
-            self._connection = self._open()
             try:
                 self.round_trip(1)
                 return
-            except (OSError, http.client.HTTPException, RuntimeError) as error:
-                self._connection.close()
+            except (OSError, http.client.HTTPException, RuntimeError, ValueError) as error:
                 if time.monotonic() > until:
                     raise TimeoutError(f"{self._address} is not ready after {READY_S} s: {error}") from error
             time.sleep(POLL_S)

@@ -3,6 +3,7 @@
 import itertools
 import time
 import uuid
+from contextlib import suppress
 
 import numpy as np
 import tritonclient.grpc as triton
@@ -19,33 +20,42 @@ class Connection:
     """One client. Requests are made once: the images are sent again and again, as a client with buffers would."""
 
     def __init__(self, address: str, material: Material, options: dict) -> None:
-        """Wait for the server. `options`: the model, and `by`, "inline" or "shm"."""
+        """Wait for the server. `options`: the model, `by`, "inline" or "shm", and how names in /dev/shm begin."""
         self._client = triton.InferenceServerClient(address)
         self._model = options["model"]
         self._material = material
         self._region = None
         self._by = options["by"]
+        self._shm_prefix = options["shm_prefix"]
         self._await_ready()
         self._requests: dict[int, itertools.cycle] = {}
 
-    def round_trip(self, batch: int) -> None:
+    def round_trip(self, batch: int) -> list[int]:
         """Infer, and look at the answer."""
-        self._client.infer(self._model, next(self._inputs(batch)), client_timeout=ANSWER_S).get_response()
+        return self._found(self._client.infer(self._model, next(self._inputs(batch)), client_timeout=ANSWER_S))
 
     def submit(self, batch: int, done: Done) -> None:
         """Infer without waiting."""
 
         def answered(result: triton.InferResult | None, error: Exception | None) -> None:
-            done(0 if error else batch, batch if error else 0)
+            done([None] * batch if error else self._found(result))
 
         self._client.async_infer(self._model, next(self._inputs(batch)), answered, client_timeout=ANSWER_S)
 
     def close(self) -> None:
         """Unregister the region, and end the connection."""
         if self._region:
-            self._client.unregister_system_shared_memory(self._name)
+            # Requests that were lost with a killed process keep it in use for ever, and a dead server knows of none.
+            with suppress(triton.InferenceServerException):
+                self._client.unregister_system_shared_memory(self._name)
             shared_memory.destroy_shared_memory_region(self._region)
         self._client.close()
+
+    def _found(self, result: triton.InferResult) -> list[int]:
+        """Return each frame's detections: rows of a table, or the numbers that no-op models answer."""
+        if self._material.raw:
+            return result.as_numpy("RESULT").reshape(-1).tolist()
+        return [len(result.as_numpy("DETECTIONS"))]
 
     def _await_ready(self) -> None:
         until = time.monotonic() + READY_S
@@ -83,7 +93,7 @@ class Connection:
                 self._client.unregister_system_shared_memory(self._name)
                 shared_memory.destroy_shared_memory_region(self._region)
                 self._requests.clear()
-            self._name, size = f"bench-{uuid.uuid4().hex[:8]}", sum(array.size for array in arrays)
+            self._name, size = f"{self._shm_prefix}{uuid.uuid4().hex[:8]}", sum(array.size for array in arrays)
             self._region = shared_memory.create_shared_memory_region(self._name, f"/{self._name}", size)
             shared_memory.set_shared_memory_region(self._region, [array.reshape(-1) for array in arrays])
             self._client.register_system_shared_memory(self._name, f"/{self._name}", size)

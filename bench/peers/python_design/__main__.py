@@ -36,6 +36,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--crops-max", type=int, default=32, help="described detections of a frame (%(default)s)")
     parser.add_argument("--slots", type=int, default=64, help="frames in flight (%(default)s)")
     parser.add_argument("--group", type=int, default=1, help="frames of a push that travel together (%(default)s)")
+    parser.add_argument("--shm-name", help="of the slots in /dev/shm (one that Python makes up)")
+    parser.add_argument(
+        "--lost-s", type=float, default=gateway.LOST_S, help="a frame that takes so long is lost (%(default)s)"
+    )
     options = parser.parse_args()
     if options.half and options.attributes:
         parser.error("--half: crops want the whole image, so it goes without --attributes alone")
@@ -83,7 +87,13 @@ class Pipeline:
         queues = [self._context.SimpleQueue() for _ in counts]
         self._ends = dict(zip(counts, zip(queues, [*queues[1:], self._results], strict=True), strict=True))
         served = gateway.Served(
-            arguments.address, arguments.inbox, labels, arguments.slots, arguments.group, sum(counts.values())
+            arguments.address,
+            arguments.inbox,
+            labels,
+            arguments.slots,
+            arguments.group,
+            sum(counts.values()),
+            arguments.lost_s,
         )
         self._gateway = self._context.Process(
             target=gateway.serve, name="gateway", args=(served, queues[0], self._results)
@@ -123,7 +133,7 @@ def main() -> None:
     options, labels = told(arguments)
     shared = None
     if arguments.variant == "shm":
-        shared = SharedMemory(create=True, size=arguments.slots * options.layout.slot_bytes())
+        shared = SharedMemory(arguments.shm_name, create=True, size=arguments.slots * options.layout.slot_bytes())
     pipeline = None
     try:
         pipeline = Pipeline(arguments, shared, (options, labels))

@@ -19,13 +19,16 @@ from peers.python_design.streams import ReplacedError, Stream
 
 THREADS_MAX = 32
 LOST_S = 60.0
-"""A frame that has no result after so long was lost with a process: its result is an error, its slot free again."""
+"""Unless told otherwise, a frame that has no result after so long was lost with a process: its result is an error."""
 _SWEEP_S = 1.0
 
 
 @dataclass(frozen=True)
 class Served:
-    """What the gateway is told: at most `group_max` frames travel together; `processes` must be ready first."""
+    """What the gateway is told: at most `group_max` frames travel together; `processes` must be ready first.
+
+    A frame that has no result after `lost_s` was lost with a process: its result is an error, its slot free again.
+    """
 
     address: str
     inbox: Path
@@ -33,6 +36,7 @@ class Served:
     slots: int
     group_max: int
     processes: int
+    lost_s: float
 
 
 @dataclass(slots=True)
@@ -57,6 +61,7 @@ class Gateway(FramepipeServicer):
         self._inbox = f"{os.path.realpath(served.inbox)}/"
         self._group_max = served.group_max
         self._missing = served.processes
+        self._lost_s = served.lost_s
         self._room = threading.Condition()
         # The slot that was freed last is used next: its pages are there, and perhaps in a cache.
         self._free = list(range(slots))
@@ -124,13 +129,11 @@ class Gateway(FramepipeServicer):
     def sweep(self, ended: threading.Event) -> None:
         """Give up frames that were lost, until the end."""
         while not ended.wait(_SWEEP_S):
-            limit = time.monotonic() - LOST_S
+            limit = time.monotonic() - self._lost_s
             with self._room:
                 lost = [(number, frame) for number, frame in self._pending.items() if frame.since < limit]
-            self._deliver([
-                Result(number, frame.slot, (0, 0), [], [], f"no result after {LOST_S:g} s: its process may have died")
-                for number, frame in lost
-            ])
+            why = f"no result after {self._lost_s:g} s: its process may have died"
+            self._deliver([Result(number, frame.slot, (0, 0), [], [], why) for number, frame in lost])
 
     def _deliver(self, results: list[Result]) -> None:
         by_stream: dict[Stream, list[pb.FrameResult]] = defaultdict(list)

@@ -50,7 +50,7 @@ class Stream:
             self._changed.notify_all()
 
     def read(self, after: int, until_drained: bool, is_active) -> Iterator[pb.FrameResults]:
-        """Yield results behind a sequence as they come, all that are there at a time. A new reader ends the former one."""
+        """Yield results behind a sequence as they come, all that are there at a time. A new reader ends the former."""
         with self._changed:
             self._reader += 1
             reader = self._reader

@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True, help="of gRPC")
     parser.add_argument("--folder", type=Path, required=True, help="where the backend is put together")
     parser.add_argument("--models", type=Path, required=True, help="framepipe's model repository")
+    parser.add_argument("--shm-prefix", required=True, help="how names of the stubs' regions in /dev/shm begin")
     arguments = parser.parse_args()
     package = Path(pytriton.__file__).parent / "tritonserver"
     backend = arguments.folder.resolve() / "backends" / "python"
@@ -57,6 +58,7 @@ def main() -> None:
         "--model-control-mode=explicit",
         *(f"--load-model={name}" for name in STARTUP_MODELS[arguments.workload]),
         f"--backend-directory={backend.parent}",
+        f"--backend-config=python,shm-region-prefix-name={arguments.shm_prefix}",
         f"--grpc-port={arguments.port}",
         "--grpc-address=127.0.0.1",
         "--allow-http=false",
