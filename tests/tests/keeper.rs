@@ -1,7 +1,13 @@
 //! The cache's keeper: no frame waits for it, whatever becomes of it; it clears the inbox of what nobody collects; and
 //! `framepipe cache` and `framepipe status` say how the cache is.
 
-use std::{collections::BTreeSet, fs::File, os::unix::fs::FileExt as _, path::PathBuf, time::{Duration, Instant}};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    os::unix::fs::FileExt as _,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use framepipe_client::Outcome;
 use framepipe_proto::v1::PushDataRequest;
