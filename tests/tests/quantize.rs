@@ -135,6 +135,7 @@ fn a_users_detector_becomes_int8_and_can_be_served_and_its_report_has_every_tria
 }
 
 #[test]
+#[ignore = "a minute or more of one core: scripts/check --full"]
 fn few_images_are_refused_and_by_force_they_are_said_to_be_few() {
     let place = Workplace::painted(30);
     let before = place.files();
@@ -190,6 +191,7 @@ fn what_cannot_be_written_is_refused_before_the_search() {
 }
 
 #[test]
+#[ignore = "a minute or more of one core: scripts/check --full"]
 fn a_model_for_tensorrt_is_symmetric_and_no_cpu_serves_it() {
     let place = Workplace::painted(30);
     said(&place.quantize(DETECTOR, &place.images(), &["--target", "tensorrt", "--force", DETECTOR]));
@@ -223,6 +225,7 @@ fn ctrl_c_leaves_nothing() {
 }
 
 #[test]
+#[ignore = "a minute or more of one core: scripts/check --full"]
 fn an_attribute_model_sees_what_a_detector_finds() {
     let home = Home::new();
     let models = home.path("made").join("models");
