@@ -181,6 +181,14 @@ fn what_is_typed_wrongly_is_named_and_ends_with_status_2() {
     }
     for (command, wrong) in [
         ("up --detect", "many"),
+        ("up --detect", "99"),
+        ("up --attribute", "0"),
+        ("doctor --detect", "65"),
+        ("scale", "detect=65"),
+        ("scale detect=3 ingest=2", "detect=1"),
+        ("restart", "foo"),
+        ("logs --process", "foo"),
+        ("logs -n 3 --process", "detect[x]"),
         ("up --device", "tpu"),
         ("up --cores", "0"),
         ("plan --cores", "0"),
@@ -201,6 +209,9 @@ fn what_is_typed_wrongly_is_named_and_ends_with_status_2() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(2) && said.contains(wrong), "framepipe {command} {wrong}: {said}");
     }
+    let output = Command::new(program()).args(["logs", "-n", "-1"]).output().expect("framepipe can be run");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("-1 is not in 0.."), "{said}");
 }
 
 #[test]
@@ -224,10 +235,12 @@ fn a_configuration_that_is_not_there_or_not_good_is_named_and_ends_with_status_1
             assert_eq!(output.status.code(), Some(1));
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             assert!(said.contains("FAILED  configuration") && said.contains(text(&absent)), "{said}");
+            assert!(said.contains(&format!("framepipe config check --config {}", text(&absent))), "{said}");
             continue;
         }
-        check(&command, &command.run(&home, &given(&absent)), 1, &[text(&absent), "No such file"]);
-        check(&command, &command.run(&home, &given(&broken)), 1, &[text(&broken), "unknown field `detekt`"]);
+        check(&command, &command.run(&home, &given(&absent)), 1, &[text(&absent), "No such file", "--config FILE"]);
+        let words = [text(&broken), "unknown field `detekt`", "did you mean stages.detect?"];
+        check(&command, &command.run(&home, &given(&broken)), 1, &words);
     }
     assert!(walked > 15, "{walked} commands take a configuration");
 }
@@ -262,6 +275,12 @@ fn every_command_has_a_page_with_examples_and_exit_statuses_that_man_reads_witho
         for section in [".SH NAME", ".SH SYNOPSIS", ".SH EXAMPLES", ".SH \"EXIT STATUS\""] {
             assert!(page.contains(section), "{name} has no section {section}");
         }
+        for argument in command.arguments().filter(|argument| argument["long"].is_null() && argument["short"].is_null())
+        {
+            let value = argument["value_names"][0].as_str().unwrap_or_default();
+            let synopsis = page.split(".SH").find(|section| section.starts_with(" SYNOPSIS")).unwrap_or_default();
+            assert!(synopsis.contains(value), "{name}: {value} is wanted in {synopsis}");
+        }
         if let Some(said) = warnings(&path) {
             assert_eq!(said, "", "{name}");
         }
@@ -295,10 +314,43 @@ fn each_shells_completions_have_every_command_and_are_read_by_the_shell() {
             assert!(read.status.success() && read.stderr.is_empty(), "{shell}: {read:?}");
         }
     }
-    let complete = "source \"$0\"; COMP_WORDS=(framepipe model qu); COMP_CWORD=2; _framepipe framepipe qu model; echo \"${COMPREPLY[@]}\"";
-    let output = Command::new("bash").args(["-c", complete]).arg(home.path("bash")).output();
-    let output = output.expect("bash can be run: the scripts of this repository are for it");
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "quantize", "{output:?}");
+    for (command, begun, wanted) in
+        [("model", "qu", "quantize"), ("restart", "pre", "preprocess"), ("restart", "k", "keeper")]
+    {
+        let complete = format!(
+            "source \"$0\"; COMP_WORDS=(framepipe {command} {begun}); COMP_CWORD=2; _framepipe framepipe {begun} {command}; \
+             echo \"${{COMPREPLY[@]}}\""
+        );
+        let output = Command::new("bash").args(["-c", &complete]).arg(home.path("bash")).output();
+        let output = output.expect("bash can be run: the scripts of this repository are for it");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), wanted, "{output:?}");
+    }
+}
+
+/// Prose is wrapped once, by the terminal's width: no short line stands in the middle of a paragraph.
+#[test]
+fn help_is_wrapped_by_the_width_alone() {
+    const WIDTH: usize = 80;
+    let home = home();
+    for command in commands() {
+        let mut program = Command::new(program());
+        let output =
+            program.args(&command.path).arg("--help").env("COLUMNS", WIDTH.to_string()).current_dir(home.temporary());
+        let help = String::from_utf8(output.output().expect("framepipe can be run").stdout).expect("it is UTF-8");
+        let behind_options = help.split_once("\nExample").map(|(_, words)| words).unwrap_or_default();
+        let lines: Vec<&str> = behind_options.lines().collect();
+        for pair in lines.windows(2) {
+            let [line, next] = pair else { continue };
+            let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+            let word = next.split(' ').next().unwrap_or_default();
+            let is_full = line.len() + 1 + word.len() > WIDTH;
+            assert!(
+                is_full || !is_prose(line) || !is_prose(next),
+                "framepipe {}: {line:?} before {next:?}",
+                command.name()
+            );
+        }
+    }
 }
 
 /// What `up` is told, the others may be told as well, and the same pipeline is meant.

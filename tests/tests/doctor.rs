@@ -86,6 +86,40 @@ fn what_is_missing_is_found_and_ends_with_status_1() {
     assert!(said.contains("the segment takes") && said.contains("lower [pools]"), "{said}");
 }
 
+/// What `up` is told, its doctor may be told as well.
+#[tokio::test]
+async fn options_of_a_start_are_looked_at_and_an_inbox_on_a_disk_is_warned_of() {
+    let home = Home::new();
+    let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = other.local_addr().expect("it is bound").to_string();
+    let path = home.configure(CONFIG);
+    let config = ["--config", path.to_str().expect("UTF-8")];
+    let [on_disk, in_memory] = [home.path("in"), home.inbox().join("in")];
+    let [on_disk, in_memory] = [&on_disk, &in_memory].map(|folder| folder.to_str().expect("UTF-8"));
+    let with = |options: &[&str]| doctor(&[&config[..], options].concat());
+
+    let (report, is_good) = with(&["--inbox", in_memory, "--http", &address, "--detect", "1"]);
+    assert!(!is_good && row(&report, "inbox")["state"] == "good", "{report:#}");
+    assert!(row(&report, "inbox")["seen"].as_str().is_some_and(|seen| seen.contains(in_memory)), "{report:#}");
+    let ports = row(&report, "ports");
+    assert!(ports["state"] == "failed" && ports.to_string().contains(&address), "{report:#}");
+    let (report, _) = with(&["--tcp", "foo"]);
+    let seen = row(&report, "configuration")["seen"].as_str().expect("words").to_owned();
+    assert!(seen.contains("--tcp: server.tcp = \"foo\": it is no address: give IP:PORT"), "{report:#}");
+
+    let (report, _) = with(&["--inbox", on_disk]);
+    let is_on_disk = row(&report, "inbox")["state"] == "warning"; // unless the tests' own folders lie in memory
+    let mut server = Server::launch_with(&home, CONFIG, &["--inbox", on_disk]);
+    server.wait_ready().await;
+    let words = format!("WARN  launcher: the inbox {on_disk} lies on a disk (");
+    assert_eq!(server.output().contains(&words), is_on_disk, "{}", server.output());
+    server.stop();
+    let mut server = Server::launch_with(&home, CONFIG, &["--inbox", in_memory]);
+    server.wait_ready().await;
+    let said = server.stop();
+    assert_eq!(said.matches("lies on a disk").count(), usize::from(is_on_disk), "of the first alone: {said}");
+}
+
 #[test]
 fn a_good_configuration_is_called_so_and_its_drop_ins_variables_and_options_count() {
     let home = Home::new();

@@ -102,6 +102,17 @@ async fn the_last_lines_are_shown_and_those_that_come_until_the_end() {
     let all = shown(&[]);
     assert_eq!(shown(&["-n", "1"]).lines().collect::<Vec<_>>(), all.lines().last().into_iter().collect::<Vec<_>>());
     assert_eq!(shown(&["--process", "detect"]), "", "detect said nothing");
+    let silence = |arguments: &[&str]| {
+        let output = server.run(&[&["logs", "--process", "detect"], arguments].concat());
+        assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+        String::from_utf8(output.stderr).expect("it is text")
+    };
+    assert_eq!(silence(&[]), "framepipe logs: no lines of detect among those kept\n");
+    assert_eq!(
+        silence(&["--level", "warn"]),
+        "framepipe logs: no lines of detect at level warn or graver among those kept\n"
+    );
+    ["--json", "-n0"].iter().for_each(|option| assert_eq!(silence(&[option]), "", "{option}"));
     let of_launcher = all.lines().filter(|line| line.contains(" launcher: ")).count();
     assert!((1..=all.lines().count()).contains(&of_launcher), "{all}");
     assert_eq!(parse(&shown(&["--json", "--process", "launcher"])).len(), of_launcher);

@@ -116,11 +116,13 @@ fn wrong_uses_are_said_with_their_values_and_what_to_do() {
     for (arguments, words) in usage {
         has(&said(&run(&home, arguments, 2)), words);
     }
-    let failures: [(&[&str], &[&str]); 5] = [
+    let failures: [(&[&str], &[&str]); 7] = [
         (&["push", &empty], &["no image", &empty, "1 file is no", "notes.txt"]),
         (&["push", photo], &["no pipeline answers", "is it up?", "grpc.sock"]),
         (&["push", photo, "--address", "127.0.0.1:1"], &["no pipeline answers", "127.0.0.1:1"]),
-        (&["push", photo, "--address", "http://["], &["http://["]),
+        (&["push", photo, "--address", "http://["], &["http://[", "give HOST:PORT"]),
+        (&["push", photo, "--address", "inference-host"], &["inference-host", "no port", "give HOST:PORT"]),
+        (&["push", photo, "--name", "other"], &["no pipeline is up with", "--name other", "grpc.sock", "--address"]),
         (&["pull", "--stream", "s"], &["no pipeline answers"]),
     ];
     for (arguments, words) in failures {
@@ -128,6 +130,15 @@ fn wrong_uses_are_said_with_their_values_and_what_to_do() {
         has(&said(&output), words);
         assert_eq!(printed(&output), "", "{arguments:?}");
     }
+    // Whoever listens at the configuration's TCP address is asked where no other is named.
+    let of_tcp = |options: &[&str]| {
+        let mut command = command(&home, &[&["push", photo], options].concat());
+        said(&check(command.env("FRAMEPIPE_SERVER__TCP", "127.0.0.1:1").output().expect("it runs"), options, 1))
+    };
+    let words = of_tcp(&[]);
+    has(&words, &["no pipeline answers", "127.0.0.1:1"]);
+    assert_eq!(words.matches("onnection refused").count(), 1, "each cause is said once: {words}");
+    assert!(!of_tcp(&["--run-dir", "/nowhere"]).contains("127.0.0.1"), "it was asked for all that");
     let absent = home.path("absent.toml");
     let output = Command::new(program()).args(["push", photo, "--config", text(&absent)]).output();
     has(&said(&check(output.expect("it can be run"), &[], 1)), &["absent.toml", "--address"]);
@@ -145,7 +156,7 @@ async fn images_come_back_as_a_table_or_as_json_from_files_folders_and_lists() {
     let lines: Vec<&str> = table.lines().collect();
     assert!(lines[0].starts_with("name ") && lines[0].contains("label") && lines[0].ends_with("attributes"), "{table}");
     assert!(lines[1].contains("zidane.jpg") && lines[1].contains(" face ") && lines[1].contains(" to "), "{table}");
-    has(&said(&output), &["1 images pushed", "1 results, 0 errors"]);
+    has(&said(&output), &["1 image pushed", "1 result, 0 of them errors"]);
     assert_eq!(said(&run(&home, &["push", photo, "--quiet"], 0)), "");
 
     let output = run(&home, &["push", photo, "--json", "--stream", "door"], 0);
@@ -212,11 +223,12 @@ async fn an_image_that_is_none_is_its_own_error_and_its_neighbours_have_their_re
     };
     assert_eq!([code("00.png"), code("01.png")], [Value::Null, Value::Null]);
     assert_eq!([code("bad.jpg"), code("absent.png")], ["UNSUPPORTED_FORMAT", "UNREADABLE"]);
+    has(&said(&output), &["3 images pushed to stream ", "3 results, 1 of them errors; 1 file not taken"]);
     has(&printed(&run(&home, &["push", &format!("{folder}/bad.jpg")], 3)), &["bad.jpg", "UNSUPPORTED_FORMAT: "]);
 
     let output = run(&home, &["push", &absent], 1);
     has(&printed(&output), &["absent.png", "UNREADABLE: No such file"]);
-    has(&said(&output), &["none of 1 images could be pushed"]);
+    has(&said(&output), &["no image could be pushed"]);
     // What can never fit the budget of bytes is refused for what it is, and its neighbours are not.
     fs::write(format!("{folder}/large.png"), vec![0; 2 << 20]).expect("the test's own");
     let output = run(&home, &["push", &folder, "--json"], 3);
@@ -248,7 +260,13 @@ async fn more_images_than_the_budget_are_waited_for_whoever_keeps_them_and_whate
     }
     // By its address alone it takes the inbox that is usual, or says so.
     let child = command(&home, &["push", &folder, "--address", &address]).env("FRAMEPIPE_INBOX", "/nowhere").output();
-    has(&said(&check(child.expect("it runs"), &[], 1)), &["/nowhere"]);
+    let words = said(&check(child.expect("it runs"), &[], 1));
+    has(&words, &["/nowhere", "no image was pushed", "--inbox", "--hold upload"]);
+    // Into one that is not the server's they are refused, for certain.
+    let elsewhere = folder_of(&home, "elsewhere", 0);
+    let words = said(&run(&home, &["push", &folder, "--stream", "denied", "--inbox", &elsewhere], 1));
+    has(&words, &["no image was pushed", "an image did not get through the inbox", "--hold upload"]);
+    assert!(!words.contains("may have been accepted") && !words.contains("framepipe pull"), "{words}");
 
     server.signal_stage("ingest", Signal::SIGSTOP); // nothing moves
     let pushing = piped(&mut command(&home, &["push", &folder, "--json", "--stream", "survivor"]));
@@ -270,7 +288,10 @@ async fn what_was_pushed_alone_is_pulled_and_what_is_not_acknowledged_comes_agai
     let folder = folder_of(&home, "images", 8);
     has(&said(&run(&home, &["pull", "--stream", "door"], 1)), &["door", "not found"]);
     let output = run(&home, &["push", &folder, "--stream", "door", "--no-wait"], 0);
-    has(&printed(&output), &["8 images pushed", "framepipe pull --stream door --until-drained --config"]);
+    has(
+        &printed(&output),
+        &["8 images pushed; for the results: framepipe pull --stream door --until-drained --config"],
+    );
     assert_eq!(printed(&output).lines().count(), 1);
 
     let sequences = |arguments: &[&str]| -> Vec<u64> {
@@ -319,7 +340,7 @@ async fn who_is_interrupted_says_how_to_get_the_rest_and_nothing_is_lost() {
     wait_until("the budget to be used up", LIMIT, || server.status().in_flight() == 16);
     interrupt(&pushing);
     let output = check(pushing.wait_with_output().expect("it ends"), &["push"], 130);
-    has(&said(&output), &["interrupted: 0 of ", "framepipe pull --stream door --until-drained --config"]);
+    has(&said(&output), &["interrupted: results of 0 of ", "framepipe pull --stream door --until-drained --config"]);
     inbox_is_empty(&home);
     server.signal_stage("ingest", Signal::SIGCONT);
     // A call that was cut off may have been accepted all the same.
@@ -371,7 +392,7 @@ async fn an_answer_that_is_out_when_somebody_interrupts_is_waited_for_or_said_to
         });
         interrupt(&child);
         words.read_line(&mut said).expect("it says that it waits");
-        has(&said, &["interrupted: 1 images are being sent"]);
+        has(&said, &["interrupted while 1 image went out"]);
         match answer {
             Answer::Comes => server.signal_stage("gateway", Signal::SIGCONT),
             Answer::DoesNotCome => {}
@@ -381,12 +402,17 @@ async fn an_answer_that_is_out_when_somebody_interrupts_is_waited_for_or_said_to
         assert_eq!(child.wait().expect("it ends").code(), Some(130), "{said}");
         let pull = format!("framepipe pull --stream {stream} --until-drained --config");
         let (known, unknown) =
-            ("pushed images have had their results printed", "1 more were being sent, and may have been accepted");
+            ("pushed are printed; for the others", "1 more were being sent, and may have been accepted");
         match answer {
-            Answer::Comes => has(&said, &[&format!(" of 2 {known}"), &pull]),
+            Answer::Comes => has(&said, &[&format!(" of 2 images {known}"), &pull]),
             _ => has(
                 &said,
-                &[&format!("interrupted: 1 of 1 {known}"), unknown, &pull, "could not be acknowledged: no answer"],
+                &[
+                    &format!("interrupted: results of 1 of 1 image {known}"),
+                    unknown,
+                    &pull,
+                    "could not be acknowledged: no answer",
+                ],
             ),
         }
         assert_eq!(said.contains(unknown), answer != Answer::Comes, "{said}");

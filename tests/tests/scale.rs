@@ -110,8 +110,8 @@ async fn what_is_no_number_of_processes_changes_nothing() {
     check_refused(&server.run(&["scale", "detect=65"]), 2, &["detect=65", "1 to 64"]);
     check_refused(&server.run(&["scale", "detect=many"]), 2, &["\"many\""]);
     check_refused(&server.run(&["scale"]), 2, &["STAGE=N"]);
-    check_refused(&server.run(&["scale", "detect=2", "detect=3"]), 1, &["twice"]);
-    check_refused(&server.run(&["restart", "detekt"]), 1, &["no stage \"detekt\"", "gateway, keeper"]);
+    check_refused(&server.run(&["scale", "detect=2", "detect=3"]), 2, &["detect is named twice", "detect=3"]);
+    check_refused(&server.run(&["restart", "detekt"]), 2, &["no stage \"detekt\"", "gateway, keeper"]);
     check_refused(&server.run(&["restart", "4294967295"]), 1, &["4294967295"]);
     check_refused(&server.run(&["restart", &server.pid().to_string()]), 1, &["the launcher"]);
     // Whoever speaks to the socket himself is told the same.

@@ -88,6 +88,13 @@ impl Load {
         }
     }
 
+    /// How long a call takes that does nothing, in microseconds: a question after the server's health.
+    pub async fn call_us(&self) -> anyhow::Result<f64> {
+        let start = Instant::now();
+        self.client.wait_ready(RESULT_WAIT).await?;
+        Ok(start.elapsed().as_secs_f64() * 1e6)
+    }
+
     async fn push(&mut self) -> anyhow::Result<()> {
         let start = Instant::now();
         let location = self.blob.path().to_str().context("the inbox's path is no UTF-8")?;
@@ -145,7 +152,7 @@ impl Sample {
 }
 
 /// Noise, always the same: what the pixels are makes no difference to the time.
-fn pixels(bytes: usize) -> Vec<u8> {
+pub fn pixels(bytes: usize) -> Vec<u8> {
     let mut state = 1u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

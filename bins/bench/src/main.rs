@@ -8,6 +8,7 @@
 //! | `system.rs` | the system alone, as it is configured: for what measures it elsewhere |
 //! | `server.rs` | what is asked of the system: its crops, the bytes that it copied, how nice its processes are |
 //! | `counts.rs` | what a frame costs in system calls, allocations and copies: for what compares counts (`scripts/bench-counts`) |
+//! | `plumbing.rs` | a pipeline without a model against calls, wake-ups and reads that cannot be avoided (`scripts/bench-plumbing`) |
 //! | `variant.rs` | a configuration with one key said otherwise |
 //! | `load.rs` | the client: pushes raw frames with a bounded number in flight, and checks every result |
 //! | `engine.rs` | the bare engine: this program again, as a child that runs the models and nothing else |
@@ -22,6 +23,7 @@ mod engine;
 mod images;
 mod int8_limit;
 mod load;
+mod plumbing;
 mod report;
 mod rounds;
 mod running;
@@ -63,6 +65,9 @@ enum Role {
     /// The system alone, under load: prints one JSON object. For `framepipe gpu-accept`.
     #[command(hide = true)]
     System(system::Arguments),
+    /// A pipeline without a model, against what cannot be avoided: for scripts/bench-plumbing.
+    #[command(hide = true)]
+    Plumbing(plumbing::Arguments),
     /// What a frame costs in counts: prints one JSON object. For `scripts/bench-counts`.
     #[command(hide = true)]
     Counts(counts::Arguments),
@@ -108,6 +113,7 @@ fn main() -> ExitCode {
         Some(Role::Engine(work)) => engine::serve(&work),
         Some(Role::Images) => images::serve(),
         Some(Role::System(arguments)) => system::measure(&arguments),
+        Some(Role::Plumbing(arguments)) => plumbing::measure(&arguments),
         Some(Role::Counts(arguments)) => counts::measure(&arguments),
         None => measure(&cli.measure),
     };

@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use crate::{
     load::{Load, Sample, Workload},
     server::{self, CropRuns},
+    statistics::median,
 };
 
 /// Between the system's last result and the engine's turn: the last acknowledgement is sent within half a second.
@@ -40,6 +41,13 @@ pub struct System {
     pub others: f64,
     /// Runs of attribute models, and crops in them, within the window.
     pub crop_runs: CropRuns,
+}
+
+impl System {
+    /// The share of the machine that others used, the greatest of some windows.
+    pub fn others_of(windows: &[&Self]) -> f64 {
+        windows.iter().map(|window| window.others).fold(0.0, f64::max)
+    }
 }
 
 /// A measured window, and the time before it under the same load.
@@ -127,10 +135,17 @@ impl Running {
         Ok(nice)
     }
 
+    /// The median time of so many gRPC calls that do nothing, but for the first ones.
+    pub fn call_us(&self, calls: usize, warm_up: usize) -> anyhow::Result<f64> {
+        let call = || self.runtime.block_on(self.load.call_us());
+        let took = (0..calls).map(|_| call()).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(median(&took[warm_up..]))
+    }
+
     /// Takes it down.
     pub fn stop(self) -> anyhow::Result<()> {
-        let Self { mut server, load, .. } = self;
-        drop(load);
+        let Self { mut server, load, runtime, .. } = self;
+        drop((load, runtime)); // and with it the connection, for whose end the server would wait
         server.stop()
     }
 }

@@ -39,7 +39,7 @@ impl Progress {
     /// So many of them have, and so many are errors.
     pub fn at(&self, done: u64, errors: u64) {
         self.bar.set_position(done);
-        self.bar.set_message(format!("{errors} error{}", if errors == 1 { "" } else { "s" }));
+        self.bar.set_message(counted(errors, "error"));
     }
 
     /// Does something while the line is not drawn.
@@ -58,6 +58,11 @@ impl Progress {
     pub fn end(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// So many of them: `1 image`, `2 images`.
+pub fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -7,6 +7,7 @@ use framepipe_client::ResultsOptions;
 use crate::{
     Ending,
     output::{Output, OutputArgs},
+    progress::counted,
     reader::{Reader, is_error},
     signals::Signals,
     target::{TargetArgs, stream_name},
@@ -19,7 +20,7 @@ use crate::{
   framepipe pull --stream door --json | jq .name
   framepipe pull --stream door --limit 10 --no-ack
 
-The pipeline is found as by framepipe push: by --config, with the --name, --run-dir and --state-dir that it was started with, or by
+The pipeline is found as by framepipe push: by --config, with the --name or --run-dir that it was started with, or by
 --address. A stream has one reader: this command takes the place of one that reads it already. What was printed is acknowledged, and the server
 forgets it; with --no-ack it comes again to the next reader. Without --until-drained and --limit it waits for more, until Ctrl-C.
 
@@ -77,7 +78,7 @@ pub async fn pull(arguments: PullArgs) -> anyhow::Result<Ending> {
     }
     output.progress.end();
     reader.close().await.context("what was printed may come again: it could not be acknowledged")?;
-    output.progress.say(&format!("{printed} results, {errors} errors"));
+    output.progress.say(&format!("{}, {}", counted(printed, "result"), counted(errors, "error")));
     Ok(match (is_interrupted, errors) {
         (true, _) => Ending::Interrupted,
         (false, 0) => Ending::Good,

@@ -18,6 +18,7 @@ use crate::{
     Cli, Ending,
     batches::Batches,
     output::{Output, OutputArgs},
+    progress::counted,
     pusher::{Event, Keep, Pusher},
     reader::{Reader, is_error},
     signals::Signals,
@@ -46,7 +47,7 @@ Of a folder the files are taken that end in .jpg, .jpeg, .png, .webp or .bmp; wh
 is named itself is pushed whatever its name.
 
 The pipeline's address is its configuration's: its Unix socket, where that is there, else its TCP address; or --address. Where it was
-started with --name, --run-dir or --state-dir, give them here, too. Who keeps the images until their results come (--hold): copy: the server, which copies them out of its inbox; upload: the server, to which
+started with --name or --run-dir, give them here, too: its Unix socket is meant then, and no other. Who keeps the images until their results come (--hold): copy: the server, which copies them out of its inbox; upload: the server, to which
 they are sent; reference: this command, in the inbox. Without it: copy where the server is on this host (a Unix socket, or an address
 such as localhost), upload where it is not.
 
@@ -212,7 +213,7 @@ struct Run {
     /// Files known by now.
     files: u64,
     /// Images of the call that has no answer yet.
-    under_way: usize,
+    under_way: u64,
     wait: Duration,
 }
 
@@ -238,7 +239,7 @@ impl Run {
                 () = sleep_until(patience), if !is_pushing => bail!("no result for {} s", self.wait.as_secs()),
             }
             patience = Instant::now() + self.wait;
-            self.output.progress.at(self.tally.done, self.tally.errors);
+            self.output.progress.at(self.tally.done, self.tally.errors());
         }
         Ok(Stop::Done)
     }
@@ -248,10 +249,9 @@ impl Run {
     async fn wind_up(&mut self, events: &mut Receiver<Event>, signals: &mut Signals) -> anyhow::Result<()> {
         let until = Instant::now() + ANSWER_WAIT;
         if self.under_way > 0 {
-            let (count, limit) = (self.under_way, ANSWER_WAIT.as_secs());
-            let words = format!(
-                "interrupted: {count} images are being sent; up to {limit} s for the answer, or interrupt again"
-            );
+            let (sent, limit) = (counted(self.under_way, "image"), ANSWER_WAIT.as_secs());
+            let words =
+                format!("interrupted while {sent} went out; up to {limit} s for the answer, or interrupt again");
             self.output.progress.say(&words);
         }
         loop {
@@ -292,7 +292,7 @@ impl Run {
                 self.files += files as u64;
                 self.output.progress.of(self.files);
             }
-            Event::UnderWay(images) => self.under_way = images,
+            Event::UnderWay(images) => self.under_way = images as u64,
             Event::Refused { name, code, message } => {
                 self.tally.refused();
                 self.output.refused(&name, code, &message).context("cannot write to standard output")?;
@@ -327,10 +327,11 @@ impl Run {
         let pull = |stream: &str| format!("framepipe pull --stream {stream} --until-drained {option}");
         let known = match &self.stream {
             Some(stream) if pushed > 0 => {
-                let pull = pull(stream);
-                format!(
-                    "{done} of {pushed} pushed images have had their results printed; for those of the others: {pull}"
-                )
+                let (pushed, pull) = (counted(pushed, "image"), pull(stream));
+                match self.reads {
+                    true => format!("results of {done} of {pushed} pushed are printed; for the others: {pull}"),
+                    false => format!("{pushed} pushed; for the results: {pull}"),
+                }
             }
             _ if self.under_way > 0 => "no image is known to be pushed".into(),
             _ => "no image was pushed".into(),
@@ -371,18 +372,20 @@ impl Run {
             eprintln!("framepipe push: interrupted: {hint}");
             return Ok(Ending::Interrupted);
         }
-        let Tally { pushed, done, errors, .. } = self.tally;
-        ensure!(pushed > 0 || errors > 0, "no image to push: the list on standard input is empty");
-        ensure!(pushed > 0, "none of {errors} images could be pushed: why, is printed for each");
+        let Tally { pushed, done, failed, refused, .. } = self.tally;
+        ensure!(pushed > 0 || refused > 0, "no image to push: the list on standard input is empty");
+        ensure!(pushed > 0, "no image could be pushed: why, is printed for each");
         let stream = self.stream.as_deref().unwrap_or_default();
         if self.reads {
-            self.output
-                .progress
-                .say(&format!("{pushed} images pushed to stream {stream}: {done} results, {errors} errors"));
+            let (pushed, done) = (counted(pushed, "image"), counted(done, "result"));
+            let refused = if refused > 0 { format!("; {} not taken", counted(refused, "file")) } else { String::new() };
+            let words = format!("{pushed} pushed to stream {stream}: {done}, {failed} of them errors{refused}");
+            self.output.progress.say(&words);
         } else {
             let words = match self.output.is_json() {
-                true => format!("{}\n", serde_json::json!({"stream": stream, "pushed": pushed, "refused": errors})),
-                false => format!("{pushed} images pushed, {errors} refused; {hint}\n"),
+                true => format!("{}\n", serde_json::json!({"stream": stream, "pushed": pushed, "refused": refused})),
+                false if refused > 0 => format!("{} not taken; {hint}\n", counted(refused, "file")),
+                false => format!("{hint}\n"),
             };
             self.output.words(&words).context("cannot write to standard output")?;
             if keep == Keep::Reference {
@@ -391,7 +394,7 @@ impl Run {
                     .say("the images stay in the inbox until somebody removes them (cache.inbox_ttl_s)");
             }
         }
-        Ok(if errors > 0 { Ending::SomeErrors } else { Ending::Good })
+        Ok(if failed + refused > 0 { Ending::SomeErrors } else { Ending::Good })
     }
 }
 

@@ -108,7 +108,7 @@ impl Pusher {
                 Err(error) => error,
             };
             let is_crowded = matches!(error, Error::Overloaded { .. });
-            if is_crowded || matches!(error, Error::InvalidRequest(_)) {
+            if error.is_refusal() {
                 self.tell(Event::UnderWay(0)).await?;
             }
             match (error, part) {
@@ -124,6 +124,11 @@ impl Pusher {
                 }
                 (error @ Error::Overloaded { .. }, _) => {
                     return Err(error).with_context(|| format!("no room for {} s", self.wait.as_secs()));
+                }
+                (error @ (Error::PermissionDenied(_) | Error::Inbox { .. }), _) if self.keep != Keep::Upload => {
+                    return Err(error).context(
+                        "an image did not get through the inbox: give --inbox as `framepipe up` has it, or --hold upload, which needs none",
+                    );
                 }
                 (error, _) => return Err(error.into()),
             }

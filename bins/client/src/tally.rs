@@ -22,8 +22,10 @@ pub struct Tally {
     pub pushed: u64,
     /// Those of them that have their results.
     pub done: u64,
-    /// Files that got no frame, and frames whose results are errors.
-    pub errors: u64,
+    /// Frames whose results are errors.
+    pub failed: u64,
+    /// Files that got no frame.
+    pub refused: u64,
 }
 
 impl Tally {
@@ -42,7 +44,12 @@ impl Tally {
 
     /// A file became no frame.
     pub fn refused(&mut self) {
-        self.errors += 1;
+        self.refused += 1;
+    }
+
+    /// Files that got no frame, and frames whose results are errors.
+    pub fn errors(&self) -> u64 {
+        self.failed + self.refused
     }
 
     /// A result came. `is_pushing`: a push may be under way, and it may be of that.
@@ -69,7 +76,7 @@ impl Tally {
 
     fn count(&mut self, is_error: bool) {
         self.done += 1;
-        self.errors += u64::from(is_error);
+        self.failed += u64::from(is_error);
     }
 }
 
@@ -86,11 +93,11 @@ mod tests {
         let mut tally = Tally::default();
         tally.received(11, true, true); // before
         tally.accepted(&batch(10, 3));
-        assert_eq!((tally.pushed, tally.done, tally.errors, tally.left()), (3, 1, 1, 2));
+        assert_eq!((tally.pushed, tally.done, tally.errors(), tally.left()), (3, 1, 1, 2));
         for frame in [10, 10, 12] {
             tally.received(frame, false, true);
         }
-        assert_eq!((tally.done, tally.errors, tally.left()), (3, 1, 0));
+        assert_eq!((tally.done, tally.errors(), tally.left()), (3, 1, 0));
     }
 
     #[test]
@@ -101,7 +108,7 @@ mod tests {
         tally.answered();
         assert!(tally.early.is_empty());
         tally.accepted(&batch(9, 1));
-        assert_eq!((tally.done, tally.errors, tally.left()), (0, 0, 1));
+        assert_eq!((tally.done, tally.errors(), tally.left()), (0, 0, 1));
     }
 
     #[test]

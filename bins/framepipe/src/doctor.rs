@@ -17,12 +17,15 @@ mod tests;
 use std::{fmt, path::Path, process::ExitCode};
 
 use clap::Args;
-use framepipe_pipeline::{Instance, Overrides};
+use framepipe_pipeline::Config;
 use serde::Serialize;
 
-use self::checks::CHECKS;
-use self::machine::Machine;
-use crate::print;
+use self::{
+    checks::{CHECKS, kind_of},
+    kernel::Mount,
+    machine::Machine,
+};
+use crate::{print, up::StartArgs};
 
 /// How one thing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -115,14 +118,15 @@ impl fmt::Display for Report {
 #[derive(Args)]
 #[command(after_help = "Examples:
   framepipe doctor --config config/street.toml
+  framepipe doctor --config config/street.toml --inbox /dev/shm/cameras --tcp 0.0.0.0:50051
   framepipe doctor --json | jq '.rows[] | select(.state != \"good\")'
 
-Nothing is changed. Of each row: good; warning, the pipeline runs, but slower or less safely than it could; or FAILED, it does not.
+Say what framepipe up is told, and it is looked whether that start can be. Nothing is changed. Of each row: good; warning, the pipeline runs, but slower or less safely than it could; or FAILED, it does not.
 
 Exit status: 0 nothing failed; 1 something did; 2 wrong usage.")]
 pub struct DoctorArgs {
     #[command(flatten)]
-    instance: Instance,
+    start: StartArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -130,13 +134,26 @@ pub struct DoctorArgs {
 
 /// `framepipe doctor`.
 pub fn run(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let DoctorArgs { instance, json } = arguments;
-    let report = examine(&instance.file.config, &instance.over(Overrides::default()));
+    let DoctorArgs { start, json } = arguments;
+    let report = Report::of(&Machine::read(start));
     let printed = print(&if *json { report.json()? } else { report.to_string() })?;
     Ok(if report.is_good() { printed } else { ExitCode::FAILURE })
 }
 
-/// Looks at this machine for the pipeline of this configuration.
-fn examine(path: &Path, overrides: &Overrides) -> Report {
-    Report::of(&Machine::read(path, overrides))
+/// What a start says of the inboxes that do not lie in memory.
+pub fn inboxes_on_disk(config: &Config) -> Vec<String> {
+    let mountinfo = kernel::mountinfo();
+    let inboxes = config.server.inbox.iter();
+    inboxes.filter_map(|inbox| on_disk(inbox, kernel::mount_under(&mountinfo, inbox).as_ref())).collect()
+}
+
+fn on_disk(inbox: &Path, mount: Option<&Mount>) -> Option<String> {
+    (!mount.is_some_and(Mount::is_memory)).then(|| {
+        format!(
+            "the inbox {} lies on a disk ({}): images that wait there cost disk writes; give a folder in tmpfs, such as \
+             /dev/shm/framepipe-inbox (server.inbox, --inbox)",
+            inbox.display(),
+            kind_of(mount)
+        )
+    })
 }

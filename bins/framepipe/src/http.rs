@@ -6,26 +6,18 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, ensure};
 
 /// For the gateway to take the connection, then the request, then for each part of its answer.
 const WAIT: Duration = Duration::from_secs(2);
 /// Longest answer.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
-/// An answer.
-pub struct Answer {
-    /// HTTP's number: 200, 503.
-    pub status: u16,
-    /// What follows the head.
-    pub body: String,
-}
-
 /// Gets a path from the gateway that listens at `address` (IP:PORT), which answers with one of these numbers.
 ///
 /// # Errors
 /// What is in the way of asking; an answer with another number, or none of HTTP's.
-pub fn get(address: &str, path: &str, statuses: &[u16]) -> anyhow::Result<Answer> {
+pub fn get(address: &str, path: &str, statuses: &[u16]) -> anyhow::Result<String> {
     let listening: SocketAddr = address.parse().with_context(|| format!("server.http is {address}: give IP:PORT"))?;
     let answer = answer_of(reachable(listening), path);
     let answer = answer.with_context(|| format!("nothing answers at http://{address}{path}: is the pipeline up?"))?;
@@ -53,17 +45,15 @@ fn answer_of(address: SocketAddr, path: &str) -> io::Result<String> {
     Ok(answer)
 }
 
-fn understood(answer: &str, statuses: &[u16]) -> anyhow::Result<Answer> {
+/// The body of an answer.
+fn understood(answer: &str, statuses: &[u16]) -> anyhow::Result<String> {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let said = head.lines().next().unwrap_or_default();
     let mut words = said.split(' ');
-    let (protocol, status) = (words.next().unwrap_or_default(), words.next().and_then(|word| word.parse().ok()));
-    match status {
-        Some(status) if protocol.starts_with("HTTP/1.") && statuses.contains(&status) => {
-            Ok(Answer { status, body: body.to_owned() })
-        }
-        _ => bail!("it says {said:?}"),
-    }
+    let (protocol, status) = (words.next().unwrap_or_default(), words.next().and_then(|word| word.parse::<u16>().ok()));
+    let is_one = protocol.starts_with("HTTP/1.") && status.is_some_and(|status| statuses.contains(&status));
+    ensure!(is_one, "it says {said:?}");
+    Ok(body.to_owned())
 }
 
 /// For tests: an address where one asker is answered so, and what he asked.

@@ -16,14 +16,17 @@ use clap::{
 };
 use framepipe_pipeline::{
     Instance, Overrides,
+    command_line::Offering,
     log::{Level, Line},
+    stage_index,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     control::{self, Answer, CLIENT_PATIENCE, Request},
-    log::{Form, KEPT, News},
+    log::{self, Form, KEPT, LAUNCHER, News},
+    restart,
 };
 
 /// Lines that are shown, where nobody says how many.
@@ -43,7 +46,7 @@ const LOOK: Duration = Duration::from_secs(1);
   framepipe logs -n 20 --process detect
   framepipe logs -n 1000 --json | jq 'select(.fields.frame)'
 
-The launcher keeps the last 4 MiB of lines in memory; they are gone when it ends. Under systemd the journal has them all:
+Workers say little while all is well: a line on standard error says so where there is nothing to show. The launcher keeps the last 4 MiB of lines in memory; they are gone when it ends. Under systemd the journal has them all:
 `journalctl -t framepipe FRAMEPIPE_PROCESS=gateway`. One who follows and reads too slowly is dropped, and told so: nobody waits
 for him.
 
@@ -52,7 +55,7 @@ pub struct LogsArgs {
     #[command(flatten)]
     instance: Instance,
     /// So many of the last lines.
-    #[arg(short = 'n', long, value_name = "N", default_value_t = LINES)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = LINES, allow_negative_numbers = true)]
     lines: u32,
     /// Go on with those that come, until the pipeline ends.
     #[arg(short, long)]
@@ -62,7 +65,7 @@ pub struct LogsArgs {
     level: Level,
     /// Only lines of this process: launcher, gateway, keeper, a stage's name (all its processes), one of them (`detect[0]`), or a
     /// pid.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = Offering { names: names().collect(), parse: process })]
     process: Option<String>,
     /// Print JSON, a line each.
     #[arg(long)]
@@ -73,6 +76,25 @@ pub struct LogsArgs {
 pub fn level() -> impl TypedValueParser<Value = Level> {
     let names = PossibleValuesParser::new(Level::ALL.map(|(name, _)| name));
     names.map(|said| said.parse().expect("one of the names"))
+}
+
+/// The names of those who say lines.
+fn names() -> impl Iterator<Item = &'static str> {
+    [LAUNCHER].into_iter().chain(restart::names())
+}
+
+/// Reads whose lines are wanted.
+fn process(text: &str) -> Result<String, String> {
+    let is_number = |text: &str| text.parse::<u32>().is_ok();
+    let one_of_several = text.strip_suffix(']').and_then(|text| text.split_once('['));
+    let is_worker = one_of_several.is_some_and(|(stage, number)| stage_index(stage).is_some() && is_number(number));
+    match is_worker || is_number(text) || names().any(|name| name == text) {
+        true => Ok(text.to_owned()),
+        false => {
+            let names = names().collect::<Vec<_>>().join(", ");
+            Err(format!("there is no such process: give {names}, one of a stage's (detect[0]), or a pid"))
+        }
+    }
 }
 
 /// Which lines a client wants.
@@ -109,22 +131,41 @@ pub fn run(arguments: LogsArgs) -> anyhow::Result<ExitCode> {
     let LogsArgs { instance, lines, follow, level, process, json } = arguments;
     let run = instance.load(Overrides::default())?.run;
     let form = if json { Form::Json } else { Form::human(&io::stdout()) };
+    let nothing = nothing_of(process.as_deref(), level);
     let mut answers = control::send(&run, &Request::Logs(Wanted { lines, follow, level, process }))?;
+    let mut has_lines = false;
     loop {
         match answers.next().transpose()? {
             Some(Answer::Progress(line)) => {
                 let line = Line::from_json(line.as_bytes()).context("the launcher's answer is of another version")?;
+                has_lines = true;
                 match io::stdout().write_all(&form.of(&line)) {
                     Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS), // it has read enough
                     written => written.context("cannot write to standard output")?,
                 }
             }
-            Some(Answer::Done(_)) => return Ok(ExitCode::SUCCESS),
+            Some(Answer::Done(_)) => {
+                // Programs count for themselves, and who follows, or wants none, knows that there may be none.
+                if !(has_lines || follow || json || lines == 0) {
+                    log::plain(&nothing);
+                }
+                return Ok(ExitCode::SUCCESS);
+            }
             Some(Answer::Failed(words)) => anyhow::bail!("{words}"),
             Some(Answer::Status(_)) => anyhow::bail!("the launcher's answer is of another version"),
             None => anyhow::bail!("the launcher was killed, or lines were read too slowly: it waits for nobody"),
         }
     }
+}
+
+/// What is said where there are no lines.
+fn nothing_of(process: Option<&str>, level: Level) -> String {
+    let whose = process.map(|process| format!(" of {process}")).unwrap_or_default();
+    let level = match level {
+        Level::Trace => String::new(),
+        level => format!(" at level {} or graver", level.name()),
+    };
+    format!("framepipe logs: no lines{whose}{level} among those kept")
 }
 
 /// Answers a client, on a thread of its own: thousands of lines take their time, and others ask for the status.
@@ -199,6 +240,24 @@ mod tests {
         ["det", "detect[0]", "7", "gateway"]
             .iter()
             .for_each(|name| assert!(!wanted(Level::Trace, Some(name)), "{name}"));
+    }
+
+    #[test]
+    fn what_can_be_no_process_is_refused_and_what_may_be_said_is_named() {
+        for name in ["launcher", "gateway", "keeper", "detect", "detect[0]", "detect[99]", "4711"] {
+            assert_eq!(process(name).as_deref(), Ok(name));
+        }
+        for wrong in ["foo", "", "detect[", "detect[x]", "detect[-1]", "gateway[0]", "-1"] {
+            let said = process(wrong).expect_err(wrong);
+            assert!(said.contains("launcher, ingest,") && said.contains("detect[0]"), "{said}");
+        }
+    }
+
+    #[test]
+    fn that_there_are_no_lines_is_said_with_whose() {
+        let said = nothing_of(Some("detect"), Level::Warn);
+        assert_eq!(said, "framepipe logs: no lines of detect at level warn or graver among those kept");
+        assert_eq!(nothing_of(None, Level::Trace), "framepipe logs: no lines among those kept");
     }
 
     #[test]

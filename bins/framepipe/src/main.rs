@@ -184,7 +184,7 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match command_line::is_description_wanted() {
         true => whole().and_then(|whole| print(&format!("{}\n", Described::of(&whole).json()))),
-        false => run(Cli::parse().command),
+        false => run(command_line::read::<Cli>().command),
     };
     let ended = done.unwrap_or_else(|error| {
         log::say_end(&format!("{error:#}"));

@@ -101,7 +101,7 @@ fn collect(command: &Command, pages: &mut Vec<(String, Vec<u8>)>) -> anyhow::Res
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
-    man.render_synopsis_section(&mut page)?;
+    synopsis(command).to_writer(&mut page)?;
     man.render_description_section(&mut page)?;
     if command.get_arguments().any(|argument| !argument.is_hide_set()) {
         man.render_options_section(&mut page)?;
@@ -114,6 +114,17 @@ fn collect(command: &Command, pages: &mut Vec<(String, Vec<u8>)>) -> anyhow::Res
     }
     pages.push((man.get_filename(), page));
     command.get_subcommands().filter(|command| !command.is_hide_set()).try_for_each(|command| collect(command, pages))
+}
+
+/// How a command is typed, as its help says it: what `clap_mangen` makes of the options has no names of values.
+fn synopsis(command: &Command) -> Roff {
+    let usage = command.clone().render_usage().to_string();
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]);
+    for line in usage.trim_start_matches("Usage:").lines() {
+        roff.text([roman(line.trim())]).control("br", []);
+    }
+    roff
 }
 
 /// What stands behind a command's options, in sections.
@@ -172,6 +183,15 @@ mod tests {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             assert_eq!(completions(described.clone(), shell), completions(Cli::command(), shell));
         }
+    }
+
+    #[test]
+    fn a_synopsis_names_what_is_typed_behind_the_command() {
+        let mut whole = Cli::command();
+        whole.build();
+        let said = |name: &str| synopsis(whole.find_subcommand(name).expect("it is a command")).to_roff();
+        assert!(said("scale").contains("framepipe scale [OPTIONS] <STAGE=N>..."), "{}", said("scale"));
+        assert!(said("restart").contains("framepipe restart [OPTIONS] [STAGE|PID]"), "{}", said("restart"));
     }
 
     #[test]

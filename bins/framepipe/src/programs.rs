@@ -9,12 +9,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::{
-    Arg, ArgMatches, CommandFactory as _, FromArgMatches, Parser as _, Subcommand, error::ErrorKind, value_parser,
-};
+use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches, Subcommand, error::ErrorKind, value_parser};
 use framepipe_pipeline::{
     NO_TELEMETRY,
-    command_line::{DESCRIBE, Described},
+    command_line::{self, DESCRIBE, Described},
 };
 
 use crate::{
@@ -144,7 +142,7 @@ impl FromArgMatches for ProgramVerb {
 /// Becomes the program of a verb, unless it is asked for the one that the launcher knows.
 pub fn run(ProgramVerb { program, arguments }: ProgramVerb) -> anyhow::Result<ExitCode> {
     if program.verb == MODEL && arguments.first().is_some_and(|verb| verb == USE) {
-        return verbs::use_model(UseModel::parse_from(arguments));
+        return verbs::use_model(command_line::read_from(arguments));
     }
     Err(become_program(program, &arguments))
 }

@@ -10,11 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use framepipe_pipeline::{GATEWAY, GATEWAY_ENTRY, KEEPER, KEEPER_ENTRY, STAGES, entries_of, process_name, stage_index};
+use framepipe_pipeline::{GATEWAY, GATEWAY_ENTRY, KEEPER, KEEPER_ENTRY, STAGES, entries_of, process_name};
 
 use crate::{
     orders::{RestartWhat, Said},
-    scale::stages,
     supervisor::{STOP_WAIT, Supervisor},
     work::Step,
 };
@@ -63,19 +62,30 @@ impl Restarting {
     }
 }
 
+/// The names of all that can be restarted: stages, gateway, keeper.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    (0..=KEEPER).map(process_name)
+}
+
+/// Whose name it is: a stage's number, or what stands in its place.
+pub fn named(name: &str) -> Result<usize, String> {
+    let all = || names().collect::<Vec<_>>().join(", ");
+    names()
+        .position(|known| known == name)
+        .ok_or_else(|| format!("there is no stage {name:?}: give {}, or a pid", all()))
+}
+
 impl Supervisor<'_> {
     /// Begins to restart what is meant.
     pub(crate) fn begin_restart(&mut self, what: &RestartWhat) -> Result<Restarting, String> {
         let parity = self.parity();
         let places: Vec<usize> = match what {
             RestartWhat::All => (0..STAGES.len()).flat_map(|stage| entries_of(stage, parity)).collect(),
-            RestartWhat::Stage(name) if name == process_name(GATEWAY) => vec![GATEWAY_ENTRY],
-            RestartWhat::Stage(name) if name == process_name(KEEPER) => vec![KEEPER_ENTRY],
-            RestartWhat::Stage(name) => {
-                let stage = stage_index(name)
-                    .ok_or_else(|| format!("there is no stage {name:?}: {}, gateway, keeper", stages()))?;
-                entries_of(stage, parity).collect()
-            }
+            RestartWhat::Stage(name) => match named(name)? {
+                GATEWAY => vec![GATEWAY_ENTRY],
+                KEEPER => vec![KEEPER_ENTRY],
+                stage => entries_of(stage, parity).collect(),
+            },
             RestartWhat::Pid(pid) if *pid == std::process::id() => {
                 return Err(format!("pid {pid} is the launcher: restart a stage, the gateway or the keeper"));
             }

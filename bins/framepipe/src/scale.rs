@@ -47,7 +47,7 @@ pub fn check(processes: &BTreeMap<String, u32>) -> Result<(), String> {
 }
 
 /// The stages' names, for an operator.
-pub fn stages() -> String {
+fn stages() -> String {
     let names: Vec<&str> = STAGES.iter().map(|row| row.name).collect();
     format!("the stages are {}", names.join(", "))
 }

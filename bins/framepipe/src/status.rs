@@ -53,8 +53,8 @@ pub struct StatusArgs {
 pub fn run(arguments: &StatusArgs) -> anyhow::Result<ExitCode> {
     let config = arguments.instance.load(Overrides::default())?;
     if arguments.ready {
-        let said = ready::ask(config.server.http.as_deref())?;
-        print(&format!("{}\n", said.words))?;
+        let said = ready::ask(&config.name, config.server.http.as_deref())?;
+        print(&format!("{said}\n"))?;
         return Ok(if said.is_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let status = match control::ask(&config.run, &Request::Status, drop)? {

@@ -6,7 +6,9 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use framepipe_pipeline::{Config, Device, Instance, LogFormat, Mps, Overrides, Plan, Profile, log::Level};
+use framepipe_pipeline::{
+    Config, Device, Instance, LogFormat, Mps, Overrides, PROCESSES_MAX, Plan, Profile, log::Level,
+};
 
 use nix::{
     sys::{prctl::set_pdeathsig, signal::Signal},
@@ -22,6 +24,7 @@ use crate::{
     control::{Answer, Control},
     cpus::Pins,
     deaths::Repairs,
+    doctor,
     drain::Farewell,
     first,
     gpu::Gpu,
@@ -35,15 +38,9 @@ use crate::{
     swap::{Shared, Swapper},
 };
 
-/// How it is brought up.
+/// Of which pipeline, and what it is told over its configuration: of a start, and of who looks whether that can be.
 #[derive(Args, Clone)]
-#[command(after_help = "Examples:
-  framepipe up --config config/street.toml
-  framepipe up --config config/street.toml --profile latency
-  framepipe up --config config/faces.toml --detect 1 --attribute 2 --tcp 0.0.0.0:50051
-
-Exit status: 0 drained and stopped; 1 could not start or was forced to stop; 2 wrong usage.")]
-pub struct UpArgs {
+pub struct StartArgs {
     #[command(flatten)]
     instance: Instance,
     /// TCP address (IP:PORT) of the gRPC listener, instead of the configuration's; "" for none.
@@ -64,19 +61,19 @@ pub struct UpArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     cores: Option<u32>,
     /// Processes of the ingest stage, 1 to 64 [default: the configuration's, or 1].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = processes())]
     ingest: Option<u32>,
     /// Processes of the preprocess stage, 1 to 64 [default: the configuration's, or by --profile].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = processes())]
     preprocess: Option<u32>,
     /// Processes of the detect stage, 1 to 64 [default: the configuration's, or by --profile].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = processes())]
     detect: Option<u32>,
     /// Processes of the postprocess stage, 1 to 64 [default: the configuration's, or 1].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = processes())]
     postprocess: Option<u32>,
     /// Processes of the attribute stage, 1 to 64 [default: the configuration's, or by --profile].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = processes())]
     attribute: Option<u32>,
     /// Where images and tensors lie on their way from stage to stage: cpu, memfd (a GPU's way of passing them, without a
     /// GPU: for tests), gpu (the first NVIDIA GPU) or a GPU's UUID [default: the configuration's, or cpu]. A GPU runs INT8
@@ -109,6 +106,19 @@ pub struct UpArgs {
     /// or info].
     #[arg(long, value_name = "LEVEL", value_parser = logs::level())]
     log_level: Option<Level>,
+}
+
+/// How it is brought up.
+#[derive(Args, Clone)]
+#[command(after_help = "Examples:
+  framepipe up --config config/street.toml
+  framepipe up --config config/street.toml --profile latency
+  framepipe up --config config/faces.toml --detect 1 --attribute 2 --tcp 0.0.0.0:50051
+
+Exit status: 0 drained and stopped; 1 could not start or was forced to stop; 2 wrong usage.")]
+pub struct UpArgs {
+    #[command(flatten)]
+    start: StartArgs,
     /// Drain and stop, as on SIGTERM, when the process of this pid ends, which must be the one that starts this one.
     #[arg(long, value_name = "PID")]
     end_with: Option<i32>,
@@ -117,13 +127,24 @@ pub struct UpArgs {
     discard: bool,
 }
 
-impl UpArgs {
-    /// Loads the configuration, for so many cores, where it is loaded again.
-    fn load(&self, cores: Option<u32>) -> anyhow::Result<Config> {
-        let cores = cores.or(self.cores);
-        let mut overrides = Overrides {
+impl StartArgs {
+    /// Of which pipeline.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// All that it says over the configuration.
+    pub fn overrides(&self) -> Overrides {
+        let counts = [
+            ("ingest", self.ingest),
+            ("preprocess", self.preprocess),
+            ("detect", self.detect),
+            ("postprocess", self.postprocess),
+            ("attribute", self.attribute),
+        ];
+        let mut overrides = self.instance.over(Overrides {
             profile: self.profile,
-            cores,
+            cores: self.cores,
             tcp: self.tcp.clone(),
             http: self.http.clone(),
             inbox: self.inbox.clone(),
@@ -136,18 +157,21 @@ impl UpArgs {
             log_level: self.log_level,
             log_format: self.log,
             ..Overrides::default()
-        };
-        let counts = [
-            ("ingest", self.ingest),
-            ("preprocess", self.preprocess),
-            ("detect", self.detect),
-            ("postprocess", self.postprocess),
-            ("attribute", self.attribute),
-        ];
+        });
         for (stage, count) in counts {
             count.into_iter().for_each(|count| overrides.set_processes(stage, count));
         }
-        let config = self.instance.load(overrides.clone())?;
+        overrides
+    }
+}
+
+impl UpArgs {
+    /// Loads the configuration, for so many cores, where it is loaded again.
+    fn load(&self, cores: Option<u32>) -> anyhow::Result<Config> {
+        let cores = cores.or(self.start.cores);
+        let load =
+            |cores| Config::load(&self.start.instance.file.config, &Overrides { cores, ..self.start.overrides() });
+        let config = load(cores)?;
         log::choose(config.log);
         // What a dead launcher left is taken over as it is laid out, however many cores there are by now.
         match house::cores_of_left(&config) {
@@ -156,11 +180,16 @@ impl UpArgs {
                 tracing::info!(
                     "laid out for {left} cores, like what the launcher before has left; there are {there_are}"
                 );
-                Ok(self.instance.load(Overrides { cores: Some(left), ..overrides })?)
+                Ok(load(Some(left))?)
             }
             _ => Ok(config),
         }
     }
+}
+
+/// Reads how many processes a stage shall have.
+fn processes() -> impl TypedValueParser<Value = u32> {
+    clap::value_parser!(u32).range(1..=PROCESSES_MAX.into())
 }
 
 /// Reads a word of `--mps`.
@@ -215,6 +244,7 @@ fn up(source: Source, discard: bool, starter: Option<Pid>, mut start_up: StartUp
     let pins = Pins::of(&config)?;
     start_up.done("configuration");
     let house = House::make(&config, discard, inherited)?;
+    doctor::inboxes_on_disk(&config).iter().for_each(|inbox| warn!("{inbox}"));
     start_up.done("memory and sockets");
     let (repairs, generations) = (Repairs::default(), Shared::new(house.generations.clone()));
     let batch_max = BatchMax::default();

@@ -1,17 +1,18 @@
 //! What a running pipeline is told to do: `framepipe scale`, `restart`, `reload`, `drain` and `model use`.
 
-use std::{collections::BTreeMap, convert::Infallible, process::ExitCode};
+use std::{collections::BTreeMap, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::{Args, Parser};
+use clap::{Args, CommandFactory as _, Parser, error::ErrorKind};
 use framepipe_model::ModelRef;
-use framepipe_pipeline::{Config, Instance, Overrides};
+use framepipe_pipeline::{Config, Instance, Overrides, command_line::Offering};
 
 use crate::{
+    Cli,
     control::{self, Answer, Request},
     log,
     orders::RestartWhat,
-    print, scale,
+    print, restart, scale,
 };
 
 /// Of `framepipe scale`.
@@ -50,7 +51,7 @@ pub struct RestartArgs {
     #[command(flatten)]
     instance: Instance,
     /// A stage, gateway, keeper, or the pid of one process [default: every stage, one after the other].
-    #[arg(value_name = "STAGE|PID", value_parser = what)]
+    #[arg(value_name = "STAGE|PID", value_parser = Offering { names: restart::names().collect(), parse: what })]
     what: Option<RestartWhat>,
 }
 
@@ -112,14 +113,32 @@ fn count(text: &str) -> Result<(String, u32), String> {
     Ok((stage.to_owned(), count))
 }
 
-fn what(text: &str) -> Result<RestartWhat, Infallible> {
-    Ok(text.parse().map_or_else(|_| RestartWhat::Stage(text.to_owned()), RestartWhat::Pid))
+fn what(text: &str) -> Result<RestartWhat, String> {
+    match text.parse() {
+        Ok(pid) => Ok(RestartWhat::Pid(pid)),
+        Err(_) => restart::named(text).map(|_| RestartWhat::Stage(text.to_owned())),
+    }
+}
+
+/// Numbers by stage, each stage once.
+fn counts(processes: &[(String, u32)]) -> Result<BTreeMap<String, u32>, String> {
+    let mut counts = BTreeMap::new();
+    for (stage, count) in processes {
+        if let Some(before) = counts.insert(stage.clone(), *count) {
+            return Err(format!("{stage} is named twice, {stage}={before} and {stage}={count}: say it once"));
+        }
+    }
+    Ok(counts)
 }
 
 /// `framepipe scale`.
 pub fn scale(arguments: &ScaleArgs) -> anyhow::Result<ExitCode> {
-    let processes: BTreeMap<String, u32> = arguments.processes.iter().cloned().collect();
-    anyhow::ensure!(processes.len() == arguments.processes.len(), "a stage is named twice");
+    let processes = counts(&arguments.processes).unwrap_or_else(|words| {
+        let mut command = Cli::command();
+        command.build();
+        let scale = command.find_subcommand_mut("scale").expect("it is a command");
+        scale.error(ErrorKind::ArgumentConflict, words).exit()
+    });
     tell(&arguments.instance, &Request::Scale { processes })
 }
 
@@ -158,5 +177,33 @@ fn tell_at(config: &Config, request: &Request) -> anyhow::Result<ExitCode> {
         Answer::Done(words) | Answer::Progress(words) => print(&format!("{words}\n")),
         Answer::Failed(words) => anyhow::bail!("{words}"),
         Answer::Status(_) => anyhow::bail!("the launcher's answer is of another version"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_that_is_named_twice_is_named() {
+        let count = |stage: &str, count| (stage.to_owned(), count);
+        assert_eq!(counts(&[count("ingest", 2), count("detect", 2)]).map(|counts| counts.len()), Ok(2));
+        let said = counts(&[count("detect", 3), count("ingest", 2), count("detect", 1)]).expect_err("it is wrong");
+        assert_eq!(said, "detect is named twice, detect=3 and detect=1: say it once");
+    }
+
+    #[test]
+    fn what_is_restarted_is_a_stage_or_what_stands_in_its_place_or_a_pid() {
+        ["detect", "gateway", "keeper"].iter().for_each(|name| {
+            assert_eq!(what(name), Ok(RestartWhat::Stage((*name).to_owned())));
+        });
+        assert_eq!(what("12"), Ok(RestartWhat::Pid(12)));
+        for wrong in ["foo", "", "-1", "detect[0]", "launcher", "99999999999"] {
+            let said = what(wrong).expect_err(wrong);
+            assert!(
+                said.contains(&format!("no stage {wrong:?}")) && said.ends_with("gateway, keeper, or a pid"),
+                "{said}"
+            );
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! PushData: from a checked call to accepted frames. What can be refused for want of room is refused before a file is
-//! touched; what may wait for a file system (opening the sources, copying images, making a stream) leaves the threads that
-//! serve others. `insist.rs` tries again where a call waits.
+//! touched; what may wait for a disk (opening the sources, copying images, making a stream) leaves the threads that serve
+//! others. `insist.rs` tries again where a call waits.
 
 use std::{
     mem,
@@ -33,6 +33,9 @@ use crate::{
 
 /// The trailer that tells when to try again: gRPC's own name for it, in milliseconds.
 const RETRY_TRAILER: &str = "grpc-retry-pushback-ms";
+/// Most frames of a call that is accepted at once, by the thread that read it, and most files in which they lie.
+const QUICK_FRAMES_MAX: usize = 64;
+const QUICK_FILES_MAX: usize = 8;
 /// Where room comes with a reader's acknowledgements, or in the store: nobody knows when.
 pub const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
 
@@ -132,6 +135,16 @@ impl Call {
     /// True when the store refused it last.
     pub fn lacks_store(&self) -> bool {
         self.lacks_store.load(Ordering::Relaxed)
+    }
+
+    /// True where its steps take not much longer than handing them to another thread would: of some frames, in a few files that lie in
+    /// memory, for a stream that is there.
+    pub fn is_quick(&self) -> bool {
+        self.checked.origin == Origin::Referenced
+            && self.checked.files.len() <= QUICK_FILES_MAX
+            && self.checked.frames.len() <= QUICK_FRAMES_MAX
+            && self.hub.roots.are_in_memory()
+            && self.stream.as_ref().is_some_and(|stream| self.hub.lock().has_stream(stream))
     }
 
     /// Its images.

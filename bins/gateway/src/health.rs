@@ -46,15 +46,16 @@ impl Report {
         self.why.is_empty()
     }
 
-    /// For `/readyz`.
-    pub fn json(&self) -> String {
+    /// For `/readyz` of this pipeline.
+    pub fn json(&self, pipeline: &str) -> String {
         #[derive(Serialize)]
         struct Told<'r> {
+            pipeline: &'r str,
             ready: bool,
             #[serde(flatten)]
             report: &'r Report,
         }
-        serde_json::to_string(&Told { ready: self.is_ready(), report: self }).expect("words and numbers")
+        serde_json::to_string(&Told { pipeline, ready: self.is_ready(), report: self }).expect("words and numbers")
     }
 }
 

@@ -82,7 +82,7 @@ impl Pages {
     fn readiness(&self) -> Response<Full<Bytes>> {
         let report = self.hub.health.report();
         let status = if report.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        answer(status, "application/json", report.json() + "\n")
+        answer(status, "application/json", report.json(&self.process.order.config.name) + "\n")
     }
 
     /// The gateway goes round its loops: this one answers, and delivery beats.

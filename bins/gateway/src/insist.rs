@@ -1,4 +1,5 @@
-//! A call's steps on threads that may wait for files; where there is no room and the call waits, again once there may be.
+//! A call's steps, on threads that may wait for files where it takes that; where there is no room and the call waits, again once
+//! there may be.
 
 use std::{sync::Arc, time::Duration};
 
@@ -77,6 +78,9 @@ impl<P> Insistence<P> {
     }
 
     async fn once<T: Send + 'static>(&self, step: fn(&Call) -> Result<T, Status>) -> Result<T, Status> {
+        if self.call.is_quick() {
+            return step(&self.call);
+        }
         let copying = match self.call.checked.origin {
             Origin::Copied => Some(self.call.hub.copying.clone().acquire_owned().await.expect("nobody closes it")),
             Origin::Referenced | Origin::Uploaded => None,

@@ -170,7 +170,7 @@ fn known_stream(hub: &Hub, id: &str) -> Result<StreamId, Status> {
 }
 
 fn unknown(id: &str) -> Status {
-    Status::not_found(format!("there is no stream {id:?}: PushData makes one"))
+    Status::not_found(format!("there is no stream {id:?}: the first frame that is pushed to it makes it"))
 }
 
 /// What became of a result.

@@ -1,6 +1,6 @@
 //! The gRPC service on its listeners: framepipe.v1, health and reflection.
 
-use std::{net::TcpListener, os::fd::OwnedFd, os::unix::net::UnixListener, sync::Arc, time::Duration};
+use std::{net::TcpListener, num::NonZero, os::fd::OwnedFd, os::unix::net::UnixListener, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use framepipe_pipeline::{Process, Protocol};
@@ -21,8 +21,8 @@ use tonic_health::ServingStatus;
 
 use crate::{accept, calls::ReadWhole, connections, health, http, hub::Hub, metrics::Method, pull, traces, upload};
 
-/// Threads that serve calls: they check and copy words, never images (an upload's messages they hand on).
-const SERVICE_THREADS: usize = 2;
+/// Most threads that serve calls: they check and copy words, never images (an upload's messages they hand on).
+const SERVICE_THREADS_MAX: usize = 2;
 /// Largest call: 10^6 sizes still get a clear answer.
 const CALL_BYTES_MAX: usize = 16 << 20;
 
@@ -84,8 +84,10 @@ impl Framepipe for Service {
 
 /// Serves until the hub stops.
 pub fn serve(process: &'static Process, hub: Arc<Hub>) -> anyhow::Result<()> {
+    // Where there are few cores a second one would only be woken to find nothing to do.
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(SERVICE_THREADS)
+        .worker_threads((cores / 2).clamp(1, SERVICE_THREADS_MAX))
         .thread_name("grpc")
         .enable_all()
         .build()?;

@@ -8,14 +8,18 @@ use std::{
 
 use anyhow::Context as _;
 use rustix::{
-    fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2},
+    fs::{FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, open, openat2},
     io::Errno,
 };
 use tonic::Status;
 
+/// What the kernel calls a tmpfs (`linux/magic.h`).
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+
 /// The allowed roots, opened once.
 pub struct Roots {
     roots: Vec<(PathBuf, OwnedFd)>,
+    are_in_memory: bool,
     /// Folders whose files are no images: framepipe's own, without symlinks in their paths.
     own: Vec<PathBuf>,
 }
@@ -44,7 +48,14 @@ impl Roots {
             anyhow::Ok((path.clone(), root))
         };
         let own = own.iter().filter_map(|folder| folder.canonicalize().ok()).collect();
-        Ok(Self { roots: roots.iter().map(open_root).collect::<anyhow::Result<_>>()?, own })
+        let roots = roots.iter().map(open_root).collect::<anyhow::Result<Vec<_>>>()?;
+        let is_tmpfs = |(_, root): &(PathBuf, OwnedFd)| fstatfs(root).is_ok_and(|of| of.f_type == TMPFS_MAGIC);
+        Ok(Self { are_in_memory: roots.iter().all(is_tmpfs), roots, own })
+    }
+
+    /// True where their files lie in memory: those of other file systems below them are none of theirs.
+    pub fn are_in_memory(&self) -> bool {
+        self.are_in_memory
     }
 
     /// The root of this number.
@@ -131,6 +142,16 @@ mod tests {
     use rustix::fs::{CWD, mkfifoat};
     use std::os::unix::fs::symlink;
     use tonic::Code;
+
+    #[test]
+    fn roots_are_in_memory_where_all_of_them_are() {
+        let are_in_memory = |roots: &[&str]| {
+            let roots: Vec<PathBuf> = roots.iter().map(PathBuf::from).collect();
+            Roots::open(&roots, &[]).expect("opened").are_in_memory()
+        };
+        assert!(are_in_memory(&["/dev/shm"]));
+        assert!(!are_in_memory(&["/proc"]) && !are_in_memory(&["/dev/shm", "/proc"]));
+    }
 
     #[test]
     fn only_regular_files_beneath_the_roots_are_taken() {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -85,17 +85,18 @@ class Batches:
             if not out.frames:
                 self._forget(out)
 
-    def received(self, frame: int) -> None:
-        """The result of a frame is here; the last one of a batch deletes the blob. Repeats change nothing."""
+    def received(self, frames: Iterable[int]) -> None:
+        """The results of frames are here; the last one of a batch deletes the blob. Repeats change nothing."""
         with self._changed:
-            out = self._out.pop(frame, None)
-            if out is None:
-                if self._under_way:
-                    self._early.add(frame)
-                return
-            out.frames.discard(frame)
-            if not out.frames:
-                self._forget(out)
+            for frame in frames:
+                out = self._out.pop(frame, None)
+                if out is None:
+                    if self._under_way:
+                        self._early.add(frame)
+                    continue
+                out.frames.discard(frame)
+                if not out.frames:
+                    self._forget(out)
 
     def awaits_before(self, frame: int) -> bool:
         """Whether the result of an earlier frame of this client is still out."""

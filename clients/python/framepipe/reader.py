@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 
 import grpc
@@ -58,7 +58,6 @@ class Results(Iterator[FrameResult]):
         self._order = order
         self._progress = Progress(after)
         self._in_hand: int | None = None
-        self._unread: Iterator[pb.FrameResult] = iter(())  # of the last message
         self._deadline = Deadline(timeout)
         self._drained = False
         self._closed = False
@@ -107,11 +106,7 @@ class Results(Iterator[FrameResult]):
         return None
 
     def _receive(self) -> None:
-        """Takes in one result, or a message of them, or the end of the stream, or reconnects."""
-        result = next(self._unread, None)
-        if result is not None:
-            self._take_in(result)
-            return
+        """Takes in a message of results, or the end of the stream, or reconnects."""
         try:
             message = next(self._deadline.call or self._open())
         except StopIteration:
@@ -130,14 +125,15 @@ class Results(Iterator[FrameResult]):
                     raise from_rpc(error) from error
                 self._resume(error.details())
         else:
-            self._unread = iter(message.results)
+            self._take_in(message.results)
 
-    def _take_in(self, result: pb.FrameResult) -> None:
-        if self._progress.received(result.sequence):
+    def _take_in(self, messages: Iterable[pb.FrameResult]) -> None:
+        results = [frame_result(one) for one in messages if self._progress.received(one.sequence)]
+        if results:
             self._backoff.over()
-            if result.WhichOneof("outcome") != "gap":
-                self._batches.received(result.frame)
-            self._order.put(frame_result(result))
+            self._batches.received(one.frame for one in results if one.gap is None)
+            for one in results:
+                self._order.put(one)
 
     def _open(self) -> grpc.Call:
         self._pushed_before = self._batches.now()

@@ -297,15 +297,14 @@ def test_frames_that_came_early_are_forgotten_when_no_push_can_bring_them():
     with batches.pushing():
         batches.accepted(100, 10, None)
         with batches.pushing():
-            for frame in (50, 200):
-                batches.received(frame)
+            batches.received([50, 200])
         assert batches._early == {50, 200}, "the first push began when nothing was known"
         with batches.pushing():
             pass
     assert batches._early == set()
     with batches.pushing():
-        batches.received(60)
-        batches.received(200)
+        batches.received([60])
+        batches.received([200])
         with batches.pushing():
             pass
         assert batches._early == {200}, "its frames follow 109"

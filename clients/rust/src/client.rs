@@ -285,12 +285,19 @@ fn name(message: &mut PushDataRequest, images: usize) {
 fn endpoint(address: &str) -> Result<Endpoint, Error> {
     let has_scheme = address.contains("://") || address.starts_with("unix:");
     let endpoint = Endpoint::from_shared(if has_scheme { address.to_owned() } else { format!("http://{address}") });
-    let endpoint = endpoint.map_err(|error| Error::InvalidRequest(format!("address {address}: {error}")))?;
+    let invalid = |why: &str| Error::InvalidRequest(format!("address {address}: {why}: give HOST:PORT, or unix:PATH"));
+    let endpoint = endpoint.map_err(|error| invalid(&error.to_string()))?;
+    if !has_scheme && endpoint.uri().port().is_none() {
+        return Err(invalid("it has no port, 1 to 65535"));
+    }
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT))
 }
 
 /// An error and what lies behind it: tonic's own words are often only "transport error".
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |words, cause| format!("{words}: {cause}"))
+    causes.map(ToString::to_string).fold(error.to_string(), |words, cause| {
+        // An error's own words may have those of its cause at their end already.
+        if words.ends_with(&cause) { words } else { format!("{words}: {cause}") }
+    })
 }

@@ -61,8 +61,8 @@ impl Error {
         }
     }
 
-    /// Whether the server answered, and accepted nothing.
-    pub(crate) fn is_refusal(&self) -> bool {
+    /// Whether nothing was accepted for certain: the server has said so, or was not asked at all.
+    pub fn is_refusal(&self) -> bool {
         !matches!(self, Self::Unavailable(_) | Self::Server(_))
     }
 }

@@ -1,9 +1,12 @@
 //! A program's command line, and its description for another program: `framepipe` has verbs that are programs of their own (demo,
 //! eval, inspect, model, …), and writes completions and man pages of them all.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 
-use clap::{Arg, ArgAction, Command, Parser, ValueHint, builder::PossibleValue};
+use clap::{
+    Arg, ArgAction, Command, Parser, ValueHint,
+    builder::{PossibleValue, TypedValueParser},
+};
 use serde::{Deserialize, Serialize};
 
 /// The one argument that has a program describe its command line (JSON) instead of doing anything. In no help: it is for programs.
@@ -15,7 +18,64 @@ pub fn parse<Cli: Parser>() -> Cli {
         println!("{}", Described::of(&Cli::command()).json());
         std::process::exit(0);
     }
-    Cli::parse()
+    read()
+}
+
+/// Reads this program's command line. Its help is wrapped by the terminal's width alone.
+pub fn read<Cli: Parser>() -> Cli {
+    read_from(std::env::args_os())
+}
+
+/// Reads a command line, the program's name first.
+pub fn read_from<Cli: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Cli {
+    let matches = flowing(Cli::command()).get_matches_from(arguments);
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut flowing(Cli::command())).exit())
+}
+
+/// The command, and those below it, with each paragraph behind their options as one line, which clap wraps.
+fn flowing(command: Command) -> Command {
+    let words = command.get_after_help().map(ToString::to_string);
+    let command = match words {
+        Some(words) => command.after_help(joined(&words)),
+        None => command,
+    };
+    command.mut_subcommands(flowing)
+}
+
+/// Lines of prose that follow one another, joined. Those that begin with blanks are examples and columns, and stay.
+fn joined(words: &str) -> String {
+    let mut joined = String::new();
+    let mut was_prose = false;
+    for line in words.lines() {
+        let is_prose = !line.is_empty() && !line.starts_with(' ');
+        if !joined.is_empty() {
+            joined.push(if was_prose && is_prose { ' ' } else { '\n' });
+        }
+        joined.push_str(line);
+        was_prose = is_prose;
+    }
+    joined
+}
+
+/// Takes what another parser does, of which completions and help name some values: `parse` says what else there may be.
+#[derive(Clone)]
+pub struct Offering<P> {
+    /// What is offered.
+    pub names: Vec<&'static str>,
+    /// What is taken.
+    pub parse: P,
+}
+
+impl<P: TypedValueParser> TypedValueParser for Offering<P> {
+    type Value = P::Value;
+
+    fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<P::Value, clap::Error> {
+        self.parse.parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.names.iter().map(PossibleValue::new)))
+    }
 }
 
 /// True where this program is to describe its command line.
@@ -227,4 +287,36 @@ impl DescribedArgument {
 /// Words for as long as the program runs, as clap wants them: once, by a program that ends when it has used them.
 fn fixed(words: String) -> &'static str {
     words.leak()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prose_is_one_line_a_paragraph_and_columns_stay() {
+        let words =
+            "Examples:\n  x a\n  x b\n\nSome prose that\ngoes on.\n\nIn columns:\n  1. a;\n  2. b.\nAnd on\nit goes.";
+        let joined =
+            "Examples:\n  x a\n  x b\n\nSome prose that goes on.\n\nIn columns:\n  1. a;\n  2. b.\nAnd on it goes.";
+        let below = Command::new("below").after_help(words);
+        let command = flowing(Command::new("x").subcommand(below));
+        let below = command.find_subcommand("below").expect("it is there");
+        assert_eq!(below.get_after_help().map(ToString::to_string).as_deref(), Some(joined));
+    }
+
+    #[test]
+    fn what_is_offered_is_not_all_that_is_taken() {
+        let parse = |text: &str| if text.contains('x') { Err("no x") } else { Ok(text.to_owned()) };
+        let offering = Offering { names: vec!["a", "b"], parse };
+        let command = || Command::new("x").arg(Arg::new("one").value_parser(offering.clone()));
+        let one = |text: &str| {
+            let matches = command().try_get_matches_from(["x", text]);
+            matches.map(|matches| matches.get_one::<String>("one").cloned()).map_err(|error| error.to_string())
+        };
+        assert_eq!(one("c"), Ok(Some("c".into())));
+        assert!(one("x").is_err_and(|said| said.contains("no x")));
+        let offered: Vec<_> = command().get_arguments().flat_map(Arg::get_possible_values).collect();
+        assert_eq!(offered.iter().map(PossibleValue::get_name).collect::<Vec<_>>(), ["a", "b"]);
+    }
 }

@@ -6,6 +6,7 @@
 //! | `layers.rs` | **the layers**: file, drop-ins, environment, command line |
 //! | `environment.rs`, `overrides.rs` | the last two of them |
 //! | `origin.rs`, `explained.rs` | who said which value |
+//! | `unknown.rs` | keys that there are not, and what was meant by them |
 //! | `error.rs` | what can be wrong |
 
 mod environment;
@@ -17,8 +18,12 @@ mod overrides;
 mod raw;
 #[cfg(test)]
 mod tests;
+mod unknown;
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use bytesize::ByteSize;
 use framepipe_model::ModelRef;
@@ -365,6 +370,8 @@ impl Config {
         check.range("pipeline.crop_batch_max", self.crop_batch_max.into(), 1, 1024)?;
         check.range("pipeline.attempts_max", self.attempts_max.into(), 1, 15)?;
         check.range("limits.side_max", self.limits.side_max.into(), 1, 1 << 20)?;
+        check.address("server.tcp", self.server.tcp.as_deref(), raw::TCP)?;
+        check.address("server.http", self.server.http.as_deref(), raw::HTTP)?;
         check.range("server.connections_max", self.server.connections_max.into(), 4, 65_536)?;
         check.range("server.frames_max", self.frames_max.into(), 1, 65_535)?; // one job more is the gateway's own
         check.range("server.idempotency_keys_max", self.server.idempotency_keys_max.into(), 1, 1 << 20)?;
@@ -478,6 +485,17 @@ impl Check<'_> {
             return Ok(());
         }
         Err(self.wrong(key, value, format!("give {least} to {most}")))
+    }
+
+    /// An address to listen at. A name is none: it may stand for several.
+    fn address(&self, key: &str, address: Option<&str>, example: &str) -> Result<(), ConfigError> {
+        match address {
+            Some(address) if address.parse::<SocketAddr>().is_err() => {
+                let advice = format!("it is no address: give IP:PORT, such as {example}, or \"\" for none");
+                Err(self.wrong(key, format!("{address:?}"), advice))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn pinning(&self, section: &str, pinning: &Pinning) -> Result<(), ConfigError> {

@@ -56,6 +56,11 @@ impl Instance {
         Overrides { name, run, state, ..overrides }
     }
 
+    /// True where it is told from others of the same configuration, by what has its sockets.
+    pub fn is_named(&self) -> bool {
+        self.name.is_some() || self.run_dir.is_some()
+    }
+
     /// The same options again, for another command.
     pub fn options(&self) -> String {
         let name = self.name.iter().map(|name| format!(" --name {name}"));

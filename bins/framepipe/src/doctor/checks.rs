@@ -1,10 +1,13 @@
 //! The checks: one a row, each a pure function of what was read of the machine. None: it says nothing of this machine, or needs a
 //! configuration where there is no good one, which has a row of its own.
 
+use std::path::PathBuf;
+
 use framepipe_pipeline::{Device, stage_index};
 
 use super::{
     Finding,
+    kernel::Mount,
     machine::{Machine, Pipeline},
 };
 use crate::{gpu, room::mib};
@@ -39,19 +42,15 @@ pub const CHECKS: [Check; 15] = [
 /// The first kernel with all that framepipe calls: openat2 came last.
 const KERNEL_MIN: (u32, u32) = (5, 6);
 
-/// File systems that are memory.
-const MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
-
 fn pipeline(machine: &Machine) -> Option<&Pipeline> {
     machine.pipeline.as_ref().ok()
 }
 
 fn configuration(machine: &Machine) -> Option<Finding> {
+    let mend = format!("mend it; of the files, framepipe config check {} says more", machine.options);
     Some(match &machine.pipeline {
-        Err(error) => {
-            Finding::failed(error, "mend it: framepipe config check; what else needs a configuration is left out here")
-        }
-        Ok(Pipeline { need: Err(error), .. }) => Finding::failed(error, "mend it: framepipe config check"),
+        Err(error) => Finding::failed(error, format!("{mend}; what else needs a configuration is left out here")),
+        Ok(Pipeline { need: Err(error), .. }) => Finding::failed(error, mend),
         Ok(Pipeline { config, layers, launcher, .. }) => {
             let runs = launcher.map_or("does not run".into(), |pid| format!("runs, launcher {pid}"));
             Finding::good(format!("pipeline {} of {layers} layers; it {runs}", config.name))
@@ -98,7 +97,7 @@ fn shared_memory(machine: &Machine) -> Option<Finding> {
         mib(need.shm()),
         if room.held > 0 { format!(" (it has {} of them)", mib(room.held)) } else { String::new() }
     );
-    let is_memory = pipeline.shm.as_ref().is_none_or(|mount| MEMORY.contains(&mount.kind.as_str()));
+    let is_memory = pipeline.shm.as_ref().is_none_or(Mount::is_memory);
     Some(if room.lacks(need).is_some() {
         Finding::failed(seen, larger)
     } else if !is_memory {
@@ -142,14 +141,10 @@ fn memory(machine: &Machine) -> Option<Finding> {
 
 fn inbox(machine: &Machine) -> Option<Finding> {
     let pipeline = pipeline(machine)?;
-    let lies = |(folder, mount): &(std::path::PathBuf, Option<super::kernel::Mount>)| {
-        let kind = mount.as_ref().map_or("an unknown file system", |mount| &mount.kind);
-        format!("{} on {kind}", folder.display())
-    };
-    let (good, slow): (Vec<_>, Vec<_>) = pipeline
-        .inboxes
-        .iter()
-        .partition(|(_, mount)| mount.as_ref().is_some_and(|mount| MEMORY.contains(&mount.kind.as_str())));
+    let lies =
+        |(folder, mount): &(PathBuf, Option<Mount>)| format!("{} on {}", folder.display(), kind_of(mount.as_ref()));
+    let (good, slow): (Vec<_>, Vec<_>) =
+        pipeline.inboxes.iter().partition(|(_, mount)| mount.as_ref().is_some_and(Mount::is_memory));
     Some(match slow.is_empty() {
         true => Finding::good(names(good.into_iter().map(lies))),
         false => Finding::warning(
@@ -157,6 +152,11 @@ fn inbox(machine: &Machine) -> Option<Finding> {
             "each image is written to a disk and read from it, which is slower: name a folder in tmpfs (server.inbox)",
         ),
     })
+}
+
+/// What file system it is.
+pub fn kind_of(mount: Option<&Mount>) -> &str {
+    mount.map_or("an unknown file system", |mount| &mount.kind)
 }
 
 fn swap(machine: &Machine) -> Option<Finding> {

@@ -16,7 +16,10 @@ use rustix::{
     thread::futex,
 };
 
-use crate::mounts::mounts;
+use crate::{mounts::mounts, room::existing};
+
+/// File systems that are memory.
+const MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
 
 /// Where a path lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,10 +31,25 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// True of memory, false of a disk.
+    pub fn is_memory(&self) -> bool {
+        MEMORY.contains(&self.kind.as_str())
+    }
+
     /// True of memory that the kernel may write to a swap device.
     pub fn may_be_swapped(&self) -> bool {
         self.kind == "tmpfs" && !self.options.split(',').any(|option| option == "noswap")
     }
+}
+
+/// Where a folder lies, or will when it is made.
+pub fn mount_under(mountinfo: &str, folder: &Path) -> Option<Mount> {
+    mount_of(mountinfo, &device_of(&existing(folder))?)
+}
+
+/// The mounts that this process sees, as the kernel writes them down.
+pub fn mountinfo() -> String {
+    fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
 }
 
 /// The mount of device MAJOR:MINOR, by `/proc/self/mountinfo`.
@@ -41,7 +59,7 @@ pub fn mount_of(mountinfo: &str, device: &str) -> Option<Mount> {
 }
 
 /// The device of a path that is there, as `/proc/self/mountinfo` names it.
-pub fn device_of(path: &Path) -> Option<String> {
+fn device_of(path: &Path) -> Option<String> {
     let device = fs::metadata(path).ok()?.dev();
     Some(format!("{}:{}", major(device), minor(device)))
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use framepipe_model::Manifest;
-use framepipe_pipeline::{Config, Device, Explained, MemoryNeed, Overrides, Plan};
+use framepipe_pipeline::{Config, Device, Explained, MemoryNeed, Plan};
 use rustix::{
     fs::{Access, access},
     io::Errno,
@@ -23,6 +23,7 @@ use crate::{
     gpu::{self, Listed},
     open_files,
     room::{Room, existing},
+    up::StartArgs,
 };
 
 /// All that the checks look at.
@@ -45,6 +46,8 @@ pub struct Machine {
     pub cpu: Vec<(&'static str, bool)>,
     /// The GPUs, or why there is none.
     pub gpus: Result<Vec<Listed>, String>,
+    /// The options that say of which pipeline all this is.
+    pub options: String,
     /// What needs a configuration, or what is wrong with it.
     pub pipeline: Result<Pipeline, String>,
 }
@@ -105,11 +108,12 @@ pub struct Port {
 
 impl Machine {
     /// Reads it.
-    pub fn read(path: &Path, overrides: &Overrides) -> Self {
+    pub fn read(start: &StartArgs) -> Self {
         let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let mountinfo = text("/proc/self/mountinfo");
+        let mountinfo = kernel::mountinfo();
         let limits = kernel::limits(&text("/proc/self/cgroup"), &mountinfo, |file| fs::read_to_string(file).ok());
-        let explained = Config::explain(path, overrides).map_err(|error| error.to_string());
+        let explained =
+            Config::explain(&start.instance().file.config, &start.overrides()).map_err(|error| error.to_string());
         let uuid = match explained.as_ref().map(|explained| &explained.config.device) {
             Ok(Device::Gpu(uuid)) => uuid.clone(),
             _ => None,
@@ -131,6 +135,7 @@ impl Machine {
             shmem_enabled: fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled").ok(),
             cpu: cpu_features(),
             gpus: gpu::listed(uuid.as_deref()).map_err(|error| format!("{error:#}")),
+            options: start.instance().options(),
             pipeline,
         }
     }
@@ -143,7 +148,7 @@ impl Pipeline {
         let need = need.and_then(|plan| MemoryNeed::of(&config, plan).map_err(|error| error.to_string()));
         let verified =
             |model: &Manifest| (model.reference().to_string(), model.verify().map_err(|error| error.to_string()));
-        let mount = |folder: &Path| kernel::mount_of(mountinfo, &kernel::device_of(&existing(folder))?);
+        let mount = |folder: &Path| kernel::mount_under(mountinfo, folder);
         let launcher = programs::launcher(&config);
         let mut folders = vec![config.run.clone(), config.state.clone(), config.shm.clone()];
         folders.extend(config.server.inbox.iter().cloned());

@@ -46,6 +46,7 @@ fn good() -> Machine {
         shmem_enabled: Some("always within_size advise [never] deny force\n".into()),
         cpu: vec![("AVX2", true), ("AVX-512 VNNI", true)],
         gpus: Ok(Vec::new()),
+        options: "--config x.toml".into(),
         pipeline: Ok(pipeline),
     }
 }
@@ -85,7 +86,12 @@ fn bad() -> Vec<(&'static str, Machine, State, &'static str)> {
     let gpus = || Ok(serde_json::from_str(gpu).expect("a list"));
     let room = |free| Ok(Room { folder: "/dev/shm".into(), total: GIB, free, held: 0 });
     vec![
-        ("configuration", Machine { pipeline: Err("x.toml: y".into()), ..good() }, Failed, "x.toml: y"),
+        (
+            "configuration",
+            Machine { pipeline: Err("x.toml: y".into()), ..good() },
+            Failed,
+            "config check --config x.toml; what",
+        ),
         ("configuration", with(|_, pipeline| pipeline.need = Err("no model".into())), Failed, "no model"),
         (
             "kernel",
@@ -193,6 +199,15 @@ fn swap_that_no_inbox_can_reach_is_no_warning() {
     for machine in [noswap, forbidden] {
         assert_eq!(look("swap", &machine).expect("it is there").state, State::Good);
     }
+}
+
+#[test]
+fn a_start_warns_of_an_inbox_on_a_disk_alone() {
+    let inbox = Path::new("/data/in");
+    assert_eq!(on_disk(inbox, mount("tmpfs", "rw").as_ref()), None);
+    let said = on_disk(inbox, mount("ext4", "rw").as_ref()).expect("it is a disk");
+    assert!(said.contains("/data/in lies on a disk (ext4)") && said.contains("/dev/shm/"), "{said}");
+    assert!(on_disk(inbox, None).is_some_and(|said| said.contains("an unknown file system")));
 }
 
 #[test]

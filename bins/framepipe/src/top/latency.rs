@@ -75,7 +75,7 @@ impl Latency {
 /// Why there is none, in one line.
 pub fn look(address: Option<&str>) -> Result<Reading, String> {
     let address = address.ok_or("it is told over HTTP, and server.http is \"\"")?;
-    http::get(address, "/metrics", &[200]).map(|page| Reading::of(&page.body)).map_err(|error| format!("{error:#}"))
+    http::get(address, "/metrics", &[200]).map(|page| Reading::of(&page)).map_err(|error| format!("{error:#}"))
 }
 
 impl Reading {

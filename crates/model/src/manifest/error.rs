@@ -46,7 +46,8 @@ pub enum ManifestError {
     },
     /// No folder of that name holds a model.
     #[error(
-        "no model {name:?} in {models_dir}; there {}. Correct the name, or run scripts/setup to make the models",
+        "no model {name:?} in {models_dir}; there {}. Correct the name, run scripts/setup to make the models, or \
+         say where they lie (paths.models; a relative path is relative to the configuration's folder)",
         listed(found)
     )]
     MissingModel {

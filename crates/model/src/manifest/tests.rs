@@ -243,7 +243,10 @@ fn the_highest_version_with_a_manifest_is_found() {
 fn a_missing_model_lists_those_there_are() {
     let dir = tempfile::tempdir().unwrap();
     let words = find(&dir.path().join("none"), "finder").unwrap_err().to_string();
-    assert!(words.contains("there are none") && words.contains("run scripts/setup"), "{words}");
+    assert!(
+        words.contains("there are none") && words.contains("run scripts/setup") && words.contains("paths.models"),
+        "{words}"
+    );
     add_version(dir.path(), "1", 1);
     let words = find(dir.path(), "nanodet").unwrap_err().to_string();
     assert!(words.contains("no model \"nanodet\"") && words.contains("there are finder"), "{words}");

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 
 use toml::{Table, Value};
 
-use super::{ConfigError, layers::typed};
+use super::{ConfigError, layers::typed, unknown};
 use crate::log::LEVEL_VARIABLE;
 
 /// Variables, by name.
@@ -68,22 +68,22 @@ fn layer(name: OsString, value: OsString) -> Result<(String, Table), ConfigError
     let as_string = said(Value::String(value.clone()));
     let parsed = format!("value = {value}").parse::<Table>().ok().filter(|table| table.len() == 1);
     let Some(parsed) = parsed.and_then(|mut table| table.remove("value")).map(said) else {
-        typed(&as_string).map_err(|error| wrong(&name, reason(&path, &value, &error)))?;
+        typed(&as_string).map_err(|error| wrong(&name, reason(&path, &value, &error, &as_string)))?;
         return Ok((name, as_string));
     };
     match typed(&parsed) {
         Ok(_) => Ok((name, parsed)),
         Err(_) if typed(&as_string).is_ok() => Ok((name, as_string)),
-        Err(error) => Err(wrong(&name, reason(&path, &value, &error))),
+        Err(error) => Err(wrong(&name, reason(&path, &value, &error, &parsed))),
     }
 }
 
 /// What is wrong, and what to do.
-fn reason(path: &str, value: &str, error: &toml::de::Error) -> String {
+fn reason(path: &str, value: &str, error: &toml::de::Error, said: &Table) -> String {
     let key = path.replace(BETWEEN, ".");
-    let advice = match error.message().starts_with("unknown field") {
-        true => "unset it, or name a key of config/framepipe.toml, with __ between its levels",
-        false => "give a value that the key takes (config/framepipe.toml)",
+    let advice = match unknown::unknown(error, said) {
+        Some(key) => format!("{}; {BETWEEN} stands between the levels of a variable", unknown::advice(&key)),
+        None => "give a value that the key takes (config/framepipe.toml)".into(),
     };
     format!("{key} = {value:?}: {}: {advice}", error.message().trim_end())
 }

@@ -15,6 +15,16 @@ pub enum ConfigError {
         /// What the operating system said.
         error: std::io::Error,
     },
+    /// The pipeline's file is not there.
+    #[error("{path}: {error}: {advice}")]
+    Absent {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        error: std::io::Error,
+        /// Which pipelines there are, and how one is named.
+        advice: String,
+    },
     /// There is more of something than is read.
     #[error("{path}: {what}")]
     TooMuch {
@@ -23,13 +33,23 @@ pub enum ConfigError {
         /// Of what, how much is read, and what to do.
         what: String,
     },
-    /// It is no TOML, or has a key that framepipe does not know, or a value of another type.
+    /// It is no TOML, or has a value of another type.
     #[error("{origin}: {error}")]
     Toml {
         /// Which file, variable or option.
         origin: Origin,
         /// Line, key and reason.
         error: Box<toml::de::Error>,
+    },
+    /// A file has a key that framepipe does not know.
+    #[error("{origin}: {error}{advice}")]
+    UnknownKey {
+        /// Which file.
+        origin: Origin,
+        /// Line, name, and the names that there are.
+        error: Box<toml::de::Error>,
+        /// Which key, with all its levels, and what was meant.
+        advice: String,
     },
     /// A variable that names no key, or whose value is none of its key's.
     #[error("{name}: {reason}")]

@@ -22,10 +22,15 @@ use std::{
 use serde::Deserialize as _;
 use toml::{Table, Value};
 
-use super::{ConfigError, Origin, Overrides, environment, origin::Origins, raw::Raw};
+use super::{ConfigError, Origin, Overrides, environment, origin::Origins, raw::Raw, unknown};
 
 /// Folder of the drop-ins of every pipeline in a folder.
 const FOR_ALL: &str = "framepipe.d";
+/// The file that documents every key, and the folder where the pipelines' are looked for.
+const DOCUMENTED: &str = "framepipe.toml";
+const PIPELINES: &str = "config";
+/// Most pipelines that are named where there is not the one that was meant.
+const NAMED_MAX: usize = 16;
 /// Most bytes of one file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Most drop-ins of one folder.
@@ -51,13 +56,18 @@ impl Layers {
 
     /// The file and its drop-ins.
     pub(super) fn of_files(path: &Path, folder: &Path) -> Result<Self, ConfigError> {
-        let mut layers = Self::of_text(&read(path)?, path)?;
+        let text = read(path).map_err(|error| match error {
+            ConfigError::Read { path, error } if error.kind() == ErrorKind::NotFound => {
+                ConfigError::Absent { advice: others(&path), path, error }
+            }
+            error => error,
+        })?;
+        let mut layers = Self::of_text(&text, path)?;
         let own = path.file_stem().map(|stem| Path::new(stem).with_added_extension("d")).unwrap_or_default();
         let folders = [PathBuf::from(FOR_ALL), own];
         // framepipe.toml's own drop-ins are everybody's.
         let folders = if folders[0] == folders[1] { &folders[..1] } else { &folders[..] };
-        for drop_in in folders.iter().map(|name| drop_ins(&folder.join(name))).collect::<Result<Vec<_>, _>>()?.concat()
-        {
+        for drop_in in folders.iter().map(|name| files(&folder.join(name))).collect::<Result<Vec<_>, _>>()?.concat() {
             layers.add_text(&read(&drop_in)?, Origin::DropIn(drop_in))?;
         }
         Ok(layers)
@@ -95,9 +105,15 @@ impl Layers {
 
     fn add_text(&mut self, text: &str, origin: Origin) -> Result<(), ConfigError> {
         let wrong = |error| ConfigError::Toml { origin: origin.clone(), error: Box::new(error) };
-        // Read as what it shall be, too: the error then shows the line.
-        toml::from_str::<Raw>(text).map_err(wrong)?;
         let table = toml::from_str(text).map_err(wrong)?;
+        // Read as what it shall be, too: the error then shows the line.
+        toml::from_str::<Raw>(text).map_err(|error| match unknown::unknown(&error, &table) {
+            Some(key) => {
+                let advice = unknown::advice(&key);
+                ConfigError::UnknownKey { origin: origin.clone(), error: Box::new(error), advice }
+            }
+            None => wrong(error),
+        })?;
         self.add(table, origin);
         Ok(())
     }
@@ -144,8 +160,27 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     Ok(text)
 }
 
-/// The drop-ins of a folder, which need not be there, in their order.
-fn drop_ins(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+/// What to say instead of a pipeline's file that is not there: those beside it, or the usual ones.
+fn others(path: &Path) -> String {
+    let is_pipeline = |file: &PathBuf| {
+        let text = file.is_file().then(|| read(file).ok()).flatten(); // a FIFO would be waited for
+        let raw = text.and_then(|text| toml::from_str::<Raw>(&text).ok());
+        file.file_name().is_some_and(|name| name != DOCUMENTED) && raw.is_some_and(|raw| raw.has_detector())
+    };
+    let pipelines = |folder: &Path| {
+        let found = files(folder).unwrap_or_default().into_iter().filter(is_pipeline);
+        found.take(NAMED_MAX).map(|file| file.display().to_string()).collect::<Vec<_>>()
+    };
+    let beside = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folders = [beside, Path::new(PIPELINES)];
+    match folders.into_iter().map(pipelines).find(|found| !found.is_empty()) {
+        Some(found) => format!("there are {}: name one with --config FILE", found.join(", ")),
+        None => "name the pipeline's file with --config FILE; framepipe config default prints one".into(),
+    }
+}
+
+/// The files of a folder, which need not be there, that are named as drop-ins are, in their order.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let unreadable = |error| ConfigError::Read { path: folder.into(), error };
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

@@ -1,7 +1,7 @@
 //! The configuration as it is typed, in one layer or in all of them together. Every key may be left out here, so that a layer can be
 //! read alone; `pipeline.detector` alone must have been said in one of them. `config/framepipe.toml` shows each key with its default.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use bytesize::ByteSize;
 use framepipe_model::ModelRef;
@@ -13,6 +13,10 @@ use super::{
     TracesConfig, bytes,
 };
 use crate::{CpuList, Device, Layout, Mps, Pinning, Pool, Profile, STAGES};
+
+/// Where the gateway listens, unless it is said.
+pub(super) const TCP: &str = "127.0.0.1:50051";
+pub(super) const HTTP: &str = "127.0.0.1:9464";
 
 #[derive(Clone, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -94,8 +98,8 @@ struct RawServer {
 impl Default for RawServer {
     fn default() -> Self {
         Self {
-            tcp: "127.0.0.1:50051".into(),
-            http: "127.0.0.1:9464".into(),
+            tcp: TCP.into(),
+            http: HTTP.into(),
             unix: None,
             inbox: vec!["/dev/shm/framepipe-inbox".into()],
             connections_max: 256,
@@ -312,7 +316,7 @@ impl Raw {
     /// Fills in what nobody has said and what follows from other keys; relative paths are relative to `folder`.
     pub(super) fn fill(&mut self, folder: &Path, cores: u32) {
         let name = self.name.get_or_insert_with(|| "framepipe".into()).clone();
-        let place = |path: &mut PathBuf| *path = folder.join(&*path);
+        let place = |path: &mut PathBuf| *path = without_detours(&folder.join(&*path));
         let paths = &mut self.paths;
         place(paths.models.get_or_insert_with(|| "../models".into()));
         place(paths.onnxruntime.get_or_insert_with(|| "../build/lib/libonnxruntime.so".into()));
@@ -446,6 +450,20 @@ impl RawPools {
             .map(complete)
             .into()
     }
+}
+
+/// The same place, without `..` wherever that is no link's: `/etc/models` for `/etc/framepipe/../models`.
+fn without_detours(path: &Path) -> PathBuf {
+    let mut place = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir if place.file_name().is_some() && !place.is_symlink() => {
+                place.pop();
+            }
+            part => place.push(part),
+        }
+    }
+    place
 }
 
 /// /run/framepipe for root, the session's run folder for others.

@@ -11,7 +11,7 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 fn the_shortest_file_gets_every_default() {
     let config = parse(LEAST).expect("it is enough");
     assert_eq!(config.detector.to_string(), "finder");
-    assert_eq!(config.models, Path::new("/etc/framepipe/../models"));
+    assert_eq!(config.models, Path::new("/etc/models"));
     assert_eq!(config.stages.len(), STAGES.len());
     assert_eq!(config.mps, Mps::Off);
 }
@@ -43,7 +43,7 @@ fn an_unknown_key_is_an_error_that_names_it() {
     ] {
         let error = parse(text).expect_err(key).to_string();
         assert!(error.contains(&format!("unknown field `{key}`")), "{error}");
-        assert!(error.contains("x.toml"), "{error}");
+        assert!(error.contains("x.toml") && error.contains(&format!("{key} is no key: ")), "{error}");
     }
 }
 
@@ -64,6 +64,11 @@ fn a_value_out_of_bounds_is_an_error_that_names_key_value_and_bound() {
         ("[server]\nframes_max = 100000\n", "server.frames_max = 100000: give 1 to 65535"),
         ("[server]\ninbox = []\n", "server.inbox = []"),
         ("[pools]\nencoded = [{ bytes = \"2 MiB\", slots = 1 }, { bytes = \"1 MiB\", slots = 1 }]\n", "growing size"),
+        ("[server]\ntcp = \"foo\"\n", "server.tcp = \"foo\": it is no address: give IP:PORT, such as 127.0.0.1:50051"),
+        (
+            "[server]\nhttp = \"9464\"\n",
+            "server.http = \"9464\": it is no address: give IP:PORT, such as 127.0.0.1:9464",
+        ),
         ("[traces]\nendpoint = \"https://x\"\n", "traces.endpoint = \"https://x\": give \"http://HOST:PORT\""),
         ("[traces]\nsample = 1.5\n", "traces.sample = 1.5: give a part of all frames, 0 to 1"),
         ("[pools]\nheld = []\n", "pools.held, the number of classes = 0: give 1 to 4"),

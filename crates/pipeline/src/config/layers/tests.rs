@@ -163,6 +163,15 @@ fn what_is_wrong_is_named_with_its_very_file_or_variable_or_option() {
     let folder = folder(&[("framepipe.d/all.toml", "[cache]\nsoft = 0.4\n")]);
     let wrong = [
         ("FRAMEPIPE_STAGES__DETEKT__PROCESSES", "3", "stages.detekt.processes = \"3\": unknown field `detekt`"),
+        ("FRAMEPIPE_STAGES__DETEKT__PROCESSES", "3", "stages.detekt is no key: did you mean stages.detect? "),
+        (
+            "FRAMEPIPE_STAGES__DETECT__PROCESS",
+            "3",
+            "stages.detect.process is no key: did you mean stages.detect.processes? ",
+        ),
+        ("FRAMEPIPE_STAGES__DETECT__PROCESS", "3", "has every key; __ stands between the levels of a variable"),
+        ("FRAMEPIPE_FOO", "3", "foo is no key: take it away, or name a key of config/framepipe.toml"),
+        ("FRAMEPIPE_SERVER__TCP", "foo", "server.tcp = \"foo\": it is no address: give IP:PORT"),
         ("FRAMEPIPE_SERVER", "3", "server = \"3\": invalid type"),
         ("FRAMEPIPE_FOO", "3", "foo = \"3\": unknown field `foo`"),
         ("FRAMEPIPE_", "", "unknown field ``"),
@@ -187,6 +196,45 @@ fn what_is_wrong_is_named_with_its_very_file_or_variable_or_option() {
     let said = fails(&folder, &[]);
     assert!(said.contains("framepipe.d/b.toml: TOML parse error at line 2, column 1"), "{said}");
     assert!(said.contains("unknown field `process`"), "{said}");
+    let advice =
+        "\nstages.detect.process is no key: did you mean stages.detect.processes? config/framepipe.toml has every key";
+    assert!(said.ends_with(advice), "{said}");
+    fs::write(folder.path().join("framepipe.d/b.toml"), "[[pools.raw]]\nslot = 1\n").expect("a file");
+    let said = fails(&folder, &[]);
+    assert!(said.contains("b.toml: TOML parse error at line 2") && said.contains("unknown field `slot`"), "{said}");
+}
+
+#[test]
+fn a_pipeline_that_is_not_there_is_told_with_those_that_are() {
+    let folder = folder(&[
+        ("faces.toml", LEAST),
+        ("framepipe.toml", LEAST),
+        ("Cargo.toml", "[package]\n"),
+        ("street.d/a.toml", LEAST),
+    ]);
+    let said = |path: &Path| Config::load(path, &Overrides::default()).expect_err("it is not there").to_string();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let there_are = format!("there are {}, {}: name one with --config FILE", file("faces.toml"), file("street.toml"));
+    let nope = said(&folder.path().join("nope.toml"));
+    assert_eq!(nope, format!("{}: No such file or directory (os error 2): {there_are}", file("nope.toml")));
+    let nowhere = said(&folder.path().join("no/such.toml"));
+    assert!(
+        nowhere.contains("No such file") && nowhere.contains("name the pipeline's file with --config FILE"),
+        "{nowhere}"
+    );
+}
+
+#[test]
+fn a_path_is_shown_without_detours_unless_a_link_is_in_the_way() {
+    let folder = folder(&[("a/b/street.toml", LEAST)]);
+    std::os::unix::fs::symlink("a/b", folder.path().join("link")).expect("a link");
+    let models = |path: &str| {
+        let path = folder.path().join(path);
+        Config::explain_in(&path, &Overrides::default(), Vec::new()).expect("it is good").config.models
+    };
+    assert_eq!(models("a/b/street.toml"), folder.path().join("a/models"));
+    assert_eq!(models("a/b/../b/street.toml"), folder.path().join("a/models"));
+    assert_eq!(models("link/street.toml"), folder.path().join("link/../models"), "which is a/models");
 }
 
 #[test]
