@@ -90,7 +90,7 @@ fn bad() -> Vec<(&'static str, Machine, State, &'static str)> {
             "configuration",
             Machine { pipeline: Err("x.toml: y".into()), ..good() },
             Failed,
-            "config check --config x.toml; what",
+            "config check --config x.toml says more; what",
         ),
         ("configuration", with(|_, pipeline| pipeline.need = Err("no model".into())), Failed, "no model"),
         (
