@@ -7,7 +7,7 @@ use std::{
     io::Write as _,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    sync::mpsc::{SyncSender, sync_channel},
+    sync::mpsc::sync_channel,
     thread,
     time::{Duration, Instant},
 };
@@ -32,6 +32,8 @@ const WAKES: f64 = 6.0;
 /// Of calls, wake-ups and reads: so many are made in a round, and the first are not counted.
 const TRIES: usize = 2000;
 const WARM_UP: usize = 200;
+/// For a thread to fall asleep, and its core with it.
+const ASLEEP: Duration = Duration::from_micros(200);
 /// Readers at once.
 const READERS: usize = 2;
 const READ_LENGTH: Duration = Duration::from_secs(1);
@@ -148,21 +150,21 @@ fn file_of(inbox: &Path, bytes: usize) -> anyhow::Result<tempfile::NamedTempFile
     Ok(file)
 }
 
-/// From the moment that a thread wakes another one, which sleeps, to the moment that it runs: half of there and back.
+/// From the moment that a thread wakes another one, which has slept for a while, as a stage has that waits for the next frame, to the
+/// moment that it runs.
 fn wake_us() -> anyhow::Result<f64> {
-    let (ask, asked) = sync_channel::<()>(1);
-    let (answer, answered) = sync_channel::<()>(1);
-    let other = thread::spawn(move || asked.iter().try_for_each(|()| answer.send(())));
-    let there_and_back = |ask: &SyncSender<()>| {
-        let start = Instant::now();
-        ask.send(())?;
-        answered.recv()?;
-        anyhow::Ok(start.elapsed())
-    };
-    let took = median_us(|| there_and_back(&ask))?;
-    drop(ask);
-    let _ = other.join(); // an error: nobody waits for its last answer
-    Ok(took / 2.0)
+    let (wake, woken) = sync_channel::<Instant>(1);
+    let other = thread::spawn(move || woken.iter().map(|sent| sent.elapsed().as_secs_f64() * 1e6).collect::<Vec<_>>());
+    for _ in 0..TRIES {
+        let begin = Instant::now();
+        while begin.elapsed() < ASLEEP {
+            std::hint::spin_loop();
+        }
+        wake.send(Instant::now())?;
+    }
+    drop(wake);
+    let took = other.join().expect("it does not panic");
+    Ok(median(&took[WARM_UP..]))
 }
 
 /// A frame read from a file of one, again and again.
