@@ -114,6 +114,14 @@ async fn what_is_no_number_of_processes_changes_nothing() {
     check_refused(&server.run(&["restart", "detekt"]), 2, &["no stage \"detekt\"", "gateway, keeper"]);
     check_refused(&server.run(&["restart", "4294967295"]), 1, &["4294967295"]);
     check_refused(&server.run(&["restart", &server.pid().to_string()]), 1, &["the launcher"]);
+    // The folder's pipeline has another name: it is none of those that are meant.
+    for verb in [&["drain"][..], &["scale", "detect=2"], &["restart"], &["reload"], &["status"], &["logs"]] {
+        check_refused(
+            &server.run(&[verb, &["--name", "other"]].concat()),
+            1,
+            &["and not other: say its own --run-dir"],
+        );
+    }
     // Whoever speaks to the socket himself is told the same.
     for (request, words) in [
         (r#"{"scale":{"processes":{"detect":0}}}"#, "1 to 64"),

@@ -17,6 +17,7 @@ use std::{
 
 use anyhow::Context as _;
 use framepipe_model::ModelRef;
+use framepipe_pipeline::Instance;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -261,6 +262,21 @@ fn wait_for_room(stream: &UnixStream, end: Instant) -> io::Result<()> {
         Ok(0) => Err(ErrorKind::TimedOut.into()),
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes sure that the launcher whose run folder this is has the name that was said, if one was.
+pub fn check_name(run: &Path, instance: &Instance) -> anyhow::Result<()> {
+    let Some(name) = instance.name() else { return Ok(()) };
+    match ask(run, &Request::Status, drop)? {
+        Answer::Status(status) if status.name != name => {
+            anyhow::bail!(
+                "the pipeline at {} is {}, and not {name}: say its own --run-dir, or no --name",
+                run.display(),
+                status.name
+            )
+        }
+        _ => Ok(()),
     }
 }
 

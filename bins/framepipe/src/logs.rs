@@ -132,6 +132,7 @@ pub fn run(arguments: LogsArgs) -> anyhow::Result<ExitCode> {
     let run = instance.load(Overrides::default())?.run;
     let form = if json { Form::Json } else { Form::human(&io::stdout()) };
     let nothing = nothing_of(process.as_deref(), level);
+    control::check_name(&run, &instance)?;
     let mut answers = control::send(&run, &Request::Logs(Wanted { lines, follow, level, process }))?;
     let mut has_lines = false;
     loop {

@@ -57,6 +57,7 @@ pub fn run(arguments: &StatusArgs) -> anyhow::Result<ExitCode> {
         print(&format!("{said}\n"))?;
         return Ok(if said.is_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
+    control::check_name(&config.run, &arguments.instance)?;
     let status = match control::ask(&config.run, &Request::Status, drop)? {
         Answer::Status(status) => status,
         Answer::Progress(words) | Answer::Done(words) | Answer::Failed(words) => anyhow::bail!("{words}"),

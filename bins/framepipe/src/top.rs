@@ -78,6 +78,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// Shows it until somebody wants it to end.
 pub fn top(arguments: &TopArgs) -> anyhow::Result<ExitCode> {
     let Config { run, server: ServerConfig { http, .. }, .. } = arguments.instance.load(Overrides::default())?;
+    control::check_name(&run, &arguments.instance)?;
     let interval = Duration::from_secs_f64(arguments.interval);
     if arguments.once {
         return once(&run, http.as_deref(), interval);

@@ -157,7 +157,8 @@ pub fn drain(arguments: &DrainArgs) -> anyhow::Result<ExitCode> {
 pub fn reload(arguments: &ReloadArgs) -> anyhow::Result<ExitCode> {
     // Read here too, to know which pipeline is meant.
     let config = arguments.instance.load(Overrides::default());
-    tell_at(&config.context("the configuration is wrong, and the pipeline goes on with what it has")?, &Request::Reload)
+    let config = config.context("the configuration is wrong, and the pipeline goes on with what it has")?;
+    tell_at(&arguments.instance, &config, &Request::Reload)
 }
 
 /// `framepipe model use`.
@@ -169,10 +170,11 @@ pub fn use_model(arguments: UseModel) -> anyhow::Result<ExitCode> {
 
 /// Tells the launcher something, and says how it goes until it is done, or is not.
 fn tell(instance: &Instance, request: &Request) -> anyhow::Result<ExitCode> {
-    tell_at(&instance.load(Overrides::default())?, request)
+    tell_at(instance, &instance.load(Overrides::default())?, request)
 }
 
-fn tell_at(config: &Config, request: &Request) -> anyhow::Result<ExitCode> {
+fn tell_at(instance: &Instance, config: &Config, request: &Request) -> anyhow::Result<ExitCode> {
+    control::check_name(&config.run, instance)?;
     match control::ask(&config.run, request, |words| log::plain(&words))? {
         Answer::Done(words) | Answer::Progress(words) => print(&format!("{words}\n")),
         Answer::Failed(words) => anyhow::bail!("{words}"),

@@ -56,6 +56,11 @@ impl Instance {
         Overrides { name, run, state, ..overrides }
     }
 
+    /// The name that was said.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     /// True where it is told from others of the same configuration, by what has its sockets.
     pub fn is_named(&self) -> bool {
         self.name.is_some() || self.run_dir.is_some()
