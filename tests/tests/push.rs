@@ -226,7 +226,7 @@ async fn an_image_that_is_none_is_its_own_error_and_its_neighbours_have_their_re
     has(&said(&output), &["3 images pushed to stream ", "3 results, 1 of them errors; 1 file not taken"]);
     has(&printed(&run(&home, &["push", &format!("{folder}/bad.jpg")], 3)), &["bad.jpg", "UNSUPPORTED_FORMAT: "]);
 
-    let output = run(&home, &["push", &absent], 1);
+    let output = run(&home, &["push", &absent], 3);
     has(&printed(&output), &["absent.png", "UNREADABLE: No such file"]);
     has(&said(&output), &["no image could be pushed"]);
     // What can never fit the budget of bytes is refused for what it is, and its neighbours are not.

@@ -374,7 +374,10 @@ impl Run {
         }
         let Tally { pushed, done, failed, refused, .. } = self.tally;
         ensure!(pushed > 0 || refused > 0, "no image to push: the list on standard input is empty");
-        ensure!(pushed > 0, "no image could be pushed: why, is printed for each");
+        if pushed == 0 {
+            self.output.progress.say("no image could be pushed: why, is printed for each");
+            return Ok(Ending::SomeErrors);
+        }
         let stream = self.stream.as_deref().unwrap_or_default();
         if self.reads {
             let (pushed, done) = (counted(pushed, "image"), counted(done, "result"));

@@ -126,7 +126,7 @@ impl Pusher {
                     return Err(error).with_context(|| format!("no room for {} s", self.wait.as_secs()));
                 }
                 (error @ (Error::PermissionDenied(_) | Error::Inbox { .. }), _) if self.keep != Keep::Upload => {
-                    return Err(error).context(
+                    return Err(anyhow::anyhow!("{error}")).context(
                         "an image did not get through the inbox: give --inbox as `framepipe up` has it, or --hold upload, which needs none",
                     );
                 }

@@ -20,7 +20,12 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 pub fn get(address: &str, path: &str, statuses: &[u16]) -> anyhow::Result<String> {
     let listening: SocketAddr = address.parse().with_context(|| format!("server.http is {address}: give IP:PORT"))?;
     let answer = answer_of(reachable(listening), path);
-    let answer = answer.with_context(|| format!("nothing answers at http://{address}{path}: is the pipeline up?"))?;
+    let answer = answer.with_context(|| {
+        format!(
+            "nothing answers at http://{address}{path}: is the pipeline up? Where it was started with another --http, \
+             FRAMEPIPE_SERVER__HTTP says so here"
+        )
+    })?;
     understood(&answer, statuses).with_context(|| format!("what answers at http://{address}{path} is no framepipe"))
 }
 
