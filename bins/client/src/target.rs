@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use framepipe_client::Client;
 use framepipe_pipeline::{Instance, Overrides};
@@ -37,8 +37,8 @@ impl TargetArgs {
         let config = config.context("which pipeline is meant? Give its --config, or its --address")?;
         let socket = &config.server.unix;
         // One that is named is meant, and no other that listens at the file's TCP address.
-        let is_here = socket.try_exists().with_context(|| format!("cannot look at {}", socket.display()))?;
-        if self.instance.is_named() && !is_here {
+        let is_here = socket.try_exists();
+        if self.instance.is_named() && !*is_here.as_ref().map_err(|error| anyhow!("{}: {error}", socket.display()))? {
             bail!(
                 "no pipeline is up with {option}: there is no {}. One that has no socket here: --address",
                 socket.display()
@@ -46,7 +46,7 @@ impl TargetArgs {
         }
         // A pipeline that was started elsewhere, or by another user, may have its TCP listener alone in common with the file.
         let address = match config.server.tcp {
-            Some(tcp) if !is_here => tcp,
+            Some(tcp) if !is_here.unwrap_or(false) => tcp,
             _ => format!("unix:{}", socket.display()),
         };
         Ok(Target { address, inbox: config.server.inbox.first().cloned(), option })
