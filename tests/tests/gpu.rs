@@ -1,18 +1,26 @@
 //! The whole pipeline on a GPU: what it finds is what the CPU finds, and no death loses a frame. Skipped where there is no GPU,
 //! unless FRAMEPIPE_GPU_TESTS=require says that there has to be one.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use framepipe_tests::{
     Home, Server,
     cameras::{Run, check_baseline_of},
     findings::{Findings, Found},
     images::photo,
-    program, wait_until,
+    program,
+    scrape::{Scrape, free_address},
+    send, wait_until,
 };
 use nix::sys::signal::Signal;
 
 const DEVICE: [&str; 2] = ["--device", "gpu"];
+const SHARED: [&str; 4] = ["--device", "gpu", "--mps", "require"];
 const LIMIT: Duration = Duration::from_secs(120);
 const DETECTOR: &str = "nanodet416-4c-int8";
 /// A detector and an attribute model that run there, so that both handed pools are used. What they say means nothing.
@@ -40,7 +48,7 @@ const SCORE_DIFFERENCE_MAX: f64 = 0.05;
 /// An object whose score is less than so much above the threshold may be found on one side alone.
 const NEAR_THRESHOLD: f64 = 0.05;
 
-/// Of each camera: a GPU is through 500 before a killed process is back.
+/// Of each camera: a GPU is soon through 500.
 const FRAMES: usize = 4000;
 
 fn has_gpu() -> bool {
@@ -51,6 +59,27 @@ fn has_gpu() -> bool {
         println!("skipped: {said}");
     }
     listed.status.success()
+}
+
+fn has_mps() -> bool {
+    let there = Command::new("nvidia-cuda-mps-control").arg("--version").output().is_ok();
+    if !there {
+        println!("skipped: nvidia-cuda-mps-control is not in $PATH");
+    }
+    there
+}
+
+/// Says something to NVIDIA's daemon, and returns its answer.
+fn tell_mps(pipes: &Path, words: &str) -> String {
+    let mut command = Command::new("nvidia-cuda-mps-control");
+    command.env("CUDA_MPS_PIPE_DIRECTORY", pipes).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut control = command.spawn().expect("it can be run");
+    let mut input = control.stdin.take().expect("it was piped");
+    input.write_all(words.as_bytes()).and_then(|()| input.write_all(b"\n")).expect("it listens");
+    drop(input);
+    let output = control.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{words}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 async fn start(home: &Home, config: &str, arguments: &[&str]) -> Server {
@@ -120,20 +149,72 @@ async fn the_gpu_finds_what_the_cpu_finds() {
     assert!(all >= 40, "the photos show people and cars: {all}");
 }
 
+/// Of each stage, as the cascade's configuration says.
+const PROCESSES: usize = 2;
+/// The stages that use the GPU.
+const STAGES: [&str; 3] = ["preprocess", "detect", "attribute"];
+
+/// Kills every process of every stage, one after another while frames flow.
+async fn kill_stages(arguments: &[&str]) {
+    let home = Home::new();
+    let server = start(&home, CASCADE, arguments).await;
+    let pids = STAGES.map(|stage| server.pids(stage));
+    let run = Run::of(&server, FRAMES);
+    for process in 0..PROCESSES {
+        for (stage, pids) in pids.iter().enumerate() {
+            run.wait_received(200 * (1 + process * STAGES.len() + stage));
+            assert!(run.received() < run.frames_all(), "{} must be killed while frames flow", STAGES[stage]);
+            send(pids[process], Signal::SIGKILL);
+        }
+    }
+    run.check().await;
+    let status = server.status();
+    for (stage, before) in STAGES.iter().zip(&pids) {
+        assert!(status.stage(stage).all(|process| !before.contains(&process.pid)), "{stage}: {status:?}");
+    }
+    check_baseline_of(&home, server, FRAMES);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_frame_is_lost_or_doubled_while_the_gpus_stages_are_killed() {
-    const STAGES: [&str; 3] = ["preprocess", "detect", "attribute"];
-    if !has_gpu() {
+    if has_gpu() {
+        kill_stages(&DEVICE).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_while_they_share_the_gpu_by_mps() {
+    if has_gpu() && has_mps() {
+        kill_stages(&SHARED).await;
+    }
+}
+
+/// NVIDIA's daemon ends a stage's use of the GPU in mid-work: the stage says so and ends, the others that share the GPU with it are
+/// ended, all are started again, and no frame is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stage_that_loses_its_gpu_ends_and_no_frame_is_lost() {
+    if !has_gpu() || !has_mps() {
         return;
     }
     let home = Home::new();
-    let server = start(&home, CASCADE, &DEVICE).await;
+    let server = start(&home, CASCADE, &SHARED).await;
+    let pipes = home.run().join("mps");
     let run = Run::of(&server, FRAMES);
-    for (place, stage) in STAGES.iter().chain(&STAGES).enumerate() {
-        run.wait_received(400 * (place + 1));
-        assert!(run.received() < run.frames_all(), "{stage} must be killed while frames flow");
-        server.kill_one(stage);
+    for (losses, stage) in STAGES.iter().enumerate() {
+        run.wait_received(400 * (losses + 1));
+        assert!(run.received() < run.frames_all(), "{stage} must lose its GPU while frames flow");
+        let before = server.pids(stage);
+        let daemon = tell_mps(&pipes, "get_server_list");
+        tell_mps(&pipes, &format!("terminate_client {} {}", daemon.trim(), before[0]));
+        wait_until(&format!("{stage} to be ready again without {}", before[0]), LIMIT, || {
+            let status = server.status();
+            let now: Vec<_> = status.stage(stage).collect();
+            now.iter().all(|process| process.pid != before[0] && process.state == "ready")
+        });
     }
+    let said = server.output();
+    println!("{} stages said that the GPU is lost to them", said.matches("the GPU is lost to this process").count());
+    assert!(said.matches("the GPU is lost to this process").count() >= STAGES.len(), "{said}");
     run.check().await;
     check_baseline_of(&home, server, FRAMES);
 }
@@ -161,6 +242,26 @@ async fn the_launchers_death_takes_the_gpus_memory_and_the_next_one_leads_its_fr
     }
     run.check().await;
     check_baseline_of(&home, server, FRAMES);
+}
+
+/// What NVIDIA's management library says of the GPU is told to whoever scrapes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gpus_figures_are_among_the_metrics() {
+    if !has_gpu() {
+        return;
+    }
+    let home = Home::new();
+    let address = free_address();
+    let server = start(&home, CASCADE, &[&DEVICE[..], &["--http", &address.to_string()]].concat()).await;
+    let scrape = Scrape::of(address);
+    let memory =
+        ["used", "total"].map(|state| scrape.value(&format!("framepipe_gpu_memory_bytes{{state=\"{state}\"}}")));
+    let others = ["framepipe_gpu_busy_ratio", "framepipe_gpu_temperature_celsius", "framepipe_gpu_power_watts"];
+    let [busy, celsius, watts] = others.map(|series| scrape.value(series));
+    println!("{memory:?} bytes, {busy} busy, {celsius} C, {watts} W");
+    assert!(0.0 < memory[0] && memory[0] < memory[1], "{memory:?}");
+    assert!((0.0..=1.0).contains(&busy) && (1.0..120.0).contains(&celsius) && watts > 1.0, "{busy} {celsius} {watts}");
+    server.stop();
 }
 
 /// A model that the GPU cannot run is refused at the start, with the operator that is not known and what to do.

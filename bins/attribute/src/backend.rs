@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use anyhow::{Context as _, Result};
 use framepipe_frame::FrameError;
-use framepipe_gpu::{Buffer, Crop, Cropper as GpuCropper, Device, DeviceView, Int8Model, frame_error};
+use framepipe_gpu::{Buffer, Crop, Cropper as GpuCropper, Device, DeviceView, Int8Model, frame_error, within_memory};
 use framepipe_infer::{CpuModel, ModelFile, Options, Outputs, Runtime, Samples};
 use framepipe_model::{AttributeHead, Manifest};
 use framepipe_vision::{Cropper, DataType, FrameView, Plan, Rect};
@@ -90,15 +90,19 @@ impl Backend {
         side_max: u32,
     ) -> Result<Self> {
         let file = manifest.model_path();
-        let model = Int8Model::open(device, &file, &head.outputs(), batch_max)?;
         let plan: &Plan = &manifest.input.plan;
+        let open = |batch| {
+            let model = Int8Model::open(device, &file, &head.outputs(), batch)?;
+            let samples = model.samples(batch)?;
+            Ok((model, samples, GpuCropper::new(device, plan.clone(), batch, side_max)?))
+        };
+        let (model, (tensors, addresses), cropper) = within_memory(batch_max, open)?;
         model.check_input(&manifest.input).with_context(|| manifest.path().display().to_string())?;
-        let (tensors, addresses) = model.samples(batch_max)?;
         Ok(Self::Gpu(Box::new(OnGpu {
             device: device.clone(),
-            cropper: GpuCropper::new(device, plan.clone(), batch_max, side_max)?,
+            cropper,
             shapes: model.output_shapes().map(<[usize]>::to_vec).collect(),
-            crops: Vec::with_capacity(batch_max),
+            crops: Vec::with_capacity(model.batch_max()),
             _tensors: tensors,
             addresses,
             model,

@@ -41,7 +41,8 @@ pub struct Load {
     blob: NamedTempFile,
     frame_bytes: u64,
     workload: Workload,
-    raw: RawFrameFormat,
+    /// None: the frames are encoded.
+    raw: Option<RawFrameFormat>,
     /// When the frames that are out were pushed.
     in_flight: HashMap<u64, Instant>,
 }
@@ -60,18 +61,22 @@ pub struct Sample {
 }
 
 impl Load {
-    /// A client whose frames lie in a file in `inbox`.
-    pub fn new(client: Client, inbox: &Path, workload: Workload) -> anyhow::Result<Self> {
+    /// A client whose frames lie in a file in `inbox`: raw ones, or an encoded image again and again.
+    pub fn new(client: Client, inbox: &Path, workload: Workload, image: Option<&[u8]>) -> anyhow::Result<Self> {
         let [width, height] = workload.size;
+        let raw_bytes = 3 * width as usize * height as usize;
         let raw = RawFrameFormat { format: PixelFormat::Rgb24.into(), width, height, stride: 0 };
-        let frame_bytes = 3 * u64::from(width) * u64::from(height);
+        let (raw, frame_bytes, frames) = match image {
+            None => (Some(raw), raw_bytes, pixels(raw_bytes * workload.batch)),
+            Some(image) => (None, image.len(), image.repeat(workload.batch)),
+        };
         let mut blob = tempfile::Builder::new()
             .prefix("framepipe-bench.")
             .tempfile_in(inbox)
             .with_context(|| format!("the inbox {}", inbox.display()))?;
-        blob.write_all(&pixels(frame_bytes as usize * workload.batch))?;
+        blob.write_all(&frames)?;
         let results = client.results(STREAM, ResultsOptions::default());
-        Ok(Self { client, results, blob, frame_bytes, workload, raw, in_flight: HashMap::new() })
+        Ok(Self { client, results, blob, frame_bytes: frame_bytes as u64, workload, raw, in_flight: HashMap::new() })
     }
 
     /// Keeps the system busy until `end`, then waits for what is out. Latencies are those of results after `begin`.
@@ -99,7 +104,9 @@ impl Load {
         let start = Instant::now();
         let location = self.blob.path().to_str().context("the inbox's path is no UTF-8")?;
         let sizes = std::iter::repeat_n(self.frame_bytes, self.workload.batch);
-        let batch = self.client.push(PushRequest::location(location, sizes).raw(self.raw).stream(STREAM)).await?;
+        let request = PushRequest::location(location, sizes).stream(STREAM);
+        let request = if let Some(raw) = self.raw { request.raw(raw) } else { request };
+        let batch = self.client.push(request).await?;
         self.in_flight.extend((batch.first_frame..).take(self.workload.batch).map(|frame| (frame, start)));
         Ok(())
     }

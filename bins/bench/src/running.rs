@@ -68,11 +68,17 @@ impl Window {
 impl Running {
     /// Brings the system up; the client stores its frames in `inbox`.
     pub fn start(config: &Path, inbox: &Path, workload: Workload) -> anyhow::Result<Self> {
-        Self::start_with(config, &[], inbox, workload)
+        Self::start_with(config, &[], inbox, workload, None)
     }
 
-    /// As [`Running::start`], with more arguments for `framepipe up`.
-    pub fn start_with(config: &Path, arguments: &[String], inbox: &Path, workload: Workload) -> anyhow::Result<Self> {
+    /// As [`Running::start`], with more arguments for `framepipe up`, and with an encoded image for its frames.
+    pub fn start_with(
+        config: &Path,
+        arguments: &[String],
+        inbox: &Path,
+        workload: Workload,
+        image: Option<&[u8]>,
+    ) -> anyhow::Result<Self> {
         println!("bringing up the system: {}", config.display());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut server = Server::start("bench", config, arguments)?;
@@ -80,7 +86,7 @@ impl Running {
         runtime.block_on(server.wait_ready(&client))?;
         Ok(Self {
             members: Member::all(&server)?,
-            load: Load::new(client, inbox, workload)?,
+            load: Load::new(client, inbox, workload, image)?,
             server,
             cores: thread::available_parallelism()?.get(),
             runtime,

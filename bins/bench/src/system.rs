@@ -1,7 +1,7 @@
 //! The system alone, as a configuration says, under this client's load: how many frames a second, how long one takes, and what
 //! each stage uses of the CPU for one.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -24,6 +24,12 @@ pub struct Arguments {
     /// The device, instead of the configuration's.
     #[arg(long)]
     device: Option<String>,
+    /// Whether processes share the GPU by MPS, instead of what the configuration says.
+    #[arg(long)]
+    mps: Option<String>,
+    /// An encoded image, pushed again and again instead of raw frames of the detector's size.
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
     /// Crops of each frame; 0: without attribute models.
     #[arg(long)]
     crops: u32,
@@ -57,8 +63,12 @@ pub fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         crops: arguments.crops as usize,
         attributes: config.attributes.len(),
     };
-    let up: Vec<String> = arguments.device.iter().flat_map(|device| ["--device".to_owned(), device.clone()]).collect();
-    let mut running = Running::start_with(&path, &up, &config.server.inbox[0], workload)?;
+    let given = [("--device", &arguments.device), ("--mps", &arguments.mps)];
+    let given = given.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value.clone()?]));
+    let up: Vec<String> = given.flatten().collect();
+    let image = arguments.image.as_ref().map(|file| fs::read(file).with_context(|| file.display().to_string()));
+    let image = image.transpose()?;
+    let mut running = Running::start_with(&path, &up, &config.server.inbox[0], workload, image.as_deref())?;
     let window = Window { warm_up: Duration::from_secs(1), length: Duration::from_secs_f64(arguments.seconds) };
     let mut rates = Vec::new();
     let mut last = None;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use framepipe_frame::{FrameError, raw};
-use framepipe_gpu::{Int8Model, StageDevice, frame_error};
+use framepipe_gpu::{Int8Model, StageDevice, frame_error, within_memory};
 use framepipe_infer::{CpuModel, ModelFile, Options, Runtime, Samples};
 use framepipe_model::{Detector, Manifest};
 use framepipe_pipeline::{Item, Pool, Process};
@@ -42,10 +42,12 @@ impl Engine {
     fn on_gpu(process: &Process, device: StageDevice, manifest: &Manifest, head: &Detector) -> Result<Self> {
         let stage = &process.order.config.stages[process.order.stage];
         let (file, batch_max) = (manifest.model_path(), stage.batch_max as usize);
-        let model = Box::new(Int8Model::open(&device.device, &file, &head.outputs(), batch_max)?);
+        let open = |batch| Int8Model::open(&device.device, &file, &head.outputs(), batch);
+        let model = Box::new(within_memory(batch_max, open)?);
         model.check_input(&manifest.input).with_context(|| manifest.path().display().to_string())?;
         let shapes = model.output_shapes().map(<[usize]>::to_vec).collect();
-        Ok(Self::Gpu { model, device, addresses: Vec::with_capacity(batch_max), shapes })
+        let addresses = Vec::with_capacity(model.batch_max());
+        Ok(Self::Gpu { model, device, addresses, shapes })
     }
 
     /// Shapes of the outputs, the batch left out.

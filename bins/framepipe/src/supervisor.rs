@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender};
 use framepipe_cache::Area;
 use framepipe_pipeline::{
-    Command, Config, GATEWAY, GATEWAY_BINARY, GATEWAY_ENTRY, Generation, Generations, KEEPER, KEEPER_BINARY,
+    Command, Config, Device, GATEWAY, GATEWAY_BINARY, GATEWAY_ENTRY, Generation, Generations, KEEPER, KEEPER_BINARY,
     KEEPER_ENTRY, Report, STAGES, StartOrder, entries_of, process_name,
 };
 use framepipe_shm::{Segment, Sweeper, monotonic_ns};
@@ -387,7 +387,10 @@ impl<'a> Supervisor<'a> {
         let (config, generations) = match &self.serving[place.parity] {
             Some(generation) if place.is_worker() => (generation.applied_to(&self.config), vec![generation.clone()]),
             _ => {
-                let config = Config { stages: self.config.stages.clone(), ..self.made_for.clone() };
+                let mut config = Config { stages: self.config.stages.clone(), ..self.made_for.clone() };
+                if let Some(gpu) = self.handed.gpu {
+                    config.device = Device::Gpu(Some(gpu.uuid().into())); // which one it is, for its figures
+                }
                 (config, self.generations.lock().living.clone())
             }
         };

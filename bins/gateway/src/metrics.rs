@@ -5,8 +5,10 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `table.rs` | **the table**: each metric's name, kind, labels and meaning |
+//! | `gpu.rs` | what the management library says of the pipeline's GPU |
 //! | `page.rs` | a scrape: every row of the table, filled |
 
+mod gpu;
 mod page;
 mod table;
 

@@ -1,7 +1,9 @@
 //! `framepipe gpu-accept`: every test and measurement that needs a GPU, on this machine's, in one report.
 
 mod models;
+mod photo;
 mod pipeline;
+mod preprocess;
 mod report;
 pub mod slabs;
 
@@ -19,11 +21,14 @@ use report::Report;
   framepipe gpu-accept
   framepipe gpu-accept --device GPU-155d4096-286a-33ad-450b-20779a858f20 --out gpu-report
   framepipe gpu-accept --only slabs,models --batches 1,8,32
+  framepipe gpu-accept --only pipeline --seconds 10
 
 It writes report.json and report.md, after each part what there is by then.
 
-Exit status: 0 all tests passed; 1 one did not, a model does not run on the GPU, or there is none, as the message says; 2 wrong
-usage.")]
+On a T4 it also judges the rates that docs/gpu.md wants of one.
+
+Exit status: 0 all tests passed; 1 one did not, a model does not run on the GPU, a T4 is too slow, or there is no GPU, as the
+message says; 2 wrong usage.")]
 pub struct Arguments {
     /// The pipeline's configuration, whose device is a GPU.
     #[arg(long, value_name = "FILE", default_value = "config/paper-gpu.toml")]
@@ -52,7 +57,9 @@ enum Part {
     Slabs,
     /// Models against the CPU, and their rates.
     Models,
-    /// The whole pipeline, with raw frames of the detector's size, at 0, 1, 2 and 4 crops a frame.
+    /// Decoding, resizing and crops: kernels against the CPU, and rates.
+    Preprocess,
+    /// The whole pipeline at 0, 1, 2 and 4 crops a frame: raw frames of the detector's size, with MPS and without, and JPEGs.
     Pipeline,
 }
 
@@ -87,16 +94,27 @@ pub fn accept(arguments: &Arguments) -> anyhow::Result<()> {
         report.models = models::measure(&config, &device, &ceilings, &batches)?;
         report.write(&arguments.out)?;
     }
+    if parts.contains(&Part::Preprocess) {
+        eprintln!("gpu-accept: from images to tensors ...");
+        report.preprocess = Some(preprocess::measure(&arguments.device, &device).context("preprocess")?);
+        report.write(&arguments.out)?;
+    }
     if parts.contains(&Part::Pipeline) {
         let uuid = device.gpu().uuid.clone();
         // Its processes have the GPU to themselves.
         drop(device);
-        report.pipeline = pipeline::measure(&arguments.config, &uuid, arguments.seconds)?;
+        pipeline::measure(&arguments.config, &uuid, arguments.seconds, |run| {
+            report.pipeline.push(run);
+            report.write(&arguments.out)
+        })?;
     }
     report.write(&arguments.out)?;
     print!("{report}");
     let refused: Vec<&str> =
         report.models.iter().filter(|model| model.refused.is_some()).map(|model| &model.name[..]).collect();
     ensure!(refused.is_empty(), "models that do not run on the GPU: {}", refused.join(", "));
+    let missed: Vec<String> =
+        report.targets().filter(|target| !target.is_met()).map(|target| target.to_string()).collect();
+    ensure!(missed.is_empty() || !report.is_t4(), "slower than a T4 has to be: {}", missed.join("; "));
     Ok(())
 }

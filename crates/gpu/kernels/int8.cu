@@ -6,13 +6,18 @@
 typedef unsigned char u8;
 typedef unsigned int u32;
 
-// 16 bytes of a pixel in a filter's window: which pixel, and where its bytes lie, counted from the window's corner. A window has
-// less than 64 pixels; NO_TAP: none, whose weights are zero.
+// 16 bytes of a pixel in a filter's window: where they lie, counted from the window's corner, and the pixel's column and row, as
+// bits of the lower and the upper half of a word. A window has at most 15 columns and rows; what fills a tile up, whose weights are
+// zero, needs a column and a row beyond these.
 struct Tap {
     int at;
-    int pixel;
+    u32 needs;
 };
-#define NO_TAP 63
+// Of one output pixel: its window's corner, counted from the input's start, and which of the window's columns and rows are there.
+struct Row {
+    int corner;
+    u32 has;
+};
 // Bytes along the filter of one tile.
 #define DEPTH 64
 
@@ -32,10 +37,10 @@ struct Conv {
     int window_height, window_width;
     int channels;           // output channels, a multiple of 16
     u32 padding;            // the input's zero point, four times
-    float low, zero;        // least step (ReLU), and zero point
+    int low, zero;          // least step (ReLU), and zero point
     // What comes then: nothing, LeakyReLU of `slope` (1: of none), or a sum; in other steps, of `then_zero` and 1 / `then_inverse`.
-    float conv_scale, slope, residual_scale, residual_zero, then_inverse, then_zero;
-    int is_changed;
+    int residual_zero, then_zero, is_changed;
+    float conv_scale, slope, residual_scale, then_inverse;
 };
 
 __device__ __forceinline__ u32 shared_address(const void* pointer) {
@@ -68,6 +73,18 @@ __device__ __forceinline__ float limit(float value, float low) {
     return fminf(fmaxf(value, low), 255.f);
 }
 
+// Two numbers, each as the nearest of 0 to 255: the first in the lowest byte. Below `above`, which moves up.
+__device__ __forceinline__ u32 pack(int first, int second, u32 above = 0) {
+    u32 packed;
+    asm("cvt.pack.sat.u8.s32.b32 %0, %1, %2, %3;" : "=r"(packed) : "r"(second), "r"(first), "r"(above));
+    return packed;
+}
+
+// The bits from `from` on, below `to`.
+__device__ __forceinline__ u32 bits(int from, int to) {
+    return to > from ? (1u << to) - (1u << from) : 0;
+}
+
 // Where 16 bytes lie in a tile of rows of DEPTH bytes: eight rows of one column of them touch each bank once.
 __device__ __forceinline__ int swizzled(int row, int chunk) {
     return row * DEPTH + ((chunk ^ (row >> 1 & 3)) << 4);
@@ -87,29 +104,35 @@ __device__ __forceinline__ void convolve(const Conv& conv) {
     constexpr int DOWN = WARP_ROWS / 16, ACROSS = WARP_COLUMNS / 8;
     constexpr int STAGE_BYTES = (ROWS + COLUMNS) * DEPTH;
     extern __shared__ __align__(128) u8 memory[];
-    Tap* taps = (Tap*)(memory + STAGES * STAGE_BYTES);
+    Row* rows = (Row*)(memory + STAGES * STAGE_BYTES);
+    Tap* taps = (Tap*)(rows + ROWS);
 
     const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
     const int first_row = blockIdx.x * ROWS, first_column = blockIdx.y * COLUMNS;
     const int chunk = thread & 3;
     for (int tap = thread; tap < conv.tap_count; tap += THREADS) taps[tap] = conv.taps[tap];
+    for (int row = thread; row < ROWS; row += THREADS) {
+        u32 at = first_row + row, pixels = conv.out_height * conv.out_width;
+        u32 image = at / pixels, pixel = at % pixels;
+        int top = (int)(pixel / conv.out_width) * conv.stride_y - conv.pad_top;
+        int left = (int)(pixel % conv.out_width) * conv.stride_x - conv.pad_left;
+        u32 columns = bits(max(0, -left), min(conv.window_width, conv.in_width - left));
+        u32 lines = bits(max(0, -top), min(conv.window_height, conv.in_height - top));
+        int corner = (((int)image * conv.in_height + top) * conv.in_width + left) * conv.in_pixel;
+        rows[row] = Row{corner, at < conv.rows ? columns | lines << 16 : 0};
+    }
 
-    // Of each output pixel whose input this thread fetches: its window's corner, and which of the window's pixels are there.
-    const u8* corners[A_LOADS];
-    unsigned long long inside[A_LOADS];
+    int sums[DOWN][ACROSS][4];
+    const int warp_row = warp / WARPS_ACROSS * WARP_ROWS, warp_column = warp % WARPS_ACROSS * WARP_COLUMNS;
 #pragma unroll
-    for (int load = 0; load < A_LOADS; load++) {
-        int row = first_row + (thread >> 2) + load * (THREADS / 4);
-        int pixels = conv.out_height * conv.out_width;
-        int image = row / pixels, pixel = row % pixels;
-        int top = pixel / conv.out_width * conv.stride_y - conv.pad_top;
-        int left = pixel % conv.out_width * conv.stride_x - conv.pad_left;
-        corners[load] = conv.input + ((long long)image * conv.in_height * conv.in_width + (long long)top * conv.in_width + left) * conv.in_pixel;
-        inside[load] = 0;
-        for (int y = 0; y < conv.window_height; y++)
-            for (int x = 0; x < conv.window_width; x++)
-                if (row < conv.rows && (u32)(top + y) < (u32)conv.in_height && (u32)(left + x) < (u32)conv.in_width)
-                    inside[load] |= 1ull << (y * conv.window_width + x);
+    for (int across = 0; across < ACROSS; across++) {
+        int channel = first_column + warp_column + across * 8 + (lane & 3) * 2;
+        int2 bias = channel < conv.channels ? *(const int2*)(conv.bias + channel) : make_int2(0, 0);
+#pragma unroll
+        for (int down = 0; down < DOWN; down++) {
+            sums[down][across][0] = sums[down][across][2] = bias.x;
+            sums[down][across][1] = sums[down][across][3] = bias.y;
+        }
     }
     const u8* filters[B_LOADS];
     bool is_filter[B_LOADS];
@@ -120,31 +143,38 @@ __device__ __forceinline__ void convolve(const Conv& conv) {
         filters[load] = conv.weights + (size_t)(is_filter[load] ? column : 0) * conv.tap_count * 16 + chunk * 16;
     }
     __syncthreads();
+    // Of the output pixels whose input this thread fetches.
+    Row fetched[A_LOADS];
+#pragma unroll
+    for (int load = 0; load < A_LOADS; load++) fetched[load] = rows[(thread >> 2) + load * (THREADS / 4)];
 
     const uint4 padding = make_uint4(conv.padding, conv.padding, conv.padding, conv.padding);
     const uint4 nothing = make_uint4(0, 0, 0, 0);
     // Where the thread's 16 bytes of row `load` come from; none: padding, or no tap.
     auto source = [&](int load, Tap tap) -> const u8* {
-        return inside[load] >> tap.pixel & 1 ? corners[load] + tap.at : nullptr;
+        bool is_there = (fetched[load].has & tap.needs) == tap.needs;
+        return is_there ? conv.input + (fetched[load].corner + tap.at) : nullptr;
     };
-
-    int sums[DOWN][ACROSS][4] = {};
-    const int warp_row = warp / WARPS_ACROSS * WARP_ROWS, warp_column = warp % WARPS_ACROSS * WARP_COLUMNS;
-    auto accumulate = [&](const u8* tile) {
-        u32 rows = shared_address(tile), columns = shared_address(tile + ROWS * DEPTH);
+    // Rows that are a multiple of 8 apart are swizzled alike: so the places of all that a thread moves differ by constants.
+    constexpr int APART = THREADS / 4 * DEPTH;
+    static_assert(THREADS / 4 % 8 == 0 && WARP_ROWS % 16 == 0 && WARP_COLUMNS % 16 == 0, "");
+    const u32 stages = shared_address(memory), place = swizzled(thread >> 2, chunk);
+    const u32 a_place = swizzled(warp_row + (lane & 15), lane >> 4);
+    const u32 b_place = ROWS * DEPTH + swizzled(warp_column + (lane & 7) + (lane >> 4 << 3), lane >> 3 & 1);
+    auto fill = [&](u32 to, uint4 with) {
+        asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" :: "r"(to), "r"(with.x), "r"(with.y), "r"(with.z), "r"(with.w));
+    };
+    auto accumulate = [&](u32 stage) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
+            u32 rows = (stage + a_place) ^ half << 5, columns = (stage + b_place) ^ half << 5;
             u32 a[DOWN][4];
 #pragma unroll
-            for (int down = 0; down < DOWN; down++) {
-                int row = warp_row + down * 16 + (lane & 15);
-                load_fragments(a[down], rows + swizzled(row, half * 2 + (lane >> 4)));
-            }
+            for (int down = 0; down < DOWN; down++) load_fragments(a[down], rows + down * 16 * DEPTH);
 #pragma unroll
             for (int across = 0; across < ACROSS; across += 2) {
                 u32 b[4];
-                int column = warp_column + across * 8 + (lane & 7) + (lane >> 4 << 3);
-                load_fragments(b, columns + swizzled(column, half * 2 + (lane >> 3 & 1)));
+                load_fragments(b, columns + across * 8 * DEPTH);
 #pragma unroll
                 for (int down = 0; down < DOWN; down++) {
                     multiply(sums[down][across], a[down], b[0], b[1]);
@@ -156,34 +186,36 @@ __device__ __forceinline__ void convolve(const Conv& conv) {
 
     const int tiles = conv.tap_count / 4;
 #if __CUDA_ARCH__ >= 800
-    auto copy = [&](u8* to, const u8* from) {
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(shared_address(to)), "l"(from));
+    auto copy = [&](u32 to, const u8* from) {
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(to), "l"(from));
     };
-    auto fetch = [&](int tile) {
+    auto fetch = [&](int tile, u32 stage) {
         if (tile < tiles) {
-            u8* stage = memory + tile % STAGES * STAGE_BYTES;
+            u32 to = stage + place;
             Tap tap = taps[tile * 4 + chunk];
 #pragma unroll
             for (int load = 0; load < A_LOADS; load++) {
-                u8* to = stage + swizzled((thread >> 2) + load * (THREADS / 4), chunk);
                 const u8* from = source(load, tap);
-                if (from) copy(to, from); else *(uint4*)to = padding;
+                if (from) copy(to + load * APART, from); else fill(to + load * APART, padding);
             }
+            to += ROWS * DEPTH;
 #pragma unroll
             for (int load = 0; load < B_LOADS; load++) {
-                u8* to = stage + ROWS * DEPTH + swizzled((thread >> 2) + load * (THREADS / 4), chunk);
-                if (is_filter[load]) copy(to, filters[load] + tile * DEPTH); else *(uint4*)to = nothing;
+                if (is_filter[load]) copy(to + load * APART, filters[load] + tile * DEPTH); else fill(to + load * APART, nothing);
             }
         }
         asm volatile("cp.async.commit_group;");
     };
 #pragma unroll
-    for (int tile = 0; tile < STAGES - 1; tile++) fetch(tile);
+    for (int tile = 0; tile < STAGES - 1; tile++) fetch(tile, stages + tile * STAGE_BYTES);
+    u32 current = stages, next = stages + (STAGES - 1) * STAGE_BYTES;
     for (int tile = 0; tile < tiles; tile++) {
         asm volatile("cp.async.wait_group %0;" :: "n"(STAGES - 2));
         __syncthreads();
-        fetch(tile + STAGES - 1);
-        accumulate(memory + tile % STAGES * STAGE_BYTES);
+        fetch(tile + STAGES - 1, next);
+        accumulate(current);
+        next = current;
+        current = current + STAGE_BYTES == stages + STAGES * STAGE_BYTES ? stages : current + STAGE_BYTES;
     }
     asm volatile("cp.async.wait_group 0;");
 #else
@@ -199,22 +231,20 @@ __device__ __forceinline__ void convolve(const Conv& conv) {
         for (int load = 0; load < B_LOADS; load++)
             b_next[load] = is_filter[load] ? *(const uint4*)(filters[load] + tile * DEPTH) : nothing;
     };
-    auto store = [&](int tile) {
-        u8* stage = memory + (tile & 1) * STAGE_BYTES;
+    auto store = [&](u32 stage) {
+        u32 to = stage + place;
 #pragma unroll
-        for (int load = 0; load < A_LOADS; load++)
-            *(uint4*)(stage + swizzled((thread >> 2) + load * (THREADS / 4), chunk)) = a_next[load];
+        for (int load = 0; load < A_LOADS; load++) fill(to + load * APART, a_next[load]);
 #pragma unroll
-        for (int load = 0; load < B_LOADS; load++)
-            *(uint4*)(stage + ROWS * DEPTH + swizzled((thread >> 2) + load * (THREADS / 4), chunk)) = b_next[load];
+        for (int load = 0; load < B_LOADS; load++) fill(to + ROWS * DEPTH + load * APART, b_next[load]);
     };
     read(0);
-    store(0);
+    store(stages);
     __syncthreads();
     for (int tile = 0; tile < tiles; tile++) {
         if (tile + 1 < tiles) read(tile + 1);
-        accumulate(memory + (tile & 1) * STAGE_BYTES);
-        if (tile + 1 < tiles) store(tile + 1);
+        accumulate(stages + (tile & 1) * STAGE_BYTES);
+        if (tile + 1 < tiles) store(stages + (~tile & 1) * STAGE_BYTES);
         __syncthreads();
     }
 #endif
@@ -225,21 +255,15 @@ __device__ __forceinline__ void convolve(const Conv& conv) {
     u8* made = memory;
 #pragma unroll
     for (int across = 0; across < ACROSS; across++) {
-        int column = warp_column + across * 8 + (lane & 3) * 2;
+        int column = warp_column + across * 8 + (lane & 3) * 2, channel = first_column + column;
+        float2 scale = channel < conv.channels ? *(const float2*)(conv.scale + channel) : make_float2(0.f, 0.f);
+        auto steps = [&](int sum, float scale) { return max(__float2int_rn((float)sum * scale) + conv.zero, conv.low); };
 #pragma unroll
-        for (int side = 0; side < 2; side++) {
-            int channel = first_column + column + side;
-            bool is_there = channel < conv.channels;
-            float scale = is_there ? conv.scale[channel] : 0.f;
-            int bias = is_there ? conv.bias[channel] : 0;
-#pragma unroll
-            for (int down = 0; down < DOWN; down++) {
-                int row = warp_row + down * 16 + (lane >> 2);
-                float upper = (float)(sums[down][across][side] + bias) * scale;
-                float lower = (float)(sums[down][across][2 + side] + bias) * scale;
-                made[row * PITCH + column + side] = (u8)limit(rintf(upper) + conv.zero, conv.low);
-                made[(row + 8) * PITCH + column + side] = (u8)limit(rintf(lower) + conv.zero, conv.low);
-            }
+        for (int down = 0; down < DOWN; down++) {
+            const int(&sum)[4] = sums[down][across];
+            u8* to = made + (warp_row + down * 16 + (lane >> 2)) * PITCH + column;
+            *(unsigned short*)to = pack(steps(sum[0], scale.x), steps(sum[1], scale.y));
+            *(unsigned short*)(to + 8 * PITCH) = pack(steps(sum[2], scale.x), steps(sum[3], scale.y));
         }
     }
     __syncthreads();
@@ -247,19 +271,25 @@ __device__ __forceinline__ void convolve(const Conv& conv) {
         int row = index / (COLUMNS / 16), at = index % (COLUMNS / 16) * 16;
         if (first_row + row >= conv.rows || first_column + at >= conv.channels) continue;
         uint4 packed = *(const uint4*)(made + row * PITCH + at);
-        u8* bytes = (u8*)&packed;
         if (conv.is_changed) {
-            uint4 packed_residual = make_uint4(0, 0, 0, 0);
-            if (conv.residual)
-                packed_residual = *(const uint4*)(conv.residual + (size_t)(first_row + row) * conv.residual_pixel + first_column + at);
-            const u8* residual = (const u8*)&packed_residual;
+            const u8* bytes = (const u8*)&packed;
+            float added[16] = {};
+            if (conv.residual) {
+                uint4 packed_residual = *(const uint4*)(conv.residual + (size_t)(first_row + row) * conv.residual_pixel + first_column + at);
+                const u8* residual = (const u8*)&packed_residual;
+#pragma unroll
+                for (int byte = 0; byte < 16; byte++)
+                    added[byte] = __fmul_rn((float)((int)residual[byte] - conv.residual_zero), conv.residual_scale);
+            }
+            int steps[16];
 #pragma unroll
             for (int byte = 0; byte < 16; byte++) {
-                float number = __fmul_rn((float)bytes[byte] - conv.zero, conv.conv_scale);
+                float number = __fmul_rn((float)((int)bytes[byte] - conv.zero), conv.conv_scale);
                 if (number < 0.f) number = __fmul_rn(number, conv.slope);
-                number = __fadd_rn(number, __fmul_rn((float)residual[byte] - conv.residual_zero, conv.residual_scale));
-                bytes[byte] = (u8)limit(rintf(__fmul_rn(number, conv.then_inverse)) + conv.then_zero, 0.f);
+                steps[byte] = __float2int_rn(__fmul_rn(__fadd_rn(number, added[byte]), conv.then_inverse)) + conv.then_zero;
             }
+            auto four = [&](int first) { return pack(steps[first], steps[first + 1], pack(steps[first + 2], steps[first + 3])); };
+            packed = make_uint4(four(0), four(4), four(8), four(12));
         }
         *(uint4*)(conv.output + (size_t)(first_row + row) * conv.out_pixel + first_column + at) = packed;
     }
@@ -272,45 +302,66 @@ extern "C" __global__ void __launch_bounds__(128) conv_64x64(const Conv conv) { 
 extern "C" __global__ void __launch_bounds__(128) conv_64x32(const Conv conv) { convolve<64, 32, 4, 1, 4>(conv); }
 
 // The network's input, f32 NCHW of one sample after another wherever it lies, in steps; with the window of the first
-// convolution gathered, so that a pixel holds all that one of its outputs is made of.
+// convolution gathered, so that a pixel holds all that one of its outputs is made of. A block makes some pixels of one line: it
+// fetches what their windows cover once, each number in steps, and gathers from there.
 struct Gather {
     const float* const* samples;
-    const Tap* taps;            // by byte of an output pixel: a number of the window, counted from its corner in the first plane
+    const int* places;          // by byte of an output pixel: where its number lies among what a block fetches; -1: it is the zero point
     u8* output;
-    int pixels;                 // output pixels of the whole batch
     int in_height, in_width, out_height, out_width;
     int stride_y, stride_x, pad_top, pad_left;
-    int out_pixel;              // at most GATHERED_MAX
+    int window_height, planes;  // rows of a window, and channels
+    int columns, span;          // output pixels of a block, and columns of the input that they cover
+    int out_pixel;
     float inverse_scale, zero;
 };
-#define GATHERED_MAX 512
-// Row and column of a tap in the window.
-#define TAP_Y(tap) ((tap).pixel >> 8)
-#define TAP_X(tap) ((tap).pixel & 0xff)
+#define GATHER_THREADS 128
+// Between output pixels in shared memory, so that 16 bytes of neighbours lie in other banks.
+#define GATHER_GAP 16
 
-extern "C" __global__ void __launch_bounds__(256) gather_input(const Gather gather) {
-    __shared__ Tap taps[GATHERED_MAX];
-    for (int byte = threadIdx.x; byte < gather.out_pixel; byte += 256) taps[byte] = gather.taps[byte];
-    __syncthreads();
-    int index = blockIdx.x * 256 + threadIdx.x, chunks = gather.out_pixel / 16;
-    int row = index / chunks, first = index % chunks * 16;
-    if (row >= gather.pixels) return;
-    int per_image = gather.out_height * gather.out_width;
-    int image = row / per_image, pixel = row % per_image;
-    int top = pixel / gather.out_width * gather.stride_y - gather.pad_top;
-    int left = pixel % gather.out_width * gather.stride_x - gather.pad_left;
-    const float* corner = gather.samples[image] + ((long long)top * gather.in_width + left);
-    uint4 packed;
-    u8* bytes = (u8*)&packed;
-#pragma unroll
-    for (int byte = 0; byte < 16; byte++) {
-        Tap tap = taps[first + byte];
-        // Beyond the edges, and of what no weight is multiplied with (whose row is beyond any), the zero point.
-        bool is_inside = (u32)(top + TAP_Y(tap)) < (u32)gather.in_height && (u32)(left + TAP_X(tap)) < (u32)gather.in_width;
-        float number = is_inside ? corner[tap.at] : 0.f;
-        bytes[byte] = (u8)limit(rintf(number * gather.inverse_scale) + gather.zero, 0.f);
+extern "C" __global__ void __launch_bounds__(GATHER_THREADS) gather_input(const Gather gather) {
+    extern __shared__ __align__(16) u8 room[];
+    const int pitch = gather.out_pixel + GATHER_GAP, lines = gather.planes * gather.window_height;
+    u8* made = room;
+    int* places = (int*)(made + gather.columns * pitch);
+    u8* fetched = (u8*)(places + gather.out_pixel);
+    const int thread = threadIdx.x, lane = thread & 31;
+    const u32 blocks = (gather.out_width + gather.columns - 1) / gather.columns;
+    const int first = blockIdx.x % blocks * gather.columns, line = blockIdx.x / blocks;
+    const int image = line / gather.out_height, y = line % gather.out_height;
+    const int top = y * gather.stride_y - gather.pad_top, left = first * gather.stride_x - gather.pad_left;
+    const float* sample = gather.samples[image];
+    const u8 zero = (u8)gather.zero;
+
+    for (int byte = thread; byte < gather.out_pixel; byte += GATHER_THREADS) places[byte] = gather.places[byte];
+    for (int row = thread >> 5; row < lines; row += GATHER_THREADS / 32) {
+        int from = top + row % gather.window_height;
+        bool is_inside = (u32)from < (u32)gather.in_height;
+        const float* numbers = sample + ((long long)(row / gather.window_height) * gather.in_height + from) * gather.in_width + left;
+        for (int x = lane; x < gather.span; x += 32) {
+            bool is_there = is_inside && (u32)(left + x) < (u32)gather.in_width;
+            fetched[row * gather.span + x] = is_there ? (u8)limit(rintf(numbers[x] * gather.inverse_scale) + gather.zero, 0.f) : zero;
+        }
     }
-    *(uint4*)(gather.output + (size_t)row * gather.out_pixel + first) = packed;
+    __syncthreads();
+    const int chunks = gather.out_pixel / 16;
+    for (int index = thread; index < chunks * gather.columns; index += GATHER_THREADS) {
+        int pixel = index % gather.columns, at = index / gather.columns * 16;
+        const u8* corner = fetched + pixel * gather.stride_x;
+        uint4 packed;
+        u8* bytes = (u8*)&packed;
+#pragma unroll
+        for (int byte = 0; byte < 16; byte++) {
+            int place = places[at + byte];
+            bytes[byte] = place < 0 ? zero : corner[place];
+        }
+        *(uint4*)(made + pixel * pitch + at) = packed;
+    }
+    __syncthreads();
+    const int count = min(gather.columns, gather.out_width - first);
+    u8* to = gather.output + ((size_t)line * gather.out_width + first) * gather.out_pixel;
+    for (int index = thread; index < chunks * count; index += GATHER_THREADS)
+        *(uint4*)(to + index * 16) = *(const uint4*)(made + index / chunks * pitch + index % chunks * 16);
 }
 
 // Operators of pixels: a thread has 16 channels of one output pixel.

@@ -76,14 +76,6 @@ impl Device {
         check("cuStreamSynchronize", unsafe { result::stream::synchronize(self.0.stream) })
     }
 
-    /// Bytes of the device's memory that are free, and that there are.
-    ///
-    /// # Errors
-    /// What the driver says.
-    pub fn memory(&self) -> Result<(usize, usize), GpuError> {
-        check("cuMemGetInfo", result::mem_get_info())
-    }
-
     pub(crate) fn stream(&self) -> CUstream {
         self.0.stream
     }

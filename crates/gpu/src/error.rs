@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cudarc::driver::{DriverError, sys::CUresult};
+use cudarc::driver::{DriverError, result, sys::CUresult};
 
 /// Why no GPU can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,15 +60,14 @@ pub enum GpuError {
     Unavailable(#[from] Unavailable),
     /// The device has no memory left.
     #[error(
-        "the GPU has not {bytes} bytes left ({free} of {total} are free): lower batch_max, processes or [pools], or end what else uses it"
+        "the GPU has no memory for {what}{}: lower batch_max, processes or [pools], or end what else uses it",
+        .free.map_or(String::new(), |[free, total]| format!(" ({free} of {total} bytes are free)"))
     )]
     OutOfMemory {
-        /// Bytes that were asked for.
-        bytes: usize,
-        /// Bytes that are free.
-        free: usize,
-        /// Bytes that there are.
-        total: usize,
+        /// What was asked for.
+        what: String,
+        /// Bytes that are free, and that there are, where the device says so.
+        free: Option<[usize; 2]>,
     },
     /// The device, or this process's part of it, cannot be used any more. The process has to end.
     #[error("the GPU is lost to this process: {call} says {what}")]
@@ -102,9 +101,18 @@ pub enum GpuError {
 /// What a call of the driver came to.
 pub(crate) fn check<T>(call: &'static str, answer: Result<T, DriverError>) -> Result<T, GpuError> {
     answer.map_err(|error| {
+        if error.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY {
+            return out_of_memory(format!("what {call} needs"));
+        }
         let what = describe(error);
         if is_lost(error.0) { GpuError::Lost { call, what } } else { GpuError::Driver { call, what } }
     })
+}
+
+/// That the device has no memory for this.
+pub(crate) fn out_of_memory(what: String) -> GpuError {
+    let free = result::mem_get_info().ok().map(|(free, total)| [free, total]); // none: there is not even a context yet
+    GpuError::OutOfMemory { what, free }
 }
 
 /// The driver's name of an error, and its words.

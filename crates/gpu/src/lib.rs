@@ -49,5 +49,5 @@ pub use module::{Function, Module};
 pub use nvjpeg::{Backend, JpegDecoder, JpegFault, NvJpegError};
 pub use preprocess::{Crop, Cropper, DeviceView, FrameTensor, Preprocessor};
 pub use slab::Slab;
-pub use stage::{StageDevice, frame_error};
+pub use stage::{StageDevice, frame_error, within_memory};
 pub use upload::Upload;

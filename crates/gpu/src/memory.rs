@@ -5,7 +5,7 @@ use std::{ffi::c_void, ptr::NonNull};
 use bytemuck::{AnyBitPattern, NoUninit};
 use cudarc::driver::{result, sys};
 
-use crate::error::check;
+use crate::error::{check, out_of_memory};
 use crate::{Device, GpuError};
 
 /// What is taken is a multiple of so many bytes: kernels read whole words, up to the end of the last that holds a byte.
@@ -28,8 +28,7 @@ impl Buffer {
         // SAFETY: a new allocation; `Buffer` frees it.
         let address = match unsafe { result::malloc_sync(bytes.max(1).next_multiple_of(WORD_BYTES)) } {
             Err(error) if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
-                let (free, total) = device.memory()?;
-                return Err(GpuError::OutOfMemory { bytes, free, total });
+                return Err(out_of_memory(format!("{bytes} bytes")));
             }
             answer => check("cuMemAlloc", answer)?,
         };

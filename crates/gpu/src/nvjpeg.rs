@@ -18,6 +18,7 @@ use framepipe_vision::{Format, Header, JpegColor, PixelOrder};
 pub use library::{Backend, NvJpegError};
 use library::{Handle, Image, Output};
 
+use crate::error::out_of_memory;
 use crate::preprocess::DeviceView;
 use crate::{Buffer, Device, GpuError};
 
@@ -117,10 +118,7 @@ impl JpegDecoder {
     /// Whose fault it is that nvJPEG gave no pixels.
     fn fault(&self, status: library::Status, header: &Header) -> JpegFault {
         if status.is_out_of_memory() {
-            return match self.device.memory() {
-                Ok((free, total)) => GpuError::OutOfMemory { bytes: Self::bytes(header), free, total }.into(),
-                Err(error) => error.into(),
-            };
+            return out_of_memory(format!("a JPEG of {} bytes", Self::bytes(header))).into();
         }
         match self.device.synchronize() {
             Ok(()) => JpegFault::NotForGpu(format!("nvJPEG says {status}")),

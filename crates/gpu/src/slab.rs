@@ -9,7 +9,7 @@ use std::{
 use bytemuck::{AnyBitPattern, NoUninit};
 use cudarc::driver::sys::{self, CUmemGenericAllocationHandle, CUresult};
 
-use crate::error::check;
+use crate::error::{check, out_of_memory};
 use crate::{Device, GpuError, memory};
 
 const POSIX: sys::CUmemAllocationHandleType =
@@ -41,8 +41,7 @@ impl Slab {
         // SAFETY: as above.
         let answer = unsafe { sys::cuMemCreate(&mut handle, bytes, &properties, 0) };
         if answer == CUresult::CUDA_ERROR_OUT_OF_MEMORY {
-            let (free, total) = device.memory()?;
-            return Err(GpuError::OutOfMemory { bytes, free, total });
+            return Err(out_of_memory(format!("a slab of {bytes} bytes")));
         }
         check("cuMemCreate", answer.result())?;
         let slab = Self::map(device, handle, bytes)?;

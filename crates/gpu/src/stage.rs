@@ -51,6 +51,23 @@ impl StageDevice {
     }
 }
 
+/// What `open` makes for batches up to `batch_max`; where the device's memory does not suffice, up to half as many, and so on.
+///
+/// # Errors
+/// What `open` says, of batches of one at last.
+pub fn within_memory<T>(batch_max: usize, mut open: impl FnMut(usize) -> Result<T, GpuError>) -> Result<T, GpuError> {
+    let mut batch = batch_max;
+    loop {
+        match open(batch) {
+            Err(error @ GpuError::OutOfMemory { .. }) if batch > 1 => {
+                batch /= 2;
+                tracing::warn!("{error}; batches of {batch_max} are too large for it, of {batch} are tried");
+            }
+            opened => return opened,
+        }
+    }
+}
+
 /// What a fault of the device means for a frame: its error. Where the device is lost, the process ends: its frames are another
 /// process's then, which may have the device again.
 pub fn frame_error(error: GpuError) -> FrameError {
@@ -61,4 +78,42 @@ pub fn frame_error(error: GpuError) -> FrameError {
         unsafe { libc::_exit(Exit::Device as i32) };
     }
     FrameError::new(ErrorCode::Inference, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn no_memory() -> GpuError {
+        GpuError::OutOfMemory { what: "it".into(), free: None }
+    }
+
+    #[test]
+    fn batches_are_halved_until_they_fit() {
+        for (most, room, fits) in [(64, 64, 64), (64, 20, 16), (7, 2, 1), (1, 1, 1)] {
+            let mut tried = Vec::new();
+            let opened = within_memory(most, |batch| {
+                tried.push(batch);
+                if batch > room { Err(no_memory()) } else { Ok(batch) }
+            });
+            assert_eq!(opened, Ok(fits), "{tried:?}");
+        }
+    }
+
+    #[test]
+    fn no_room_for_one_and_other_faults_are_errors_at_once() {
+        let mut tried = Vec::new();
+        let opened = within_memory(4, |batch| {
+            tried.push(batch);
+            Err::<(), _>(no_memory())
+        });
+        assert_eq!((opened, &tried[..]), (Err(no_memory()), &[4, 2, 1][..]));
+        let other = || GpuError::Argument("of another kind".into());
+        let mut tried = 0;
+        let opened = within_memory(4, |_| {
+            tried += 1;
+            Err::<(), _>(other())
+        });
+        assert_eq!((opened, tried), (Err(other()), 1));
+    }
 }

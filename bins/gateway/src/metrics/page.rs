@@ -3,7 +3,7 @@
 use std::{
     fmt,
     path::Path,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -26,6 +26,7 @@ use rustix::fs::{StatVfs, statvfs};
 
 use super::{
     CODES, METHODS, REFUSALS,
+    gpu::{Figures, Gpu},
     table::{self, Row},
 };
 use crate::hub::Hub;
@@ -43,7 +44,7 @@ impl Scrape {
     pub fn new(process: &'static Process, hub: Arc<Hub>) -> Self {
         let mut registry = Registry::default();
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-        registry.register_collector(Box::new(Readings { process, hub, started }));
+        registry.register_collector(Box::new(Readings { process, hub, started, gpu: OnceLock::new() }));
         Self { registry }
     }
 
@@ -63,6 +64,8 @@ struct Readings {
     hub: Arc<Hub>,
     /// Seconds since 1970.
     started: f64,
+    /// Opened by the first scrape.
+    gpu: OnceLock<Option<Gpu>>,
 }
 
 impl fmt::Debug for Readings {
@@ -128,6 +131,7 @@ impl Collector for Readings {
         self.cache(page)?;
         of_journal(page, &journal, stages[GATEWAY].counted(Counter::Dropped), &self.process.order.config.journal)?;
         of_file_systems(page, &self.process.order.config)?;
+        self.gpu(page)?;
         self.traces(page)
     }
 }
@@ -175,6 +179,18 @@ impl Readings {
         });
         page.row(&table::CALLS, calls)?;
         page.one(&table::CONNECTIONS, self.hub.connections_open() as f64)
+    }
+
+    fn gpu(&self, page: &mut Page<'_>) -> fmt::Result {
+        let gpu = self.gpu.get_or_init(|| Gpu::open(&self.process.order.config));
+        let Figures { busy, memory, celsius, watts, ecc } = gpu.as_ref().map(Gpu::figures).unwrap_or_default();
+        page.row(&table::GPU_BUSY, busy.map(|share| ([], share)))?;
+        let memory = memory.map(|[used, total]| [(["used"], used as f64), (["total"], total as f64)]);
+        page.row(&table::GPU_MEMORY, memory.into_iter().flatten())?;
+        page.row(&table::GPU_TEMPERATURE, celsius.map(|degrees| ([], f64::from(degrees))))?;
+        page.row(&table::GPU_POWER, watts.map(|watts| ([], watts)))?;
+        let ecc = ecc.map(|[fixed, lost]| [(["corrected"], fixed as f64), (["uncorrected"], lost as f64)]);
+        page.row(&table::GPU_ECC, ecc.into_iter().flatten())
     }
 
     fn traces(&self, page: &mut Page<'_>) -> fmt::Result {

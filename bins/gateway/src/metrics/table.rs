@@ -87,6 +87,11 @@ table! {
     JOURNAL_DROPPED: Counter "framepipe_journal_dropped_results_total" [] "Results dropped unread for their age";
     FILE_SYSTEM: Gauge "framepipe_file_system_bytes" ["folder"] "Size of the file system of a folder (state, shm; inbox: the fullest of them)";
     FILE_SYSTEM_FREE: Gauge "framepipe_file_system_free_bytes" ["folder"] "What this process may have of it yet";
+    GPU_BUSY: Gauge "framepipe_gpu_busy_ratio" [] "Share of the last moments in which something ran on the pipeline's GPU, whoever's";
+    GPU_MEMORY: Gauge "framepipe_gpu_memory_bytes" ["state"] "That GPU's memory (used by whomever, total)";
+    GPU_TEMPERATURE: Gauge "framepipe_gpu_temperature_celsius" [] "Its temperature";
+    GPU_POWER: Gauge "framepipe_gpu_power_watts" [] "What it draws";
+    GPU_ECC: Counter "framepipe_gpu_ecc_errors_total" ["kind"] "Errors of its memory since its driver was loaded (corrected, uncorrected)";
     TRACE_DROPPED: Counter "framepipe_trace_dropped_frames_total" [] "Frames whose spans were dropped: too many waited, or the collector refused their batch";
     TRACE_REJECTED: Counter "framepipe_trace_rejected_spans_total" [] "Spans that the collector refused of batches that it took";
 }

@@ -1,7 +1,9 @@
 //! The whole pipeline on the GPU, under load from a client: `framepipe-bench system`, which lies beside this program, at several
-//! numbers of crops a frame.
+//! numbers of crops a frame: raw frames with MPS and without, and JPEGs.
 
 use std::{
+    ffi::OsStr,
+    fmt,
     path::Path,
     process::{Command, Stdio},
 };
@@ -9,12 +11,30 @@ use std::{
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::photo;
+
 /// Crops a frame.
 const CROPS: [u32; 4] = [0, 1, 2, 4];
+/// Sides of the JPEG.
+const SIZE: (u32, u32) = (1280, 720);
+/// Crops a frame, and the least frames a second, decoded, that a T4 has to do.
+pub const TARGETS: [(u32, f64); 3] = [(0, 2600.0), (1, 1430.0), (2, 876.0)];
+
+/// What the frames are, and how processes share the GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// Raw frames of the detector's size, by MPS.
+    RawByMps,
+    /// The same, by turns.
+    RawByTurns,
+    /// JPEGs of 1280x720, by MPS.
+    JpegByMps,
+}
 
 /// What `framepipe-bench system` prints.
 #[derive(Serialize, Deserialize)]
-pub struct Run {
+pub struct Measured {
     pub crops: u32,
     pub in_flight: usize,
     /// Frames a second, the median of the rounds.
@@ -28,22 +48,78 @@ pub struct Run {
     pub stage_ms: Vec<(String, f64, f64)>,
 }
 
-/// Measures a configuration on the GPU of this UUID.
-pub fn measure(config: &Path, uuid: &str, seconds: f64) -> anyhow::Result<Vec<Run>> {
-    CROPS.iter().map(|crops| run(config, uuid, *crops, seconds)).collect()
+/// A measured run.
+#[derive(Serialize)]
+pub struct Run {
+    pub way: Way,
+    #[serde(flatten)]
+    pub measured: Measured,
 }
 
-fn run(config: &Path, uuid: &str, crops: u32, seconds: f64) -> anyhow::Result<Run> {
-    eprintln!("gpu-accept: the pipeline of {} with {crops} crops a frame ...", config.display());
+/// Measures a configuration on the GPU of this UUID, each run handed over as it is done.
+pub fn measure(
+    config: &Path,
+    uuid: &str,
+    seconds: f64,
+    mut done: impl FnMut(Run) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut jpeg = tempfile::NamedTempFile::new()?;
+    let (width, height) = SIZE;
+    std::io::Write::write_all(&mut jpeg, &photo::jpeg(&photo::pixels(width, height), width, height)?)?;
+    for way in [Way::RawByMps, Way::RawByTurns, Way::JpegByMps] {
+        for crops in CROPS {
+            let measured = run(config, uuid, crops, seconds, way, jpeg.path())?;
+            done(Run { way, measured })?;
+        }
+    }
+    Ok(())
+}
+
+fn run(config: &Path, uuid: &str, crops: u32, seconds: f64, way: Way, jpeg: &Path) -> anyhow::Result<Measured> {
+    eprintln!("gpu-accept: the pipeline of {}, {way}, {crops} crops a frame ...", config.display());
     let program = std::env::current_exe()?.with_file_name("framepipe-bench");
-    let output = Command::new(&program)
-        .args(["system".as_ref(), "--config".as_ref(), config.as_os_str()])
-        .args(["--device", uuid, "--crops", &crops.to_string(), "--seconds", &seconds.to_string()])
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("cannot run {}", program.display()))?;
+    let mps = if way == Way::RawByTurns { "off" } else { "require" };
+    let mut command = Command::new(&program);
+    command.args(["system".as_ref(), "--config".as_ref(), config.as_os_str()]);
+    command.args(["--device", uuid, "--mps", mps, "--crops", &crops.to_string(), "--seconds", &seconds.to_string()]);
+    if way == Way::JpegByMps {
+        command.args([OsStr::new("--image"), jpeg.as_os_str()]);
+    }
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("cannot run {}", program.display()))?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "{} ended with {}: {said}", program.display(), output.status);
     let last = said.lines().last().context("it printed nothing")?;
     serde_json::from_str(last).with_context(|| format!("it printed {last:?}"))
+}
+
+/// A rate that a T4 has to reach.
+pub struct Target {
+    pub crops: u32,
+    pub least: f64,
+    pub found: f64,
+}
+
+impl Target {
+    pub fn is_met(&self) -> bool {
+        self.found >= self.least
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { crops, least, found } = self;
+        write!(f, "{crops} crops a frame, raw frames: {found:.0} a second, where {least:.0} are wanted")
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (width, height) = SIZE;
+        match self {
+            Self::RawByMps => f.write_str("raw frames, MPS"),
+            Self::RawByTurns => f.write_str("raw frames, no MPS"),
+            Self::JpegByMps => write!(f, "JPEGs of {width}x{height}, MPS"),
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Where a program's tensors and constants lie in the device's memory, and what is launched for a batch.
 
+mod gathered;
 mod parameters;
 
 pub(super) use parameters::ConvParameters;
@@ -10,11 +11,9 @@ use super::tiles::{self, TAPS_MAX, Tiles};
 use crate::{Buffer, Device, Function, GpuError, Module};
 
 const THREADS: u32 = 256;
-const NO_TAP: Tap = Tap { at: 0, pixel: 63 };
-/// A row that no image has, as [`gathered`] says it.
-const BEYOND: i32 = 1 << 28;
-/// Most bytes of a pixel that [`gathered`] says.
-const GATHERED_MAX: usize = 512;
+const GATHER_THREADS: u32 = 128;
+/// Needs a column and a row that no window has.
+const NO_TAP: Tap = Tap { at: 0, needs: 1 << 15 | 1 << 31 };
 /// Taps of one tile.
 const TAPS_PER_TILE: usize = 4;
 
@@ -198,6 +197,25 @@ impl Plan {
         }
     }
 
+    /// Milliseconds of each kernel at each convolution of a batch.
+    #[cfg(test)]
+    pub(super) fn trials(
+        &self,
+        device: &Device,
+        program: &Program,
+        batch: usize,
+    ) -> Result<Vec<(String, Vec<f32>)>, GpuError> {
+        let mut trials = Vec::new();
+        for (operator, launch) in program.operators.iter().zip(&self.launches) {
+            let Launch::Conv(conv) = launch else { continue };
+            let conv = at_batch(conv, &program.tensors[operator.output()], batch);
+            // SAFETY: memory for `batch_max` samples was taken.
+            let of = |tile| tiles::milliseconds(device, || unsafe { self.kernels.tiles.launch(tile, &conv) });
+            trials.push((program.describe(operator), (0..Tiles::COUNT).map(of).collect::<Result<_, _>>()?));
+        }
+        Ok(trials)
+    }
+
     /// Uses this kernel for all convolutions.
     #[cfg(test)]
     pub(super) fn use_tile(&mut self, tile: usize) {
@@ -257,8 +275,9 @@ impl Plan {
         unsafe {
             match launch {
                 Launch::Gather(gather) => {
-                    let gather = GatherParameters { pixels, ..*gather };
-                    self.kernels.gather.launch(grid(pixels as usize * output.pixel() / 16), THREADS, 0, &gather)
+                    let blocks = (batch * output.height * output.width.div_ceil(gather.columns as usize)) as u32;
+                    let shared = gather.shared_bytes() as u32;
+                    self.kernels.gather.launch([blocks, 1, 1], GATHER_THREADS, shared, gather)
                 }
                 Launch::Conv(conv) => {
                     let tile = self.tile_of(batch, step).expect("the step is a convolution");
@@ -394,28 +413,12 @@ fn launch_of(
     };
     Ok(match operator {
         Operator::Gather { window, output } => {
-            let [_, height, width] = program.input;
             let to = tensor(*output);
-            if to.pixel() > GATHERED_MAX {
-                let most = GATHERED_MAX;
-                return Err(GpuError::Argument(format!(
-                    "a first window of {} numbers, where {most} can be",
-                    to.channels
-                )));
-            }
-            Launch::Gather(GatherParameters {
-                samples: addresses,
-                taps: keep(Buffer::of(device, &gathered(window, program.input, to.pixel()))?),
-                output: address(*output),
-                pixels: 0,
-                in_size: [height as i32, width as i32],
-                out_size: size(to),
-                stride: window.stride.map(|step| step as i32),
-                pad: window.pad.map(|side| side as i32),
-                out_pixel: to.pixel() as i32,
-                inverse_scale: 1.0 / to.steps.scale,
-                zero: to.steps.zero.into(),
-            })
+            let mut gather = GatherParameters::new(window, program.input, to)?;
+            gather.samples = addresses;
+            gather.places = keep(Buffer::of(device, &gather.places_of(window, to))?);
+            gather.output = address(*output);
+            Launch::Gather(gather)
         }
         Operator::Conv(conv) => Launch::Conv(conv_parameters(device, program, conv, address, keep)?),
         Operator::Pool { input, window, output } => {
@@ -486,6 +489,11 @@ fn conv_parameters(
             TAPS_MAX * 16
         )));
     }
+    let residual = match conv.then {
+        Then::Add(residual) => Some((address(residual), &program.tensors[residual])),
+        _ => None,
+    };
+    check_steps(conv, to, residual.map(|(_, tensor)| tensor))?;
     let filter = conv.window.height * conv.window.width * from.pixel();
     let mut weights = vec![0i8; to.pixel() * taps.len() * 16];
     for (to, from) in weights.chunks_exact_mut(taps.len() * 16).zip(conv.weights.chunks_exact(filter)) {
@@ -494,10 +502,6 @@ fn conv_parameters(
     let filled_up = |length: usize| to.pixel() - length;
     let bias = [&conv.bias[..], &vec![0; filled_up(conv.bias.len())]].concat();
     let scales = [&conv.scales[..], &vec![0.0; filled_up(conv.scales.len())]].concat();
-    let residual = match conv.then {
-        Then::Add(residual) => Some((address(residual), &program.tensors[residual])),
-        _ => None,
-    };
     Ok(ConvParameters {
         input: address(conv.input),
         weights: keep(Buffer::of(device, &weights)?),
@@ -520,27 +524,29 @@ fn conv_parameters(
         padding: u32::from_ne_bytes([from.steps.zero; 4]),
         low: conv.low.into(),
         zero: conv.steps.zero.into(),
-        conv_scale: conv.steps.scale,
-        residual_scale: residual.map_or(0.0, |(_, tensor)| tensor.steps.scale),
-        residual_zero: residual.map_or(0.0, |(_, tensor)| tensor.steps.zero.into()),
-        slope: if let Then::LeakyRelu(slope) = conv.then { slope } else { 1.0 },
-        then_inverse: 1.0 / to.steps.scale,
+        residual_zero: residual.map_or(0, |(_, tensor)| tensor.steps.zero.into()),
         then_zero: to.steps.zero.into(),
         is_changed: (conv.then != Then::Nothing).into(),
+        conv_scale: conv.steps.scale,
+        residual_scale: residual.map_or(0.0, |(_, tensor)| tensor.steps.scale),
+        slope: if let Then::LeakyRelu(slope) = conv.then { slope } else { 1.0 },
+        then_inverse: 1.0 / to.steps.scale,
     })
 }
 
-/// The numbers of a window of the network's input, pixel by pixel, filled up to `bytes`.
-fn gathered(window: &Window, [channels, height, width]: [usize; 3], bytes: usize) -> Vec<Tap> {
-    let pixels = (0..window.height).flat_map(|y| (0..window.width).map(move |x| (y, x)));
-    let numbers = pixels.flat_map(|(y, x)| (0..channels).map(move |channel| (channel, y, x)));
-    let tap = |(channel, y, x): (usize, usize, usize)| Tap {
-        at: ((channel * height + y) * width + x) as i32,
-        pixel: (y << 8 | x) as i32,
-    };
-    let mut taps: Vec<Tap> = numbers.map(tap).collect();
-    taps.resize(bytes, Tap { at: 0, pixel: BEYOND });
-    taps
+/// The kernels round to i32 before they add the zero point. Steps so fine that this overflows are no model's.
+fn check_steps(conv: &Conv, to: &Tensor, residual: Option<&Tensor>) -> Result<(), GpuError> {
+    const MOST: f32 = (i32::MAX / 2) as f32;
+    let filter = conv.weights.len() / conv.bias.len();
+    let sums = conv.weights.chunks_exact(filter).zip(&conv.bias).map(|(weights, bias)| {
+        weights.iter().map(|weight| 255.0 * f32::from(*weight).abs()).sum::<f32>() + (*bias as f32).abs()
+    });
+    let most = sums.zip(&conv.scales).map(|(sum, scale)| sum * scale.abs()).fold(0.0, f32::max);
+    let numbers = 255.0 * (conv.steps.scale + residual.map_or(0.0, |tensor| tensor.steps.scale));
+    if most < MOST && numbers / to.steps.scale < MOST {
+        return Ok(());
+    }
+    Err(GpuError::Argument(format!("a convolution whose steps of {} are too fine for its sums", to.steps.scale)))
 }
 
 /// A window's taps, filled up to whole tiles.
@@ -549,8 +555,8 @@ fn taps(window: &Window, from: &Tensor) -> Vec<Tap> {
     for y in 0..window.height {
         for x in 0..window.width {
             let corner = (y * from.width + x) * from.pixel();
-            let pixel = (y * window.width + x) as i32;
-            taps.extend((0..from.pixel()).step_by(16).map(|at| Tap { at: (corner + at) as i32, pixel }));
+            let needs = 1 << x | 1 << (16 + y);
+            taps.extend((0..from.pixel()).step_by(16).map(|at| Tap { at: (corner + at) as i32, needs }));
         }
     }
     taps.resize(taps.len().next_multiple_of(TAPS_PER_TILE), NO_TAP);

@@ -25,6 +25,8 @@ const SHAPES: [Shape; 5] = [
     Shape { name: "conv_64x32", rows: 64, columns: 32, stages: 4 },
 ];
 const THREADS: u32 = 128;
+/// Bytes of an output pixel's row in the table that lies in shared memory.
+const ROW_BYTES: u32 = 8;
 /// Bytes of a tap in the table that lies in shared memory.
 const TAP_BYTES: u32 = 8;
 /// Bytes along the filters of a tile.
@@ -59,7 +61,7 @@ impl Tiles {
     fn shared_bytes(&self, tile: usize, taps: u32) -> u32 {
         let Shape { rows, columns, .. } = SHAPES[tile];
         let made = rows * (columns + 16);
-        (self.stages[tile] * (rows + columns) * DEPTH + taps * TAP_BYTES).max(made)
+        (self.stages[tile] * (rows + columns) * DEPTH + rows * ROW_BYTES + taps * TAP_BYTES).max(made)
     }
 
     /// Asks the device for a convolution by this kernel.

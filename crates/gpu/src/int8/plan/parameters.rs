@@ -25,21 +25,21 @@ pub(crate) struct ConvParameters {
     pub(crate) window: [i32; 2],
     pub(crate) channels: i32,
     pub(crate) padding: u32,
-    pub(crate) low: f32,
-    pub(crate) zero: f32,
+    pub(crate) low: i32,
+    pub(crate) zero: i32,
+    pub(crate) residual_zero: i32,
+    pub(crate) then_zero: i32,
+    pub(crate) is_changed: i32,
     pub(crate) conv_scale: f32,
     pub(crate) slope: f32,
     pub(crate) residual_scale: f32,
-    pub(crate) residual_zero: f32,
     pub(crate) then_inverse: f32,
-    pub(crate) then_zero: f32,
-    pub(crate) is_changed: i32,
 }
 
 // As the kernels' source lays them out.
 const _: () = {
     assert!(size_of::<ConvParameters>() == 160);
-    assert!(size_of::<GatherParameters>() == 72);
+    assert!(size_of::<GatherParameters>() == 88);
     assert!(size_of::<PixelsParameters>() == 120);
     assert!(size_of::<NumbersParameters>() == 56);
     assert!(size_of::<HeadParameters>() == 48);
@@ -50,7 +50,7 @@ const _: () = {
 #[derive(Clone, Copy, Debug, PartialEq, NoUninit)]
 pub(crate) struct Tap {
     pub(crate) at: i32,
-    pub(crate) pixel: i32,
+    pub(crate) needs: u32,
 }
 
 /// `struct Gather` there.
@@ -58,13 +58,16 @@ pub(crate) struct Tap {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct GatherParameters {
     pub(crate) samples: u64,
-    pub(crate) taps: u64,
+    pub(crate) places: u64,
     pub(crate) output: u64,
-    pub(crate) pixels: i32,
     pub(crate) in_size: [i32; 2],
     pub(crate) out_size: [i32; 2],
     pub(crate) stride: [i32; 2],
     pub(crate) pad: [i32; 2],
+    pub(crate) window_height: i32,
+    pub(crate) planes: i32,
+    pub(crate) columns: i32,
+    pub(crate) span: i32,
     pub(crate) out_pixel: i32,
     pub(crate) inverse_scale: f32,
     pub(crate) zero: f32,
