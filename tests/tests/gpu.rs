@@ -3,6 +3,7 @@
 
 use std::{
     io::Write as _,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -13,7 +14,7 @@ use framepipe_tests::{
     cameras::{Run, check_baseline_of},
     findings::{Findings, Found},
     images::photo,
-    program,
+    program, repository,
     scrape::{Scrape, free_address},
     send, wait_until,
 };
@@ -23,6 +24,7 @@ const DEVICE: [&str; 2] = ["--device", "gpu"];
 const SHARED: [&str; 4] = ["--device", "gpu", "--mps", "require"];
 const LIMIT: Duration = Duration::from_secs(120);
 const DETECTOR: &str = "nanodet416-4c-int8";
+const ATTRIBUTE: &str = "resnet18-a-224-random-int8";
 /// A detector and an attribute model that run there, so that both handed pools are used. What they say means nothing.
 const CASCADE: &str = r#"
     name = "gpu"
@@ -89,9 +91,12 @@ async fn start(home: &Home, config: &str, arguments: &[&str]) -> Server {
 }
 
 async fn find(arguments: &[&str]) -> Findings {
-    let home = Home::new();
     let config = format!("name = \"gpu\"\n[pipeline]\ndetector = \"{DETECTOR}\"\n[stages.detect]\nbatch_max = 4\n");
-    let server = start(&home, &config, arguments).await;
+    find_with(&Home::new(), &config, arguments).await
+}
+
+async fn find_with(home: &Home, config: &str, arguments: &[&str]) -> Findings {
+    let server = start(home, config, arguments).await;
     let names = [
         "sample1.jpg",
         "sample2.jpg",
@@ -129,7 +134,32 @@ async fn the_gpu_finds_what_the_cpu_finds() {
     if !has_gpu() {
         return;
     }
-    let (on_cpu, on_gpu) = (find(&[]).await, find(&DEVICE).await);
+    compare(&find(&[]).await, &find(&DEVICE).await);
+}
+
+/// Images are kept for an attribute model, and nvJPEG decodes those that it can. The detector's classes get the names of those that
+/// the attribute model takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn and_so_it_does_of_jpegs_that_it_decodes_itself() {
+    if !has_gpu() {
+        return;
+    }
+    let mut found = Vec::new();
+    for (more, arguments) in [("", &[][..]), ("jpeg = \"gpu\"\n", &DEVICE[..])] {
+        let home = Home::new();
+        let labels = [("\"person\"", "\"class_0\""), ("\"car\"", "\"class_1\"")];
+        let models = home.models_with_threshold(DETECTOR, "0.35", &labels);
+        symlink(repository().join("models").join(ATTRIBUTE), models.join(ATTRIBUTE)).expect("a link of the test's own");
+        let config = format!(
+            "name = \"gpu\"\n[pipeline]\ndetector = \"{DETECTOR}\"\nattributes = [\"{ATTRIBUTE}\"]\n{more}\
+             [paths]\nmodels = {models:?}\n"
+        );
+        found.push(find_with(&home, &config, arguments).await);
+    }
+    compare(&found[0], &found[1]);
+}
+
+fn compare(on_cpu: &Findings, on_gpu: &Findings) {
     let (mut same, mut all) = (0, 0);
     for (here, there) in on_cpu.photos.iter().zip(&on_gpu.photos) {
         let least = here.detections.iter().chain(&there.detections).map(|found| found.score).fold(1.0, f64::min);

@@ -27,6 +27,9 @@ pub struct Arguments {
     /// Whether processes share the GPU by MPS, instead of what the configuration says.
     #[arg(long)]
     mps: Option<String>,
+    /// Who decodes JPEGs, instead of what the configuration says.
+    #[arg(long)]
+    jpeg: Option<String>,
     /// An encoded image, pushed again and again instead of raw frames of the detector's size.
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
@@ -53,6 +56,10 @@ pub fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     let path = match arguments.crops {
         0 => variant::with(&arguments.config, "attributes", Vec::<String>::new().into(), folder.path())?,
         crops => variant::with(&arguments.config, "crops_max", crops.into(), folder.path())?,
+    };
+    let path = match &arguments.jpeg {
+        Some(who) => variant::with(&path, "jpeg", who.clone().into(), folder.path())?,
+        None => path,
     };
     let config = Config::load(&path, &Overrides::default())?;
     let input = Manifest::find(&config.models, &config.detector)?.input.plan;

@@ -190,7 +190,7 @@ fn keys(config: &Config) -> BTreeMap<String, Value> {
 /// The key in the file that a field of the checked configuration comes from.
 fn section_of(field: &str) -> String {
     let section = match field {
-        "detector" | "attributes" | "device" | "mps" | "score_threshold" | "crops_max" | "crop_batch_max"
+        "detector" | "attributes" | "device" | "mps" | "jpeg" | "score_threshold" | "crops_max" | "crop_batch_max"
         | "attempts_max" => "pipeline.",
         "models" | "onnxruntime" | "run" | "state" | "shm" => "paths.",
         "frames_max" => "server.",

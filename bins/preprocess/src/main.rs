@@ -2,10 +2,12 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `jpegs.rs` | who decodes a JPEG, where there is a GPU |
 //! | `on_gpu.rs` | the tensor made on a GPU |
 //! | `stage.rs` | its step in the stage loop |
 //! | `tensors.rs` | tensors that were made before |
 
+mod jpegs;
 mod on_gpu;
 mod stage;
 mod tensors;

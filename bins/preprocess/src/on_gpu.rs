@@ -1,18 +1,22 @@
 //! The tensor of a pipeline that has a GPU: pixels are decoded here and copied there, to the image slot that the crops are taken
 //! of, or to memory of this process where none is kept; the tensor is made there, where the detector reads it.
 
+use std::time::Instant;
+
 use anyhow::Result;
 use framepipe_frame::{FrameError, RawFormat, RawFrame, TensorMap};
 use framepipe_gpu::{DeviceView, FrameTensor, GpuError, Preprocessor, StageDevice, Upload, frame_error};
-use framepipe_pipeline::{Frame, Pool};
+use framepipe_pipeline::{Frame, JpegDecoding, Pool};
 use framepipe_vision::{DecodeScale, Decoder, Limits, PixelOrder, Plan};
 
+use crate::jpegs::{Jpegs, Way};
 use crate::stage::{Original, Pixels, to_rgb};
 
 /// What makes tensors there.
 pub struct OnGpu {
     preprocessor: Preprocessor,
     upload: Upload,
+    jpegs: Option<Jpegs>,
     maps: Vec<TensorMap>,
     /// Dropped last: what the others asked for writes its slabs.
     device: StageDevice,
@@ -20,10 +24,11 @@ pub struct OnGpu {
 
 impl OnGpu {
     /// Takes memory for frames within `limits`.
-    pub fn open(device: StageDevice, plan: Plan, limits: &Limits) -> Result<Self> {
+    pub fn open(device: StageDevice, plan: Plan, limits: &Limits, decoding: JpegDecoding) -> Result<Self> {
         Ok(Self {
             preprocessor: Preprocessor::new(&device.device, plan, 1, limits.side_max)?,
             upload: Upload::new(&device.device)?,
+            jpegs: Jpegs::open(&device.device, decoding)?,
             maps: Vec::with_capacity(1),
             device,
         })
@@ -54,7 +59,7 @@ impl OnGpu {
         let tensor = self.device.address(Pool::Tensor, frame.output_place(Pool::Tensor)?, bytes)?;
         let view = match pixels {
             Pixels::Raw(raw) | Pixels::Tensor(raw) => self.raw(frame, encoded, raw)?,
-            Pixels::Kept(original) => self.image(frame, encoded, original, DecodeScale::Full, decoder)?,
+            Pixels::Kept(original) => self.kept(frame, encoded, original, decoder)?,
             Pixels::Forgotten(original, scale) => self.image(frame, encoded, original, *scale, decoder)?,
         };
         let Self { preprocessor, maps, .. } = self;
@@ -83,6 +88,35 @@ impl OnGpu {
         let address = self.send(frame, bytes)?;
         let (size, pitch) = ((raw.width, raw.height), raw.stride as usize);
         DeviceView::new((address, bytes), size, pitch, order).map_err(frame_error)
+    }
+
+    /// An image that is kept: decoded where that is faster.
+    fn kept(
+        &mut self,
+        frame: &mut Frame<'_>,
+        encoded: &[u8],
+        original: &Original,
+        decoder: &mut Decoder,
+    ) -> Result<DeviceView, FrameError> {
+        let (Original::Encoded(header), Some(jpegs)) = (original, &mut self.jpegs) else {
+            return self.image(frame, encoded, original, DecodeScale::Full, decoder);
+        };
+        if jpegs.wants(header) {
+            let bytes = original.rgb_bytes(DecodeScale::Full);
+            let slot = self.device.address(Pool::Image, frame.output_place(Pool::Image)?, bytes)?;
+            // SAFETY: the slot was taken for this frame by this process, and holds so many bytes.
+            #[allow(unsafe_code, reason = "the device writes a slot by its address")]
+            if let Some(view) = unsafe { jpegs.decode(encoded, header, slot) }? {
+                frame.set_used(Pool::Image, bytes)?;
+                return Ok(view);
+            }
+        }
+        let start = Instant::now();
+        let view = self.image(frame, encoded, original, DecodeScale::Full, decoder)?;
+        if let Some(jpegs) = &mut self.jpegs {
+            jpegs.took(Way::Cpu, header, start.elapsed());
+        }
+        Ok(view)
     }
 
     /// An image, decoded, or planes, converted.

@@ -89,7 +89,7 @@ impl Preprocess {
         let config = &process.order.config;
         let plan = Plan::of(config)?;
         let on_gpu = match StageDevice::of(process)? {
-            Some(device) => Some(OnGpu::open(device, plan.detector.input.plan.clone(), &config.limits)?),
+            Some(device) => Some(OnGpu::open(device, plan.detector.input.plan.clone(), &config.limits, config.jpeg)?),
             None => None,
         };
         let tensors = Tensors::of(process, &plan)?.filter(|_| on_gpu.is_none());

@@ -38,7 +38,7 @@ pub use self::{
     origin::Origin,
     overrides::Overrides,
 };
-use crate::{Device, Mps, Pinning, STAGES, log::Level, profile};
+use crate::{Device, JpegDecoding, Mps, Pinning, STAGES, log::Level, profile};
 
 /// Most processes of one stage.
 pub const PROCESSES_MAX: u32 = 64;
@@ -62,6 +62,8 @@ pub struct Config {
     pub device: Device,
     /// Whether the processes on a GPU share it by MPS.
     pub mps: Mps,
+    /// Who decodes JPEGs, where there is a GPU.
+    pub jpeg: JpegDecoding,
     /// A detection's score is above this; `None`: as the detector's manifest says.
     pub score_threshold: Option<f32>,
     /// Most crops of one frame, highest scores first.
@@ -365,6 +367,14 @@ impl Config {
         if self.mps == Mps::Require && !matches!(self.device, Device::Gpu(_)) {
             let device = format!("pipeline.device is \"{}\", no GPU: name one there, or say \"off\" here", self.device);
             return Err(check.wrong("pipeline.mps", "\"require\"", &device));
+        }
+        if self.jpeg != JpegDecoding::Cpu && !matches!(self.device, Device::Gpu(_)) {
+            let device = format!("pipeline.device is \"{}\", no GPU: name one there, or say \"cpu\" here", self.device);
+            return Err(check.wrong(
+                "pipeline.jpeg",
+                format!("{:?}", format!("{:?}", self.jpeg).to_lowercase()),
+                &device,
+            ));
         }
         check.range("pipeline.crops_max", self.crops_max.into(), 1, 1024)?;
         check.range("pipeline.crop_batch_max", self.crop_batch_max.into(), 1, 1024)?;

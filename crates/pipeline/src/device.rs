@@ -39,6 +39,20 @@ pub enum Mps {
     Require,
 }
 
+/// `pipeline.jpeg`: who decodes the JPEGs of a pipeline on a GPU, as far as they are kept for crops. Others are decoded on the CPU, at
+/// a fraction of their size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JpegDecoding {
+    /// The CPU.
+    #[default]
+    Cpu,
+    /// NVIDIA's nvJPEG on the GPU, all that it can.
+    Gpu,
+    /// Who was faster of late.
+    Auto,
+}
+
 impl Mps {
     /// Each, under the name that it has in the configuration and on the command line.
     pub const ALL: [(&str, Self); 3] = [("auto", Self::Auto), ("off", Self::Off), ("require", Self::Require)];

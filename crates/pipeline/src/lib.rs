@@ -59,7 +59,7 @@ pub use config::{
 };
 pub use config_file::{ConfigFile, Instance};
 pub use control::{Command, InheritedListener, Protocol, Report, StartOrder};
-pub use device::{Device, DeviceError, Mps};
+pub use device::{Device, DeviceError, JpegDecoding, Mps};
 pub use framepipe_shm::Place;
 pub use generation::{Generation, Generations};
 pub use kept::{Bytes, KeptAt, Leased, TENSOR_FACTS_BYTES, offer_made};

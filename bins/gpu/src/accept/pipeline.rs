@@ -1,5 +1,5 @@
 //! The whole pipeline on the GPU, under load from a client: `framepipe-bench system`, which lies beside this program, at several
-//! numbers of crops a frame: raw frames with MPS and without, and JPEGs.
+//! numbers of crops a frame: raw frames with MPS and without, and JPEGs that the CPU decodes, or who is faster.
 
 use std::{
     ffi::OsStr,
@@ -13,8 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use super::photo;
 
-/// Crops a frame.
-const CROPS: [u32; 4] = [0, 1, 2, 4];
 /// Sides of the JPEG.
 const SIZE: (u32, u32) = (1280, 720);
 /// Crops a frame, and the least frames a second, decoded, that a T4 has to do.
@@ -28,8 +26,24 @@ pub enum Way {
     RawByMps,
     /// The same, by turns.
     RawByTurns,
-    /// JPEGs of 1280x720, by MPS.
-    JpegByMps,
+    /// JPEGs of 1280x720, decoded on the CPU, by MPS.
+    Jpeg,
+    /// The same, decoded by who is faster, CPU or GPU.
+    JpegAuto,
+}
+
+impl Way {
+    const ALL: [Self; 4] = [Self::RawByMps, Self::RawByTurns, Self::Jpeg, Self::JpegAuto];
+
+    /// True for frames that need no decoding.
+    pub fn is_raw(self) -> bool {
+        matches!(self, Self::RawByMps | Self::RawByTurns)
+    }
+
+    /// Crops a frame. The GPU decodes what is kept for crops.
+    fn crops(self) -> &'static [u32] {
+        if self == Self::JpegAuto { &[1, 2, 4] } else { &[0, 1, 2, 4] }
+    }
 }
 
 /// What `framepipe-bench system` prints.
@@ -66,9 +80,9 @@ pub fn measure(
     let mut jpeg = tempfile::NamedTempFile::new()?;
     let (width, height) = SIZE;
     std::io::Write::write_all(&mut jpeg, &photo::jpeg(&photo::pixels(width, height), width, height)?)?;
-    for way in [Way::RawByMps, Way::RawByTurns, Way::JpegByMps] {
-        for crops in CROPS {
-            let measured = run(config, uuid, crops, seconds, way, jpeg.path())?;
+    for way in Way::ALL {
+        for crops in way.crops() {
+            let measured = run(config, uuid, *crops, seconds, way, jpeg.path())?;
             done(Run { way, measured })?;
         }
     }
@@ -82,8 +96,9 @@ fn run(config: &Path, uuid: &str, crops: u32, seconds: f64, way: Way, jpeg: &Pat
     let mut command = Command::new(&program);
     command.args(["system".as_ref(), "--config".as_ref(), config.as_os_str()]);
     command.args(["--device", uuid, "--mps", mps, "--crops", &crops.to_string(), "--seconds", &seconds.to_string()]);
-    if way == Way::JpegByMps {
-        command.args([OsStr::new("--image"), jpeg.as_os_str()]);
+    if !way.is_raw() {
+        let who = if way == Way::JpegAuto { "auto" } else { "cpu" };
+        command.args([OsStr::new("--image"), jpeg.as_os_str(), "--jpeg".as_ref(), who.as_ref()]);
     }
     let output = command.stderr(Stdio::inherit()).output();
     let output = output.with_context(|| format!("cannot run {}", program.display()))?;
@@ -119,7 +134,8 @@ impl fmt::Display for Way {
         match self {
             Self::RawByMps => f.write_str("raw frames, MPS"),
             Self::RawByTurns => f.write_str("raw frames, no MPS"),
-            Self::JpegByMps => write!(f, "JPEGs of {width}x{height}, MPS"),
+            Self::Jpeg => write!(f, "JPEGs of {width}x{height}, MPS"),
+            Self::JpegAuto => write!(f, "the same, decoded by CPU or GPU, MPS"),
         }
     }
 }

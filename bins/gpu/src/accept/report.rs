@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     models::Model,
-    pipeline::{Run, TARGETS, Target, Way},
+    pipeline::{Run, TARGETS, Target},
     preprocess::{Preprocess, Row},
     slabs::Slabs,
 };
@@ -60,7 +60,7 @@ impl Report {
     /// What a T4 has to reach, as far as it was measured: the better of the two ways to share the GPU.
     pub fn targets(&self) -> impl Iterator<Item = Target> {
         TARGETS.into_iter().filter_map(|(crops, least)| {
-            let raw = self.pipeline.iter().filter(|run| run.way != Way::JpegByMps && run.measured.crops == crops);
+            let raw = self.pipeline.iter().filter(|run| run.way.is_raw() && run.measured.crops == crops);
             let found = raw.map(|run| run.measured.fps).reduce(f64::max)?;
             Some(Target { crops, least, found })
         })

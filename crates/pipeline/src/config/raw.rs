@@ -12,7 +12,7 @@ use super::{
     AutoConfig, CacheConfig, Config, JournalConfig, LogConfig, PoolConfig, QuarantineConfig, ServerConfig, StageConfig,
     TracesConfig, bytes,
 };
-use crate::{CpuList, Device, Layout, Mps, Pinning, Pool, Profile, STAGES};
+use crate::{CpuList, Device, JpegDecoding, Layout, Mps, Pinning, Pool, Profile, STAGES};
 
 /// Where the gateway listens, unless it is said.
 pub(super) const TCP: &str = "127.0.0.1:50051";
@@ -44,6 +44,7 @@ struct RawPipeline {
     attributes: Vec<ModelRef>,
     device: Device,
     mps: Mps,
+    jpeg: JpegDecoding,
     score_threshold: Option<f64>,
     crops_max: u32,
     crop_batch_max: u32,
@@ -57,6 +58,7 @@ impl Default for RawPipeline {
             attributes: Vec::new(),
             device: Device::default(),
             mps: Mps::default(),
+            jpeg: JpegDecoding::default(),
             score_threshold: None,
             crops_max: 32,
             crop_batch_max: 32,
@@ -339,6 +341,7 @@ impl Raw {
             attributes: self.pipeline.attributes,
             device: self.pipeline.device,
             mps: self.pipeline.mps,
+            jpeg: self.pipeline.jpeg,
             score_threshold: self.pipeline.score_threshold.map(|threshold| threshold as f32),
             crops_max: self.pipeline.crops_max,
             crop_batch_max: self.pipeline.crop_batch_max,
