@@ -3,8 +3,10 @@
 use std::{
     fs::{self, File},
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
     path::Path,
     process::{Child, Command, Output, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -101,27 +103,40 @@ fn wrong_uses_are_said_with_their_values_and_what_to_do() {
     let empty = folder_of(&home, "empty", 0);
     fs::write(Path::new(&empty).join("notes.txt"), "x").expect("the test's own");
     let long = "x".repeat(65);
-    let usage: [(&[&str], &[&str]); 10] = [
+    let usage: [(&[&str], &[&str]); 15] = [
         (&["push"], &["FILE|DIR|-"]),
         (&["push", photo, "--stream", &long], &["65 characters", "1 to 64"]),
         (&["push", photo, "--stream", "a b"], &["a b", "letters"]),
         (&["push", photo, "--hold", "keep"], &["reference, copy, upload"]),
         (&["push", photo, "--hold", "upload", "--inbox", "/dev/shm"], &["--inbox /dev/shm", "leave one out"]),
         (&["push", photo, "-"], &["- stands alone"]),
+        (&["push", photo, "--hold", "upload", "--inbox", "/dev/shm"], &["Usage: framepipe push"]),
+        (&["push", photo, "--address", "http://["], &["http://[", "give HOST:PORT"]),
+        (&["push", photo, "--address", "inference-host"], &["inference-host", "no port", "give HOST:PORT"]),
+        (&["push", photo, "--address", "ftp://inference-host:1"], &["ftp", "give HOST:PORT"]),
         (&["push", photo, "--batch", "0"], &["--batch", "1..=1024"]),
         (&["push", photo, "--wait", "0"], &["--wait", "1..=86400"]),
         (&["pull"], &["--stream"]),
+        (&["pull", "door"], &["'door'", "tip: ", "--stream door"]),
         (&["pull", "--stream", "s", "--limit", "0"], &["--limit"]),
     ];
     for (arguments, words) in usage {
         has(&said(&run(&home, arguments, 2)), words);
     }
-    let failures: [(&[&str], &[&str]); 7] = [
+    let failures: [(&[&str], &[&str]); 5] = [
         (&["push", &empty], &["no image", &empty, "1 file is no", "notes.txt"]),
-        (&["push", photo], &["no pipeline answers", "is it up?", "grpc.sock"]),
-        (&["push", photo, "--address", "127.0.0.1:1"], &["no pipeline answers", "127.0.0.1:1"]),
-        (&["push", photo, "--address", "http://["], &["http://[", "give HOST:PORT"]),
-        (&["push", photo, "--address", "inference-host"], &["inference-host", "no port", "give HOST:PORT"]),
+        (
+            &["push", photo],
+            &[
+                "no pipeline answers",
+                "grpc.sock: there is no such socket: is it up? framepipe up --config",
+                "--run-dir",
+            ],
+        ),
+        (
+            &["push", photo, "--address", "127.0.0.1:1"],
+            &["no pipeline answers: 127.0.0.1:1: nothing listens there: is it up there (framepipe up)", "--address"],
+        ),
         (&["push", photo, "--name", "other"], &["no pipeline is up with", "--name other", "grpc.sock", "--address"]),
         (&["pull", "--stream", "s"], &["no pipeline answers"]),
     ];
@@ -137,7 +152,21 @@ fn wrong_uses_are_said_with_their_values_and_what_to_do() {
     };
     let words = of_tcp(&[]);
     has(&words, &["no pipeline answers", "127.0.0.1:1"]);
-    assert_eq!(words.matches("onnection refused").count(), 1, "each cause is said once: {words}");
+    assert_eq!(words.matches("nothing listens there").count(), 1, "each cause is said once: {words}");
+    // Nor is anybody else taken for one, or waited for longer than is said: one answers, and one says nothing.
+    for (answer, why) in [("HTTP/1.0 505 No\r\n\r\n", "what listens there is no framepipe"), ("", "no answer in 1 s")] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it listens").to_string();
+        let answering = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("one comes");
+            stream.write_all(answer.as_bytes()).expect("it listens");
+            let _ = stream.read_to_end(&mut Vec::new()); // until it goes
+        });
+        let output = run(&home, &["push", photo, "--stream", "s", "--wait", "1", "--address", &address], 1);
+        has(&said(&output), &[&format!("no pipeline answers: {address}: {why}: is it up there")]);
+        assert!(!said(&output).contains("accepted"), "nothing was sent: {}", said(&output));
+        answering.join().expect("it ends");
+    }
     assert!(!of_tcp(&["--run-dir", "/nowhere"]).contains("127.0.0.1"), "it was asked for all that");
     let absent = home.path("absent.toml");
     let output = Command::new(program()).args(["push", photo, "--config", text(&absent)]).output();
@@ -401,8 +430,7 @@ async fn an_answer_that_is_out_when_somebody_interrupts_is_waited_for_or_said_to
         words.read_to_string(&mut said).expect("UTF-8");
         assert_eq!(child.wait().expect("it ends").code(), Some(130), "{said}");
         let pull = format!("framepipe pull --stream {stream} --until-drained --config");
-        let (known, unknown) =
-            ("pushed are printed; for the others", "1 more were being sent, and may have been accepted");
+        let (known, unknown) = ("pushed are printed; for the others", "1 image being sent may have been accepted");
         match answer {
             Answer::Comes => has(&said, &[&format!(" of 2 images {known}"), &pull]),
             _ => has(
