@@ -153,24 +153,32 @@ fn wrong_uses_are_said_with_their_values_and_what_to_do() {
     let words = of_tcp(&[]);
     has(&words, &["no pipeline answers", "127.0.0.1:1"]);
     assert_eq!(words.matches("nothing listens there").count(), 1, "each cause is said once: {words}");
-    // Nor is anybody else taken for one, or waited for longer than is said: one answers, and one says nothing.
-    for (answer, why) in [("HTTP/1.0 505 No\r\n\r\n", "what listens there is no framepipe"), ("", "no answer in 1 s")] {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("it listens").to_string();
-        let answering = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().expect("one comes");
-            stream.write_all(answer.as_bytes()).expect("it listens");
-            let _ = stream.read_to_end(&mut Vec::new()); // until it goes
-        });
-        let output = run(&home, &["push", photo, "--stream", "s", "--wait", "1", "--address", &address], 1);
+    // Nor is anybody else taken for one, or waited for longer than is said: one answers at once, and one says nothing.
+    for (answer, wait, why) in
+        [("HTTP/1.0 505 No\r\n\r\n", "600", "what listens there is no framepipe"), ("", "1", "no answer in 1 s")]
+    {
+        let address = answering(answer);
+        let output = run(&home, &["push", photo, "--stream", "s", "--wait", wait, "--address", &address], 1);
         has(&said(&output), &[&format!("no pipeline answers: {address}: {why}: is it up there")]);
         assert!(!said(&output).contains("accepted"), "nothing was sent: {}", said(&output));
-        answering.join().expect("it ends");
     }
     assert!(!of_tcp(&["--run-dir", "/nowhere"]).contains("127.0.0.1"), "it was asked for all that");
     let absent = home.path("absent.toml");
     let output = Command::new(program()).args(["push", photo, "--config", text(&absent)]).output();
     has(&said(&check(output.expect("it can be run"), &[], 1)), &["absent.toml", "--address"]);
+}
+
+/// The address of one who answers whoever connects so.
+fn answering(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it listens").to_string();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = stream.write_all(answer.as_bytes()); // who has gone has read enough
+            let _ = stream.read_to_end(&mut Vec::new()); // until it goes
+        }
+    });
+    address
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

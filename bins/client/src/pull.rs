@@ -54,7 +54,10 @@ pub async fn pull(arguments: PullArgs) -> anyhow::Result<Ending> {
     let target = arguments.target.resolve()?;
     let client = tokio::select! {
         client = target.connect(None, AWAY_MAX) => client?,
-        () = signals.wanted() => return Ok(Ending::Interrupted),
+        () = signals.wanted() => {
+            eprintln!("framepipe pull: interrupted: 0 results");
+            return Ok(Ending::Interrupted);
+        }
     };
     let mut output = Output::new(arguments.output);
     let options = ResultsOptions {

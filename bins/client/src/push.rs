@@ -151,7 +151,10 @@ pub async fn push(arguments: PushArgs) -> anyhow::Result<Ending> {
     let keep = arguments.keep(&target);
     let client = tokio::select! {
         client = target.connect(arguments.inbox, wait) => client?,
-        () = signals.wanted() => return Ok(Ending::Interrupted), // nothing was sent
+        () = signals.wanted() => {
+            eprintln!("framepipe push: interrupted: no image was pushed");
+            return Ok(Ending::Interrupted);
+        }
     };
     let (events, mut heard) = channel(EVENTS_MAX);
     let (stop, stopping) = watch::channel(false);

@@ -73,7 +73,8 @@ pub fn named(name: &str) -> Result<usize, String> {
     let all = || names().collect::<Vec<_>>().join(", ");
     names().position(|known| known == name).ok_or_else(|| match name {
         LAUNCHER => {
-            "the launcher starts anew by framepipe drain, and framepipe up then: accepted frames are kept".into()
+            "the launcher starts anew by framepipe drain, and framepipe up then; drain finishes what was accepted"
+                .into()
         }
         _ => format!("there is no stage {name:?}: give {}, one of a stage's (detect[0]), or a pid", all()),
     })

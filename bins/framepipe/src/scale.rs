@@ -188,8 +188,7 @@ mod tests {
 
     #[test]
     fn more_processes_than_slots_that_they_write_into_are_told_with_the_pools() {
-        let text =
-            "[pipeline]\ndetector = \"x\"\n[pools]\nraw = [{ bytes = 0, slots = 2 }, { bytes = 0, slots = 3 }]\n";
+        let text = "[pipeline]\ndetector = \"x\"\n[pools]\nraw = [{ bytes = 0, slots = 5 }]\n";
         let config = Config::parse(text, Path::new("/x.toml"), &Overrides::default()).expect("it is good");
         let crowd = |processes| {
             let detect = stage_index("detect").expect("a stage");

@@ -210,8 +210,8 @@ async fn ready_means_that_the_server_says_so() {
 
 /// Who answers whoever connects with these bytes, or, without any, with nothing at all.
 fn answering(bytes: &'static [u8]) -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it listens").to_string();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let _ = stream.write_all(bytes); // who has gone has read enough
