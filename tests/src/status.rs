@@ -103,6 +103,8 @@ pub struct Stage {
 pub struct Process {
     /// Its stage's name, "gateway" or "keeper".
     pub stage: String,
+    /// Its number in the stage.
+    pub instance: usize,
     /// Its pid.
     pub pid: u32,
     /// The CPUs that it may use.

@@ -256,9 +256,30 @@ fn a_command_that_wants_a_running_pipeline_says_that_there_is_none_and_ends_with
         assert_eq!(output.status.code(), Some(1), "framepipe {}: {said}", command.name());
         // Where it looked: the pipeline's sockets, its segment, or what it has put aside.
         let (run, shm) = (home.run(), home.shm());
-        let places = [text(&run), text(&shm), "is not in quarantine"];
+        let state = home.path("state");
+        let places = [text(&run), text(&shm), text(&state)];
         assert!(places.iter().any(|place| said.contains(place)), "framepipe {}: {said}", command.name());
     }
+}
+
+#[test]
+fn a_quarantine_is_looked_for_in_a_state_folder_that_is_there() {
+    let home = home();
+    let config = home.configure("[pipeline]\ndetector = \"tiny-face-416\"\n");
+    let quarantine = |verb: &[&str], state: &Path| {
+        let mut command = Command::new(program());
+        let command = command.arg("quarantine").args(verb).arg("--config").arg(&config).arg("--state-dir").arg(state);
+        let output = command.output().expect("framepipe can be run");
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let nowhere = home.path("nowhere");
+    for verb in [&["list"] as &[&str], &["list", "--json"], &["drop", "--all"], &["show", "1"]] {
+        let (status, said) = quarantine(verb, &nowhere);
+        assert_eq!(status, Some(1), "{said}");
+        assert!(said.contains(&format!("there is no state folder {}", text(&nowhere))), "{said}");
+        assert!(said.contains("--state-dir"), "{said}");
+    }
+    assert_eq!(quarantine(&["list"], &home.temporary()), (Some(0), "no frame is in quarantine\n".into()));
 }
 
 #[test]

@@ -103,6 +103,21 @@ async fn options_of_a_start_are_looked_at_and_an_inbox_on_a_disk_is_warned_of() 
     assert!(row(&report, "inbox")["seen"].as_str().is_some_and(|seen| seen.contains(in_memory)), "{report:#}");
     let ports = row(&report, "ports");
     assert!(ports["state"] == "failed" && ports.to_string().contains(&address), "{report:#}");
+    // Of 203.0.113.0/24, which documents have and no host.
+    let (report, is_good) = with(&["--tcp", "203.0.113.1:1"]);
+    let ports = row(&report, "ports");
+    assert!(!is_good && ports["advice"].to_string().contains("an address that this host has"), "{report:#}");
+    let output = Command::new(program()).arg("up").args(config).args(["--tcp", "203.0.113.1:1"]).output();
+    let said = String::from_utf8_lossy(&output.expect("it can be run").stderr).into_owned();
+    assert!(said.contains("203.0.113.1:1 (server.tcp, --tcp)") && said.contains("no address of this host"), "{said}");
+    let file = home.path("file");
+    fs::write(&file, "").expect("the test's own folder");
+    let (report, _) = with(&["--inbox", file.to_str().expect("UTF-8"), "--name", "x"]);
+    let folders = row(&report, "folders");
+    assert!(folders["seen"].to_string().contains("it is no folder"), "{report:#}");
+    assert!(!folders["advice"].to_string().contains("chown"), "{report:#}");
+    let seen = row(&report, "configuration")["seen"].as_str().expect("words").to_owned();
+    assert!(seen.contains(" of file and option; it "), "two options are one layer: {seen}");
     let (report, _) = with(&["--tcp", "foo"]);
     let seen = row(&report, "configuration")["seen"].as_str().expect("words").to_owned();
     assert!(seen.contains("--tcp: server.tcp = \"foo\": it is no address: give IP:PORT"), "{report:#}");

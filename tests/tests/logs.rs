@@ -113,6 +113,17 @@ async fn the_last_lines_are_shown_and_those_that_come_until_the_end() {
         "framepipe logs: no lines of detect at level warn or graver among those kept\n"
     );
     ["--json", "-n0"].iter().for_each(|option| assert_eq!(silence(&[option]), "", "{option}"));
+    for absent in ["detect[7]", "4294967295"] {
+        for options in [&[] as &[&str], &["--json"]] {
+            let output = server.run(&[&["logs", "--process", absent], options].concat());
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.code() == Some(1) && output.stdout.is_empty(), "{output:?}");
+            assert!(said.contains(&format!("{absent} is no process of this pipeline")), "{said}");
+        }
+    }
+    assert!(!shown(&["--process", &server.pid().to_string()]).is_empty(), "the launcher has a pid, too");
+    let silent = server.status().stage("detect").next().expect("it runs").pid.to_string();
+    assert_eq!(shown(&["--process", &silent]) + &shown(&["--process", "detect[0]"]), "");
     let of_launcher = all.lines().filter(|line| line.contains(" launcher: ")).count();
     assert!((1..=all.lines().count()).contains(&of_launcher), "{all}");
     assert_eq!(parse(&shown(&["--json", "--process", "launcher"])).len(), of_launcher);
@@ -147,5 +158,6 @@ fn without_a_pipeline_there_are_no_lines() {
     let output =
         Command::new(program()).arg("logs").arg("--config").arg(config).output().expect("framepipe can be run");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(1) && said.contains("is it up?"), "{output:?}");
+    assert!(output.status.code() == Some(1) && said.contains("is it up? framepipe up"), "{output:?}");
+    assert!(said.contains("(No such file or directory (os error 2))") && said.contains("--run-dir"), "{said}");
 }

@@ -3,8 +3,10 @@
 use std::{
     fs::{self, File},
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
     path::Path,
     process::{Child, Command, Output, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -101,27 +103,40 @@ fn wrong_uses_are_said_with_their_values_and_what_to_do() {
     let empty = folder_of(&home, "empty", 0);
     fs::write(Path::new(&empty).join("notes.txt"), "x").expect("the test's own");
     let long = "x".repeat(65);
-    let usage: [(&[&str], &[&str]); 10] = [
+    let usage: [(&[&str], &[&str]); 15] = [
         (&["push"], &["FILE|DIR|-"]),
         (&["push", photo, "--stream", &long], &["65 characters", "1 to 64"]),
         (&["push", photo, "--stream", "a b"], &["a b", "letters"]),
         (&["push", photo, "--hold", "keep"], &["reference, copy, upload"]),
         (&["push", photo, "--hold", "upload", "--inbox", "/dev/shm"], &["--inbox /dev/shm", "leave one out"]),
         (&["push", photo, "-"], &["- stands alone"]),
+        (&["push", photo, "--hold", "upload", "--inbox", "/dev/shm"], &["Usage: framepipe push"]),
+        (&["push", photo, "--address", "http://["], &["http://[", "give HOST:PORT"]),
+        (&["push", photo, "--address", "inference-host"], &["inference-host", "no port", "give HOST:PORT"]),
+        (&["push", photo, "--address", "ftp://inference-host:1"], &["ftp", "give HOST:PORT"]),
         (&["push", photo, "--batch", "0"], &["--batch", "1..=1024"]),
         (&["push", photo, "--wait", "0"], &["--wait", "1..=86400"]),
         (&["pull"], &["--stream"]),
+        (&["pull", "door"], &["'door'", "tip: ", "--stream door"]),
         (&["pull", "--stream", "s", "--limit", "0"], &["--limit"]),
     ];
     for (arguments, words) in usage {
         has(&said(&run(&home, arguments, 2)), words);
     }
-    let failures: [(&[&str], &[&str]); 7] = [
+    let failures: [(&[&str], &[&str]); 5] = [
         (&["push", &empty], &["no image", &empty, "1 file is no", "notes.txt"]),
-        (&["push", photo], &["no pipeline answers", "is it up?", "grpc.sock"]),
-        (&["push", photo, "--address", "127.0.0.1:1"], &["no pipeline answers", "127.0.0.1:1"]),
-        (&["push", photo, "--address", "http://["], &["http://[", "give HOST:PORT"]),
-        (&["push", photo, "--address", "inference-host"], &["inference-host", "no port", "give HOST:PORT"]),
+        (
+            &["push", photo],
+            &[
+                "no pipeline answers",
+                "grpc.sock: there is no such socket: is it up? framepipe up --config",
+                "--run-dir",
+            ],
+        ),
+        (
+            &["push", photo, "--address", "127.0.0.1:1"],
+            &["no pipeline answers: 127.0.0.1:1: nothing listens there: is it up there (framepipe up)", "--address"],
+        ),
         (&["push", photo, "--name", "other"], &["no pipeline is up with", "--name other", "grpc.sock", "--address"]),
         (&["pull", "--stream", "s"], &["no pipeline answers"]),
     ];
@@ -137,11 +152,33 @@ fn wrong_uses_are_said_with_their_values_and_what_to_do() {
     };
     let words = of_tcp(&[]);
     has(&words, &["no pipeline answers", "127.0.0.1:1"]);
-    assert_eq!(words.matches("onnection refused").count(), 1, "each cause is said once: {words}");
+    assert_eq!(words.matches("nothing listens there").count(), 1, "each cause is said once: {words}");
+    // Nor is anybody else taken for one, or waited for longer than is said: one answers at once, and one says nothing.
+    for (answer, wait, why) in
+        [("HTTP/1.0 505 No\r\n\r\n", "600", "what listens there is no framepipe"), ("", "1", "no answer in 1 s")]
+    {
+        let address = answering(answer);
+        let output = run(&home, &["push", photo, "--stream", "s", "--wait", wait, "--address", &address], 1);
+        has(&said(&output), &[&format!("no pipeline answers: {address}: {why}: is it up there")]);
+        assert!(!said(&output).contains("accepted"), "nothing was sent: {}", said(&output));
+    }
     assert!(!of_tcp(&["--run-dir", "/nowhere"]).contains("127.0.0.1"), "it was asked for all that");
     let absent = home.path("absent.toml");
     let output = Command::new(program()).args(["push", photo, "--config", text(&absent)]).output();
     has(&said(&check(output.expect("it can be run"), &[], 1)), &["absent.toml", "--address"]);
+}
+
+/// The address of one who answers whoever connects so.
+fn answering(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it listens").to_string();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = stream.write_all(answer.as_bytes()); // who has gone has read enough
+            let _ = stream.read_to_end(&mut Vec::new()); // until it goes
+        }
+    });
+    address
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -401,8 +438,7 @@ async fn an_answer_that_is_out_when_somebody_interrupts_is_waited_for_or_said_to
         words.read_to_string(&mut said).expect("UTF-8");
         assert_eq!(child.wait().expect("it ends").code(), Some(130), "{said}");
         let pull = format!("framepipe pull --stream {stream} --until-drained --config");
-        let (known, unknown) =
-            ("pushed are printed; for the others", "1 more were being sent, and may have been accepted");
+        let (known, unknown) = ("pushed are printed; for the others", "1 image being sent may have been accepted");
         match answer {
             Answer::Comes => has(&said, &[&format!(" of 2 images {known}"), &pull]),
             _ => has(

@@ -202,6 +202,11 @@ async fn it_stays_ready_while_models_change() {
     let address = free_address();
     let config = format!("{}http = \"{address}\"\ncanary_idle_ms = 100\n", Models::new(&home, 2).config());
     let server = Server::start(&home, &config).await;
+    let (here, elsewhere) = (address.to_string(), free_address().to_string());
+    for (options, is_ready) in [(&[] as &[&str], true), (&["--http", &here], true), (&["--http", &elsewhere], false)] {
+        let output = server.run(&[&["status", "--ready"], options].concat());
+        assert_eq!(output.status.success(), is_ready, "{options:?}: {output:?}");
+    }
     let watcher = Watcher::start(address);
     // Without frames, so that canaries are on their way, and with them.
     for version in [2, 1] {

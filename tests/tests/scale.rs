@@ -92,6 +92,15 @@ async fn numbers_of_processes_change_and_no_frame_is_lost() {
     for (stage, count) in [("ingest", 2), ("preprocess", 2), ("detect", 1), ("postprocess", 3), ("attribute", 1)] {
         check_count(&server, stage, count);
     }
+    let scaled = succeed(&server, &["scale", "detect=2"]);
+    let whole = [scaled.stdout, scaled.stderr].concat();
+    assert_eq!(String::from_utf8_lossy(&whole).matches("detect from 1 to 2").count(), 1, "it is said once");
+    let one = server.status().stage("detect").next().expect("it runs").clone();
+    let restarted = succeed(&server, &["restart", &format!("detect[{}]", one.instance)]);
+    assert!(String::from_utf8_lossy(&restarted.stdout).contains("restarted 1 process in "), "{restarted:?}");
+    let after = server.pids("detect");
+    assert!(after.len() == 2 && !after.contains(&one.pid), "{after:?} after {one:?}");
+    succeed(&server, &["scale", "detect=1"]);
     let same = succeed(&server, &["scale", "detect=1"]);
     assert!(String::from_utf8_lossy(&same.stdout).contains("already"), "{same:?}");
     let status = server.status();
@@ -105,7 +114,7 @@ async fn what_is_no_number_of_processes_changes_nothing() {
     let home = Home::new();
     let (server, camera) = start(&home).await;
     check_refused(&server.run(&["scale", "detekt=2"]), 2, &["no stage \"detekt\"", "detect"]);
-    check_refused(&server.run(&["scale", "gateway=2"]), 2, &["no stage \"gateway\""]);
+    check_refused(&server.run(&["scale", "gateway=2"]), 2, &["there is one gateway"]);
     check_refused(&server.run(&["scale", "detect=0"]), 2, &["detect=0", "1 to 64"]);
     check_refused(&server.run(&["scale", "detect=65"]), 2, &["detect=65", "1 to 64"]);
     check_refused(&server.run(&["scale", "detect=many"]), 2, &["\"many\""]);
@@ -113,7 +122,9 @@ async fn what_is_no_number_of_processes_changes_nothing() {
     check_refused(&server.run(&["scale", "detect=2", "detect=3"]), 2, &["detect is named twice", "detect=3"]);
     check_refused(&server.run(&["restart", "detekt"]), 2, &["no stage \"detekt\"", "gateway, keeper"]);
     check_refused(&server.run(&["restart", "4294967295"]), 1, &["4294967295"]);
-    check_refused(&server.run(&["restart", &server.pid().to_string()]), 1, &["the launcher"]);
+    check_refused(&server.run(&["restart", &server.pid().to_string()]), 1, &["is the launcher: ", "framepipe drain"]);
+    check_refused(&server.run(&["restart", "launcher"]), 2, &["framepipe drain, and framepipe up"]);
+    check_refused(&server.run(&["restart", "detect[7]"]), 1, &["no process detect[7]", "framepipe status"]);
     // The folder's pipeline has another name: it is none of those that are meant.
     for verb in [&["drain"][..], &["scale", "detect=2"], &["restart"], &["reload"], &["status"], &["logs"]] {
         check_refused(

@@ -100,7 +100,7 @@ async fn stages_are_shown_scaled_and_restarted_from_the_terminal_which_is_given_
     terminal.wait("the question", |screen| screen.contains("restart detect, one process after the other?"));
     terminal.press("y");
     wait_until("another process", LIMIT, || server.pids("detect") != before && ready(&server.status(), "detect") == 1);
-    terminal.wait("the end of that change", |screen| screen.contains("restarted 1 processes"));
+    terminal.wait("the end of that change", |screen| screen.contains("restarted 1 process in"));
 
     terminal.press("\u{1b}[B\u{1b}[B\u{1b}[B+"); // the arrow down, three times: the gateway
     terminal.wait("a refusal", |screen| screen.contains("there is one gateway"));

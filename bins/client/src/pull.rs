@@ -10,7 +10,7 @@ use crate::{
     progress::counted,
     reader::{Reader, is_error},
     signals::Signals,
-    target::{TargetArgs, stream_name},
+    target::{AWAY_MAX, TargetArgs, stream_name},
 };
 
 /// Print the results of a stream as they come, from the first one that nobody has acknowledged.
@@ -51,7 +51,14 @@ pub struct PullArgs {
 /// Does it.
 pub async fn pull(arguments: PullArgs) -> anyhow::Result<Ending> {
     let mut signals = Signals::take()?;
-    let client = arguments.target.resolve()?.connect(None).await?;
+    let target = arguments.target.resolve()?;
+    let client = tokio::select! {
+        client = target.connect(None, AWAY_MAX) => client?,
+        () = signals.wanted() => {
+            eprintln!("framepipe pull: interrupted: 0 results");
+            return Ok(Ending::Interrupted);
+        }
+    };
     let mut output = Output::new(arguments.output);
     let options = ResultsOptions {
         after: arguments.after,

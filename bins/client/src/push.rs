@@ -118,7 +118,10 @@ impl PushArgs {
             }
             _ => return,
         };
-        Cli::command().error(ErrorKind::ArgumentConflict, contradiction).exit()
+        let mut command = Cli::command();
+        command.build();
+        let push = command.find_subcommand_mut("push").expect("it is a command");
+        push.error(ErrorKind::ArgumentConflict, contradiction).exit()
     }
 
     fn sources(&self, output: &Output) -> anyhow::Result<Sources> {
@@ -146,7 +149,13 @@ pub async fn push(arguments: PushArgs) -> anyhow::Result<Ending> {
     let wait = Duration::from_secs(arguments.wait);
     let target = arguments.target.clone().resolve()?;
     let keep = arguments.keep(&target);
-    let client = target.connect(arguments.inbox).await?;
+    let client = tokio::select! {
+        client = target.connect(arguments.inbox, wait) => client?,
+        () = signals.wanted() => {
+            eprintln!("framepipe push: interrupted: no image was pushed");
+            return Ok(Ending::Interrupted);
+        }
+    };
     let (events, mut heard) = channel(EVENTS_MAX);
     let (stop, stopping) = watch::channel(false);
     let pusher = Pusher {
@@ -336,19 +345,14 @@ impl Run {
             _ if self.under_way > 0 => "no image is known to be pushed".into(),
             _ => "no image was pushed".into(),
         };
-        match (self.under_way, &self.stream) {
-            (0, _) => known,
-            (count, Some(stream)) => {
-                let pull = pull(stream);
-                format!(
-                    "{known}; {count} more were being sent, and may have been accepted: then {pull} prints theirs, too"
-                )
-            }
-            (count, None) => {
-                let hint = "push with --stream to know which";
-                format!(
-                    "{known}; {count} were being sent, and may have been accepted, into a stream of the server's making ({hint})"
-                )
+        if self.under_way == 0 {
+            return known;
+        }
+        let unknown = format!("{known}; {} being sent may have been accepted", counted(self.under_way, "image"));
+        match &self.stream {
+            Some(stream) => format!("{unknown}: then {} prints the results, too", pull(stream)),
+            None => {
+                format!("{unknown}, into a stream of the server's making (push with --stream to know which)")
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use framepipe_client::{Batch, Client, Error, Hold, PushRequest};
 use tokio::sync::{mpsc::Sender, watch};
 
@@ -11,6 +11,10 @@ use crate::batches::{Batches, Image};
 
 /// For a batch to find room as a whole, before it is tried in halves.
 const WHOLE_WAIT: Duration = Duration::from_secs(5);
+
+/// What to do about an inbox.
+const INBOX: &str =
+    "give --inbox as `framepipe up` has it (FRAMEPIPE_INBOX, with --address), or --hold upload, which needs none";
 
 /// Who keeps the images until their results come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,10 +129,14 @@ impl Pusher {
                 (error @ Error::Overloaded { .. }, _) => {
                     return Err(error).with_context(|| format!("no room for {} s", self.wait.as_secs()));
                 }
-                (error @ (Error::PermissionDenied(_) | Error::Inbox { .. }), _) if self.keep != Keep::Upload => {
-                    return Err(anyhow::anyhow!("{error}")).context(
-                        "an image did not get through the inbox: give --inbox as `framepipe up` has it, or --hold upload, which needs none",
-                    );
+                (Error::Inbox { path, why }, _) => {
+                    bail!(
+                        "cannot write into the inbox {}: {why}: is the pipeline up on this host? {INBOX}",
+                        path.display()
+                    )
+                }
+                (Error::PermissionDenied(words), _) if self.keep != Keep::Upload => {
+                    bail!("an image did not get through the inbox: {words}: {INBOX}")
                 }
                 (error, _) => return Err(error.into()),
             }

@@ -1,11 +1,15 @@
 //! Which pipeline is meant: by its configuration, or by its address; whether it is on this host; and what a stream may be called.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use framepipe_client::Client;
+use framepipe_client::{Client, Error};
 use framepipe_pipeline::{Instance, Overrides};
+use tokio::time::timeout;
+
+/// Longest time for which a pipeline is taken to come back.
+pub const AWAY_MAX: Duration = Duration::from_secs(60);
 
 /// The options that say it.
 #[derive(Args, Clone, Debug)]
@@ -13,7 +17,7 @@ pub struct TargetArgs {
     #[command(flatten)]
     instance: Instance,
     /// The pipeline's address, HOST:PORT or unix:PATH, instead of its configuration's: no configuration is read then.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     address: Option<String>,
 }
 
@@ -54,13 +58,32 @@ impl TargetArgs {
 }
 
 impl Target {
-    /// Connects to it; images are written into `inbox`, where one is given, else into the configuration's.
-    pub async fn connect(&self, inbox: Option<PathBuf>) -> anyhow::Result<Client> {
-        let client = Client::connect(&self.address).await.context("no pipeline answers: is it up?")?;
-        Ok(match inbox.or_else(|| self.inbox.clone()) {
+    /// Connects to it, within a time, for which it may be away later, too; images are written into `inbox`, where one is given, else
+    /// into the configuration's.
+    pub async fn connect(&self, inbox: Option<PathBuf>, limit: Duration) -> anyhow::Result<Client> {
+        let limit = limit.min(AWAY_MAX);
+        let why = match timeout(limit, Client::connect(&self.address)).await {
+            Ok(Ok(client)) => return Ok(self.with_inbox(client.with_reconnect(limit), inbox)),
+            Ok(Err(Error::Unreachable(why))) => why,
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => format!("{}: no answer in {} s", self.address, limit.as_secs()),
+        };
+        let what_to_do = match self.option.starts_with("--address") {
+            true => "is it up there (framepipe up), and is it the --address that it has?".to_owned(),
+            false => format!(
+                "is it up? framepipe up {}; one that was started with --name or --run-dir wants them here, too, and another's \
+                 is --address",
+                self.option
+            ),
+        };
+        bail!("no pipeline answers: {why}: {what_to_do}")
+    }
+
+    fn with_inbox(&self, client: Client, inbox: Option<PathBuf>) -> Client {
+        match inbox.or_else(|| self.inbox.clone()) {
             Some(inbox) => client.with_inbox(inbox),
             None => client,
-        })
+        }
     }
 
     /// True where it is on this host by its address alone, so that both see one inbox.
@@ -71,6 +94,15 @@ impl Target {
         }
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
         host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback() || ip.is_unspecified())
+    }
+}
+
+/// Reads an address.
+fn address(text: &str) -> Result<String, String> {
+    match Client::check_address(text) {
+        Ok(()) => Ok(text.into()),
+        Err(Error::InvalidRequest(words)) => Err(words),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -268,16 +268,13 @@ fn wait_for_room(stream: &UnixStream, end: Instant) -> io::Result<()> {
 /// Makes sure that the launcher whose run folder this is has the name that was said, if one was.
 pub fn check_name(run: &Path, instance: &Instance) -> anyhow::Result<()> {
     let Some(name) = instance.name() else { return Ok(()) };
-    match ask(run, &Request::Status, drop)? {
-        Answer::Status(status) if status.name != name => {
-            anyhow::bail!(
-                "the pipeline at {} is {}, and not {name}: say its own --run-dir, or no --name",
-                run.display(),
-                status.name
-            )
-        }
-        _ => Ok(()),
-    }
+    let is = status(run)?.name;
+    anyhow::ensure!(
+        is == name,
+        "the pipeline at {} is {is}, and not {name}: say its own --run-dir, or no --name",
+        run.display()
+    );
+    Ok(())
 }
 
 /// Asks the launcher whose run folder this is, and returns its last answer; `progress` hears those before.
@@ -297,11 +294,27 @@ pub fn ask(run: &Path, request: &Request, mut progress: impl FnMut(String)) -> a
     anyhow::bail!("the launcher ended meanwhile")
 }
 
+/// What is said where nobody listens at a pipeline's socket.
+pub fn no_answer(socket: &Path, why: &io::Error) -> anyhow::Error {
+    anyhow::anyhow!(
+        "no pipeline answers at {} ({why}): is it up? framepipe up --config FILE; one that was started with --name or --run-dir \
+         wants them here, too",
+        socket.display()
+    )
+}
+
+/// Asks how the pipeline is.
+pub fn status(run: &Path) -> anyhow::Result<Box<Status>> {
+    match ask(run, &Request::Status, drop)? {
+        Answer::Status(status) => Ok(status),
+        Answer::Progress(words) | Answer::Done(words) | Answer::Failed(words) => anyhow::bail!("{words}"),
+    }
+}
+
 /// Asks the launcher whose run folder this is; its answers, as they come.
 pub fn send(run: &Path, request: &Request) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Answer>> + use<>> {
     let path = run.join(CONTROL_SOCKET);
-    let stream =
-        UnixStream::connect(&path).with_context(|| format!("no pipeline answers at {}: is it up?", path.display()))?;
+    let stream = UnixStream::connect(&path).map_err(|error| no_answer(&path, &error))?;
     if let Request::Status = request {
         stream.set_read_timeout(Some(STATUS_TIMEOUT))?;
     }

@@ -110,7 +110,8 @@ impl fmt::Display for Report {
         }
         let count = |state| self.rows.iter().filter(|row| row.finding.state == state).count();
         let (good, warnings, failed) = (count(State::Good), count(State::Warning), count(State::Failed));
-        writeln!(f, "{good} good, {warnings} warnings, {failed} failed")
+        let warnings = format!("{warnings} warning{}", if warnings == 1 { "" } else { "s" });
+        writeln!(f, "{good} good, {warnings}, {failed} failed")
     }
 }
 

@@ -210,8 +210,10 @@ fn listeners(config: &Config, mut inherited: Inherited) -> anyhow::Result<Vec<(P
     };
     let [has_tcp, has_unix, has_http] = [Purpose::Grpc, Purpose::GrpcUnix, Purpose::Http].map(&mut take);
     if let Some(address) = config.server.tcp.as_ref().filter(|_| !has_tcp) {
-        let listener = tcp_listener(address)
-            .with_context(|| format!("cannot listen on {address} (server.tcp, --tcp): is another server there?"))?;
+        let listener = tcp_listener(address).map_err(|error| {
+            let advice = advice(&error, "another pipeline, or another server, may be there");
+            anyhow!("cannot listen on {address} (server.tcp, --tcp): {error}: {advice}")
+        })?;
         info!("listening on {}", listener.local_addr()?);
         listeners.push((Protocol::Grpc, listener.into()));
     }
@@ -220,11 +222,11 @@ fn listeners(config: &Config, mut inherited: Inherited) -> anyhow::Result<Vec<(P
         info!("listening on unix:{}", config.server.unix.display());
     }
     if let Some(address) = config.server.http.as_ref().filter(|_| !has_http) {
-        let listener = tcp_listener(address).with_context(|| {
-            format!(
-                "cannot listen on {address} for metrics and readiness (server.http, --http): another pipeline, or another \
-                 server, may be there; give this one another port, or \"\" for none"
-            )
+        let listener = tcp_listener(address).map_err(|error| {
+            let other =
+                "another pipeline, or another server, may be there; give this one another port, or \"\" for none";
+            let advice = advice(&error, other);
+            anyhow!("cannot listen on {address} for metrics and readiness (server.http, --http): {error}: {advice}")
         })?;
         info!("metrics and readiness at http://{}/metrics and /readyz", listener.local_addr()?);
         listeners.push((Protocol::Http, listener.into()));
@@ -233,6 +235,16 @@ fn listeners(config: &Config, mut inherited: Inherited) -> anyhow::Result<Vec<(P
 }
 
 /// Waits a little for an address in use: a gateway that a launcher was about to start when it was killed is in no table.
+/// What to do about an address that cannot be listened at.
+fn advice(error: &io::Error, other: &'static str) -> &'static str {
+    match error.kind() {
+        ErrorKind::AddrNotAvailable => {
+            "it is no address of this host (ip address): give one, or 0.0.0.0 for all of them"
+        }
+        _ => other,
+    }
+}
+
 fn tcp_listener(address: &str) -> io::Result<TcpListener> {
     let deadline = Instant::now() + ADDRESS_WAIT;
     loop {

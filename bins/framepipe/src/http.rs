@@ -23,7 +23,7 @@ pub fn get(address: &str, path: &str, statuses: &[u16]) -> anyhow::Result<String
     let answer = answer.with_context(|| {
         format!(
             "nothing answers at http://{address}{path}: is the pipeline up? Where it was started with another --http, \
-             FRAMEPIPE_SERVER__HTTP says so here"
+             FRAMEPIPE_SERVER__HTTP says so here, and the --http of framepipe status --ready"
         )
     })?;
     understood(&answer, statuses).with_context(|| format!("what answers at http://{address}{path} is no framepipe"))

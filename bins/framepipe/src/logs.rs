@@ -18,6 +18,7 @@ use framepipe_pipeline::{
     Instance, Overrides,
     command_line::Offering,
     log::{Level, Line},
+    observe::Process,
     stage_index,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,6 +28,7 @@ use crate::{
     control::{self, Answer, CLIENT_PATIENCE, Request},
     log::{self, Form, KEPT, LAUNCHER, News},
     restart,
+    status::Status,
 };
 
 /// Lines that are shown, where nobody says how many.
@@ -50,7 +52,8 @@ Workers say little while all is well: a line on standard error says so where the
 `journalctl -t framepipe FRAMEPIPE_PROCESS=gateway`. One who follows and reads too slowly is dropped, and told so: nobody waits
 for him.
 
-Exit status: 0 shown, or the pipeline ended; 1 it does not run, was killed, or lines were read too slowly; 2 wrong usage.")]
+Exit status: 0 shown, or the pipeline ended; 1 it does not run, has no such process, was killed, or lines were read too slowly; 2
+wrong usage.")]
 pub struct LogsArgs {
     #[command(flatten)]
     instance: Instance,
@@ -133,6 +136,12 @@ pub fn run(arguments: LogsArgs) -> anyhow::Result<ExitCode> {
     let form = if json { Form::Json } else { Form::human(&io::stdout()) };
     let nothing = nothing_of(process.as_deref(), level);
     control::check_name(&run, &instance)?;
+    let absent = match &process {
+        Some(name) if !names().any(|known| known == name) && !is_of(&*control::status(&run)?, name) => {
+            Some(name.clone())
+        }
+        _ => None,
+    };
     let mut answers = control::send(&run, &Request::Logs(Wanted { lines, follow, level, process }))?;
     let mut has_lines = false;
     loop {
@@ -146,6 +155,11 @@ pub fn run(arguments: LogsArgs) -> anyhow::Result<ExitCode> {
                 }
             }
             Some(Answer::Done(_)) => {
+                if let Some(name) = absent.filter(|_| !has_lines) {
+                    anyhow::bail!(
+                        "{name} is no process of this pipeline, and no line of it is kept: framepipe status has those that run"
+                    );
+                }
                 // Programs count for themselves, and who follows, or wants none, knows that there may be none.
                 if !(has_lines || follow || json || lines == 0) {
                     log::plain(&nothing);
@@ -157,6 +171,12 @@ pub fn run(arguments: LogsArgs) -> anyhow::Result<ExitCode> {
             None => anyhow::bail!("the launcher was killed, or lines were read too slowly: it waits for nobody"),
         }
     }
+}
+
+/// Whether a pipeline has a process of this name or pid.
+fn is_of(status: &Status, name: &str) -> bool {
+    let has_name = |one: &Process| one.title() == name || one.pid.to_string() == name;
+    status.pid.to_string() == name || status.processes.iter().any(has_name)
 }
 
 /// What is said where there are no lines.

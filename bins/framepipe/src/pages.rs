@@ -191,7 +191,7 @@ mod tests {
         whole.build();
         let said = |name: &str| synopsis(whole.find_subcommand(name).expect("it is a command")).to_roff();
         assert!(said("scale").contains("framepipe scale [OPTIONS] <STAGE=N>..."), "{}", said("scale"));
-        assert!(said("restart").contains("framepipe restart [OPTIONS] [STAGE|PID]"), "{}", said("restart"));
+        assert!(said("restart").contains("framepipe restart [OPTIONS] [STAGE|PROCESS|PID]"), "{}", said("restart"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use framepipe_pipeline::{
     quarantine::{Entry, Quarantine},
 };
 
-use crate::{child::sibling, log::harmless_lines, print};
+use crate::{child::sibling, control, log::harmless_lines, print};
 
 /// What to do with the quarantine.
 #[derive(Subcommand)]
@@ -87,8 +87,13 @@ pub fn run(arguments: &QuarantineArgs) -> anyhow::Result<ExitCode> {
 
 /// Does it, and returns what is to be printed.
 fn answer(config: &Config, verb: &QuarantineVerb) -> anyhow::Result<String> {
+    let state = config.state.display();
+    ensure!(
+        config.state.is_dir(),
+        "there is no state folder {state}: was the pipeline started with another --state-dir?"
+    );
     let quarantine = Quarantine::new(&config.state);
-    let entries = || quarantine.entries().with_context(|| format!("the quarantine in {}", config.state.display()));
+    let entries = || quarantine.entries().with_context(|| format!("the quarantine in {state}"));
     let known = |frame: u64| {
         quarantine
             .entry(frame)
@@ -157,7 +162,7 @@ fn story(entry: &Entry, quarantine: &Quarantine) -> String {
 fn retry(config: &Config, frame: u64) -> anyhow::Result<String> {
     let inbox = config.server.inbox.first().context("there is no inbox")?;
     let unix = &config.server.unix;
-    ensure!(unix.exists(), "no pipeline answers at {}: is it up?", unix.display());
+    unix.metadata().map_err(|error| control::no_answer(unix, &error))?;
     let mut command = Command::new(sibling("framepipe-retry")?);
     command.arg("--address").arg(format!("unix:{}", unix.display())).arg("--inbox").arg(inbox);
     let error = command.arg("--state").arg(&config.state).arg(frame.to_string()).exec();

@@ -13,6 +13,7 @@ use std::{
 use framepipe_pipeline::{GATEWAY, GATEWAY_ENTRY, KEEPER, KEEPER_ENTRY, STAGES, entries_of, process_name};
 
 use crate::{
+    log::LAUNCHER,
     orders::{RestartWhat, Said},
     supervisor::{STOP_WAIT, Supervisor},
     work::Step,
@@ -70,9 +71,13 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// Whose name it is: a stage's number, or what stands in its place.
 pub fn named(name: &str) -> Result<usize, String> {
     let all = || names().collect::<Vec<_>>().join(", ");
-    names()
-        .position(|known| known == name)
-        .ok_or_else(|| format!("there is no stage {name:?}: give {}, or a pid", all()))
+    names().position(|known| known == name).ok_or_else(|| match name {
+        LAUNCHER => {
+            "the launcher starts anew by framepipe drain, and framepipe up then; drain finishes what was accepted"
+                .into()
+        }
+        _ => format!("there is no stage {name:?}: give {}, one of a stage's (detect[0]), or a pid", all()),
+    })
 }
 
 impl Supervisor<'_> {
@@ -87,7 +92,7 @@ impl Supervisor<'_> {
                 stage => entries_of(stage, parity).collect(),
             },
             RestartWhat::Pid(pid) if *pid == std::process::id() => {
-                return Err(format!("pid {pid} is the launcher: restart a stage, the gateway or the keeper"));
+                return Err(format!("pid {pid} is the launcher: {}", named(LAUNCHER).expect_err("it is no stage")));
             }
             RestartWhat::Pid(pid) => {
                 let is_his = |place: &usize| self.places[*place].child.as_ref().is_some_and(|child| child.pid == *pid);
@@ -150,7 +155,8 @@ impl Supervisor<'_> {
     fn replace_next(&mut self, restarting: &mut Restarting) -> Step {
         let Some((place, pid)) = restarting.left.pop_front() else {
             let took = Duration::from_millis(restarting.since.elapsed().as_millis() as u64);
-            return Step::Over(format!("restarted {} processes in {took:?}", restarting.replaced));
+            let processes = if restarting.replaced == 1 { "process" } else { "processes" };
+            return Step::Over(format!("restarted {} {processes} in {took:?}", restarting.replaced));
         };
         if self.places[place].child.as_ref().is_none_or(|child| child.pid != pid) {
             return Step::Goes; // it has died meanwhile: the next one is new, or will be

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use framepipe_pipeline::{Config, Generations, PROCESSES_MAX, STAGES, entries_of, stage_index};
+use framepipe_pipeline::{
+    Config, GATEWAY, Generations, KEEPER, PROCESSES_MAX, STAGES, StageConfig, StageRow, entries_of, process_name,
+    stage_index,
+};
 
 use crate::{orders::Said, supervisor::Supervisor, work::Step};
 
@@ -36,6 +39,9 @@ pub fn check(processes: &BTreeMap<String, u32>) -> Result<(), String> {
         return Err("no stage is named: say STAGE=N, such as detect=3".into());
     }
     for (stage, count) in processes {
+        if [GATEWAY, KEEPER].map(process_name).contains(&stage.as_str()) {
+            return Err(format!("there is one {stage}, and no more: {}", stages()));
+        }
         if stage_index(stage).is_none() {
             return Err(format!("there is no stage {stage:?}: {}", stages()));
         }
@@ -44,6 +50,20 @@ pub fn check(processes: &BTreeMap<String, u32>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What is said of a stage that has more processes than slots to write into, so that not all of them can work at once.
+fn crowd(row: &StageRow, stage: &StageConfig, config: &Config) -> Option<String> {
+    let classes = row.writes.iter().flat_map(|pool| &config.pools[*pool as usize].classes);
+    let slots: u64 = classes.map(|(_, slots)| slots).sum();
+    (u64::from(stage.processes) > slots).then(|| {
+        let pools: Vec<&str> = row.writes.iter().map(|pool| pool.name()).collect();
+        format!(
+            " ({} has {slots} slots to write into, and more processes wait for one: [pools] {}, at the next start)",
+            row.name,
+            pools.join(", ")
+        )
+    })
 }
 
 /// The stages' names, for an operator.
@@ -57,22 +77,23 @@ impl Supervisor<'_> {
     pub(crate) fn begin_scaling(&mut self, processes: &BTreeMap<String, u32>, said: &Said) -> Result<Scaling, String> {
         check(processes)?;
         let mut after = self.config.clone();
-        let mut changes = Vec::new();
+        let (mut changes, mut crowded) = (Vec::new(), String::new());
         for (row, stage) in STAGES.iter().zip(&mut after.stages) {
             let Some(count) = processes.get(row.name).filter(|count| **count != stage.processes) else { continue };
             changes.push(format!("{} from {} to {count}", row.name, stage.processes));
             stage.processes = *count;
+            crowded.extend(crowd(row, stage, &self.config));
         }
         let words = match changes.as_slice() {
             [] => "every stage has as many processes already".into(),
-            changes => changes.join(", "),
+            changes => changes.join(", ") + &crowded,
         };
         self.put_in_force(after).map_err(|error| format!("{error:#}. Nothing has changed"))?;
         let mut scaling = Scaling { since: Instant::now(), new: Vec::new(), old: Vec::new(), words };
         if changes.is_empty() {
             return Ok(scaling);
         }
-        said.progress(&format!("processes: {}", scaling.words));
+        said.progress("new processes get warm, and surplus ones finish what they have");
         for stage in 0..STAGES.len() {
             self.fill(stage, &mut scaling);
         }
@@ -159,7 +180,25 @@ impl Supervisor<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use framepipe_pipeline::Overrides;
+
     use super::*;
+
+    #[test]
+    fn more_processes_than_slots_that_they_write_into_are_told_with_the_pools() {
+        let text = "[pipeline]\ndetector = \"x\"\n[pools]\nraw = [{ bytes = 0, slots = 5 }]\n";
+        let config = Config::parse(text, Path::new("/x.toml"), &Overrides::default()).expect("it is good");
+        let crowd = |processes| {
+            let detect = stage_index("detect").expect("a stage");
+            crowd(&STAGES[detect], &StageConfig { processes, ..config.stages[detect].clone() }, &config)
+        };
+        assert_eq!(crowd(5), None);
+        let told =
+            " (detect has 5 slots to write into, and more processes wait for one: [pools] raw, at the next start)";
+        assert_eq!(crowd(6).as_deref(), Some(told));
+    }
 
     #[test]
     fn what_is_no_stage_or_no_number_of_processes_is_refused() {
@@ -167,7 +206,7 @@ mod tests {
         assert!(said("detekt", 2).contains("there is no stage \"detekt\": the stages are ingest, preprocess, detect"));
         assert_eq!(said("detect", 0), "detect=0: give 1 to 64 processes");
         assert_eq!(said("detect", 65), "detect=65: give 1 to 64 processes");
-        assert!(said("gateway", 2).contains("there is no stage"), "there is one gateway");
+        assert!(said("gateway", 2).starts_with("there is one gateway, and no more: the stages are ingest"));
         assert!(check(&BTreeMap::new()).is_err());
         assert_eq!(check(&BTreeMap::from([("detect".to_owned(), 1), ("ingest".to_owned(), 64)])), Ok(()));
     }

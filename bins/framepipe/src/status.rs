@@ -22,7 +22,7 @@ use framepipe_shm::Segment;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    control::{self, Answer, Request},
+    control,
     deaths::{RepairNote, Repairs},
     gpu::GpuNote,
     memory_use::{self, MemoryNote},
@@ -35,7 +35,7 @@ use crate::{
 #[command(after_help = "Examples:
   framepipe status --config config/street.toml
   framepipe status --config config/street.toml --json | jq .queues
-  framepipe status --config config/street.toml --ready
+  framepipe status --config config/street.toml --ready --http 127.0.0.1:9465
 
 Exit status: 0 it runs (--ready: and frames get through); 1 it does not; 2 wrong usage.")]
 pub struct StatusArgs {
@@ -47,21 +47,22 @@ pub struct StatusArgs {
     /// Ask only whether a frame that is pushed now gets through, as /readyz says (server.http).
     #[arg(long, conflicts_with = "json")]
     ready: bool,
+    /// The pipeline's HTTP address (IP:PORT), as `framepipe up` has it, instead of the configuration's.
+    #[arg(long, value_name = "ADDRESS", requires = "ready")]
+    http: Option<String>,
 }
 
 /// `framepipe status`.
 pub fn run(arguments: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let config = arguments.instance.load(Overrides::default())?;
+    let overrides = Overrides { http: arguments.http.clone(), ..Overrides::default() };
+    let config = arguments.instance.load(overrides)?;
     if arguments.ready {
         let said = ready::ask(&config.name, config.server.http.as_deref())?;
         print(&format!("{said}\n"))?;
         return Ok(if said.is_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     control::check_name(&config.run, &arguments.instance)?;
-    let status = match control::ask(&config.run, &Request::Status, drop)? {
-        Answer::Status(status) => status,
-        Answer::Progress(words) | Answer::Done(words) | Answer::Failed(words) => anyhow::bail!("{words}"),
-    };
+    let status = control::status(&config.run)?;
     let text =
         if arguments.json { format!("{}\n", serde_json::to_string_pretty(&status)?) } else { status.to_string() };
     print(&text)
@@ -215,7 +216,7 @@ impl fmt::Display for Status {
             "process", "pid", "state", "restarts", "frames", "errors", "busy s"
         )?;
         for one in &self.processes {
-            let title = format!("{}[{}]", one.stage, one.instance);
+            let title = one.title();
             let Process { pid, state, restarts, frames, errors, busy_s, .. } = one;
             let cpus = one.cpus.as_deref().unwrap_or_default();
             writeln!(f, "{title:<14}{pid:>8}  {state:<9}{restarts:>9}{frames:>10}{errors:>8}{busy_s:>9.1}  {cpus}")?;

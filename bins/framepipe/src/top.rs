@@ -36,10 +36,7 @@ use self::{
     events::{Event, Events, take_signals},
     screen::{Act, Screen},
 };
-use crate::{
-    control::{self, Answer, Request},
-    status::Status,
-};
+use crate::control;
 
 /// Columns of what is printed where there is no terminal.
 const COLUMNS: u16 = 120;
@@ -84,7 +81,7 @@ pub fn top(arguments: &TopArgs) -> anyhow::Result<ExitCode> {
         return once(&run, http.as_deref(), interval);
     }
     if !stdout().is_terminal() {
-        status(&run)?; // that nobody answers is what to say first
+        control::status(&run)?; // that nobody answers is what to say first
         bail!("standard output is no terminal: framepipe top --once prints one screen");
     }
     let signals = take_signals()?; // before any thread is started
@@ -125,7 +122,7 @@ fn show(terminal: &mut DefaultTerminal, events: &Events) -> anyhow::Result<()> {
 fn once(run: &Path, http: Option<&str>, interval: Duration) -> anyhow::Result<ExitCode> {
     let mut screen = Screen::default();
     let look = |screen: &mut Screen| {
-        screen.show(status(run)?, monotonic_ns());
+        screen.show(*control::status(run)?, monotonic_ns());
         screen.latency.hear(latency::look(http), monotonic_ns());
         anyhow::Ok(())
     };
@@ -145,12 +142,4 @@ fn plain(screen: &Screen, columns: u16) -> String {
     let lines: Vec<String> = (0..LINES_MAX).map(line).collect();
     let text: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
     format!("{}\n", text.join("\n").trim_end())
-}
-
-/// How the pipeline is.
-fn status(run: &Path) -> anyhow::Result<Status> {
-    match control::ask(run, &Request::Status, drop)? {
-        Answer::Status(status) => Ok(*status),
-        Answer::Progress(words) | Answer::Done(words) | Answer::Failed(words) => bail!("{words}"),
-    }
 }

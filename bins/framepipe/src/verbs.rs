@@ -40,6 +40,7 @@ pub struct ScaleArgs {
   framepipe restart --config config/street.toml
   framepipe restart detect
   framepipe restart gateway
+  framepipe restart 'detect[0]'
   framepipe restart 12345
 
 A worker's replacement gets warm first, and the old process finishes what it has claimed then. A replacement that does not get
@@ -50,9 +51,18 @@ Exit status: 0 done; 1 not done, as the message says; 2 wrong usage.")]
 pub struct RestartArgs {
     #[command(flatten)]
     instance: Instance,
-    /// A stage, gateway, keeper, or the pid of one process [default: every stage, one after the other].
-    #[arg(value_name = "STAGE|PID", value_parser = Offering { names: restart::names().collect(), parse: what })]
-    what: Option<RestartWhat>,
+    /// A stage, gateway, keeper, or one process: its name, such as `detect[0]`, or its pid [default: every stage, one after the
+    /// other].
+    #[arg(value_name = "STAGE|PROCESS|PID", value_parser = Offering { names: restart::names().collect(), parse: what })]
+    what: Option<Named>,
+}
+
+/// What a restart is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Named {
+    What(RestartWhat),
+    /// One process, by the name that `status` shows.
+    Process(String),
 }
 
 /// Of `framepipe reload`.
@@ -113,10 +123,14 @@ fn count(text: &str) -> Result<(String, u32), String> {
     Ok((stage.to_owned(), count))
 }
 
-fn what(text: &str) -> Result<RestartWhat, String> {
-    match text.parse() {
-        Ok(pid) => Ok(RestartWhat::Pid(pid)),
-        Err(_) => restart::named(text).map(|_| RestartWhat::Stage(text.to_owned())),
+fn what(text: &str) -> Result<Named, String> {
+    if let Ok(pid) = text.parse() {
+        return Ok(Named::What(RestartWhat::Pid(pid)));
+    }
+    let numbered = text.strip_suffix(']').and_then(|text| text.split_once('['));
+    match numbered.filter(|(_, number)| number.parse::<u32>().is_ok()) {
+        Some((stage, _)) => restart::named(stage).map(|_| Named::Process(text.to_owned())),
+        None => restart::named(text).map(|_| Named::What(RestartWhat::Stage(text.to_owned()))),
     }
 }
 
@@ -144,8 +158,20 @@ pub fn scale(arguments: &ScaleArgs) -> anyhow::Result<ExitCode> {
 
 /// `framepipe restart`.
 pub fn restart(arguments: &RestartArgs) -> anyhow::Result<ExitCode> {
-    let what = arguments.what.clone().unwrap_or(RestartWhat::All);
-    tell(&arguments.instance, &Request::Restart { what })
+    let config = arguments.instance.load(Overrides::default())?;
+    let what = match &arguments.what {
+        None => RestartWhat::All,
+        Some(Named::What(what)) => what.clone(),
+        Some(Named::Process(name)) => {
+            control::check_name(&config.run, &arguments.instance)?;
+            let running = control::status(&config.run)?.processes;
+            let one = running.iter().find(|one| one.title() == *name);
+            let one =
+                one.with_context(|| format!("there is no process {name}: framepipe status has those that run"))?;
+            RestartWhat::Pid(one.pid)
+        }
+    };
+    tell_at(&arguments.instance, &config, &Request::Restart { what })
 }
 
 /// `framepipe drain`.
@@ -195,17 +221,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_restarted_is_a_stage_or_what_stands_in_its_place_or_a_pid() {
+    fn what_is_restarted_is_a_stage_or_what_stands_in_its_place_or_a_process() {
         ["detect", "gateway", "keeper"].iter().for_each(|name| {
-            assert_eq!(what(name), Ok(RestartWhat::Stage((*name).to_owned())));
+            assert_eq!(what(name), Ok(Named::What(RestartWhat::Stage((*name).to_owned()))));
         });
-        assert_eq!(what("12"), Ok(RestartWhat::Pid(12)));
-        for wrong in ["foo", "", "-1", "detect[0]", "launcher", "99999999999"] {
+        assert_eq!(what("12"), Ok(Named::What(RestartWhat::Pid(12))));
+        ["detect[0]", "gateway[0]"].iter().for_each(|name| {
+            assert_eq!(what(name), Ok(Named::Process((*name).to_owned())));
+        });
+        for (wrong, stage) in [("foo", "foo"), ("", ""), ("-1", "-1"), ("detect[x]", "detect[x]"), ("x[0]", "x")] {
             let said = what(wrong).expect_err(wrong);
-            assert!(
-                said.contains(&format!("no stage {wrong:?}")) && said.ends_with("gateway, keeper, or a pid"),
-                "{said}"
-            );
+            let names = "gateway, keeper, one of a stage's (detect[0]), or a pid";
+            assert!(said.contains(&format!("no stage {stage:?}")) && said.ends_with(names), "{said}");
         }
+        assert!(what("launcher").is_err_and(|said| said.contains("framepipe drain, and framepipe up then")));
     }
 }

@@ -10,7 +10,7 @@
 A map of the package: `client` (the calls), `images` and `inbox` (what push takes, and the file it makes of it),
 `batches` (which frames are out, and when their file goes), `reader` (the results, across broken connections),
 `progress`, `order` and `acknowledge` (what was delivered, in which order, and what the server may forget),
-`records` (the results), `errors`, `backoff`.
+`records` (the results), `peer` (what is at an address that does not answer), `errors`, `backoff`.
 """
 
 from .batches import Batch

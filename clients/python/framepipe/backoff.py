@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
 from typing import Callable
+
+log = logging.getLogger("framepipe")
 
 FIRST_S = 0.02
 LONGEST_S = 0.5
@@ -32,19 +35,28 @@ class Backoff:
         self._reconnect = reconnect
         self._end: float | None = None
         self._next_s = FIRST_S
+        self._failures = 0
 
     def over(self) -> None:
         """An attempt succeeded: the next failure begins a new series."""
         self._end = None
         self._next_s = FIRST_S
+        self._failures = 0
 
-    def pause(self) -> bool:
-        """Waits before the next attempt. False: there is no time for one, or the client was closed."""
+    def pause(self, why: str | None = None) -> bool:
+        """Waits before the next attempt. False: there is no time for one, or the client was closed.
+
+        `why` the last one failed is told once, as a warning, where the next one failed too.
+        """
         now = time.monotonic()
         if self._end is None:
             self._end = now + self._total_s
         if now >= self._end:
             return False
+        self._failures += 1
+        if why is not None:
+            level = logging.WARNING if self._failures == 2 else logging.DEBUG
+            log.log(level, "%s; it is tried for %g s more", why, self._end - now)
         pause_s = min(self._next_s * random.uniform(0.5, 1.0), self._end - now)
         self._next_s = min(2 * self._next_s, LONGEST_S)
         if self._reconnect is not None and not self._closed.is_set():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import threading
@@ -20,15 +19,14 @@ from ._generated import framepipe_pb2 as pb
 from ._generated.framepipe_pb2_grpc import FramepipeStub
 from .backoff import Backoff
 from .batches import Batch, Batches
-from .errors import InvalidRequest, Overloaded, Unavailable, from_rpc, is_broken_connection
+from .errors import InvalidRequest, Overloaded, PermissionDenied, Unavailable, from_rpc, is_broken_connection
 from .health import Health
 from .images import Image, check_count, hold_of, read
-from .inbox import Blob, Inbox
+from .inbox import WHICH, Blob, Inbox
 from .order import AsCompleted, ByFrame
+from .peer import check_address, is_another, why
 from .reader import Results
 from .upload import Metadata, Upload
-
-log = logging.getLogger("framepipe")
 
 CALL_TIMEOUT_S = 30.0
 # Below it the server gives an upload up.
@@ -54,8 +52,9 @@ class Client:
 
     `stream` is [A-Za-z0-9_-]{1,64}; without one the server makes a stream at the first push. `inbox` is the
     directory for images, by default $FRAMEPIPE_INBOX or /dev/shm/framepipe-inbox. Calls that fail because the
-    server is away are tried again for `reconnect_s` seconds. A client may be used from several threads, such as
-    one that pushes and one that reads.
+    server is away are tried again for `reconnect_s` seconds, which the logger "framepipe" warns of; one who is no
+    framepipe is not asked again. A client may be used from several threads, such as one that pushes and one that
+    reads.
 
         with framepipe.Client("localhost:50051", stream="cam-1") as client:
             client.wait_ready(10)
@@ -72,6 +71,7 @@ class Client:
         inbox: str | os.PathLike[str] | None = None,
         reconnect_s: float = 60.0,
     ) -> None:
+        check_address(address)
         self.address = address
         if stream is not None and not re.fullmatch("[A-Za-z0-9_-]{1,64}", stream):
             raise InvalidRequest(f"stream {stream!r}: a stream id is 1 to 64 letters, digits, '-' and '_'")
@@ -81,7 +81,7 @@ class Client:
         options = _CHANNEL_OPTIONS + (_UNIX_OPTIONS if address.startswith("unix:") else [])
         self._channel = grpc.insecure_channel(address, options=options)
         self._stub = FramepipeStub(self._channel)
-        self._health = Health(self._channel)
+        self._health = Health(self._channel, address)
         self._batches = Batches()
         self._closed = threading.Event()
         self._naming = threading.Lock()
@@ -150,6 +150,8 @@ class Client:
                 self._batches.keep_unconfirmed(key, blob)
             else:
                 blob.delete()
+            if isinstance(error, PermissionDenied):
+                raise PermissionDenied(f"{error}: {WHICH}", error.code) from error
             raise
         if hold == "copy":
             blob.delete()
@@ -260,6 +262,7 @@ class Client:
             raise InvalidRequest(f"window is {window}, ack_every is {ack_every}: both must be 1 or more")
         reader = Results(
             self._stub,
+            self.address,
             self.stream,
             self._batches,
             self._backoff(),
@@ -345,10 +348,9 @@ class Client:
             except grpc.RpcError as error:
                 if not is_broken_connection(error):
                     raise from_rpc(error) from error
-                why = f"framepipe at {self.address}: {error.details()}"
-                log.debug("%s", why)
-                if not backoff.pause():
-                    raise Unavailable(why, error.code()) from error
+                seen = why(self.address, error)
+                if is_another(error) or not backoff.pause(seen):
+                    raise Unavailable(seen, error.code()) from error
 
     def _backoff(self) -> Backoff:
         return Backoff(self._reconnect_s, self._closed, self._health.connect)

@@ -17,6 +17,7 @@ from .errors import InboxError
 
 DEFAULT = "/dev/shm/framepipe-inbox"
 _COPY_BYTES = 1 << 20
+WHICH = "name the server's inbox with inbox= (--inbox) or $FRAMEPIPE_INBOX, or upload, which needs none"
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,12 @@ class Inbox:
     def _explain(self, error: OSError) -> str:
         if isinstance(error, FileNotFoundError):
             return (
-                f"the inbox {self.path} does not exist: the server makes it, so start framepipe on this host, "
-                "or name the server's inbox with Client(inbox=...) or $FRAMEPIPE_INBOX"
+                f"the inbox {self.path} does not exist: the server makes it, so is it up on this host "
+                f"(framepipe up --config FILE)? {WHICH}"
             )
-        return f"cannot write into the inbox {self.path}: {error.strerror}; its permissions are the server's"
+        if isinstance(error, NotADirectoryError):
+            return f"the inbox {self.path} is no folder: {WHICH}"
+        return f"cannot write into the inbox {self.path}: {error.strerror}; its permissions are the server's. {WHICH}"
 
 
 def _append(file: BinaryIO, source: str | memoryview | bytes) -> int:

@@ -23,6 +23,7 @@ from .batches import Batches
 from .deadline import Deadline
 from .errors import ResultTimeout, Unavailable, from_rpc, is_broken_connection
 from .order import AsCompleted, ByFrame
+from .peer import is_another, why
 from .progress import Progress
 from .records import FrameResult, frame_result
 
@@ -40,6 +41,7 @@ class Results(Iterator[FrameResult]):
     def __init__(
         self,
         stub: FramepipeStub,
+        address: str,
         stream: str,
         batches: Batches,
         backoff: Backoff,
@@ -51,6 +53,7 @@ class Results(Iterator[FrameResult]):
         ack_every: int,
     ) -> None:
         self._stub = stub
+        self._address = address
         self._stream = stream
         self._batches = batches
         self._backoff = backoff
@@ -123,7 +126,7 @@ class Results(Iterator[FrameResult]):
             if not self._closed:
                 if not is_broken_connection(error):
                     raise from_rpc(error) from error
-                self._resume(error.details())
+                self._resume(why(self._address, error), is_in_vain=is_another(error))
         else:
             self._take_in(message.results)
 
@@ -148,13 +151,13 @@ class Results(Iterator[FrameResult]):
             call.cancel()
         return call
 
-    def _resume(self, why: str) -> None:
+    def _resume(self, seen: str, is_in_vain: bool = False) -> None:
         """Waits before the next attempt, which repeats nothing that the consumer has seen."""
         if time.monotonic() - self._opened_at >= ESTABLISHED_S:
             self._backoff.over()
-        log.debug("the results of %s broke off: %s", self._stream, why)
-        if not self._backoff.pause() and not self._closed:
-            raise Unavailable(f"the results of {self._stream} broke off and could not be resumed: {why}")
+        broken = f"the results of {self._stream} broke off"
+        if (is_in_vain or not self._backoff.pause(f"{broken}: {seen}")) and not self._closed:
+            raise Unavailable(f"{broken} and could not be resumed: {seen}")
 
     def close(self) -> None:
         """Ends the call and acknowledges what the consumer is done with. The result in hand is not among it."""

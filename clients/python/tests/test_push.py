@@ -108,7 +108,22 @@ def test_an_absent_inbox_is_named_with_the_remedy(address, tmp_path, monkeypatch
     monkeypatch.setenv("FRAMEPIPE_INBOX", str(tmp_path / "nowhere"))
     with (
         framepipe.Client(address) as client,
-        pytest.raises(framepipe.InboxError, match=r"nowhere does not exist.*start"),
+        pytest.raises(framepipe.InboxError, match=r"nowhere does not exist.*is it up.*inbox=.*FRAMEPIPE_INBOX"),
+    ):
+        client.push([b"x"])
+
+
+def test_an_inbox_that_is_no_folder_or_not_the_servers_is_told_with_what_names_it(server, address, inbox, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with (
+        framepipe.Client(address, inbox=tmp_path / "file") as client,
+        pytest.raises(framepipe.InboxError, match=r"file is no folder: .*inbox=.*FRAMEPIPE_INBOX"),
+    ):
+        client.push([b"x"])
+    server.push_faults.append(grpc.StatusCode.PERMISSION_DENIED)
+    with (
+        framepipe.Client(address, inbox=inbox) as client,
+        pytest.raises(framepipe.PermissionDenied, match=r"inbox=.*FRAMEPIPE_INBOX"),
     ):
         client.push([b"x"])
 

@@ -6,10 +6,7 @@ use framepipe_proto::v1::{
     AckResultsRequest, Hold, PushDataRequest, PushDataResponse, framepipe_client::FramepipeClient,
 };
 use tokio::time::{Instant, sleep, timeout};
-use tonic::{
-    Response, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Response, Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::{
@@ -18,6 +15,7 @@ use crate::{
     batches::Batches,
     error::is_broken_connection,
     inbox::{Blob, default_path},
+    peer::{endpoint, is_another, seen, was_reached},
     push::{in_trace, trace},
     upload::send,
 };
@@ -41,22 +39,33 @@ pub struct Client {
     pub(crate) batches: Arc<Batches>,
     pub(crate) reconnect: Duration,
     channel: Channel,
-    address: String,
+    pub(crate) address: String,
     inbox: PathBuf,
 }
 
 impl Client {
-    /// Connects to "http://host:port", "host:port" or "unix:/path"; fails if nobody listens there.
+    /// Connects to "http://host:port", "host:port" or "unix:/path"; [`Error::Unreachable`] if nobody listens there, or who does
+    /// is no framepipe.
     pub async fn connect(address: &str) -> Result<Self, Error> {
-        let channel = endpoint(address)?.connect().await;
-        let channel = channel.map_err(|error| Error::Unavailable(format!("{address}: {}", with_causes(&error))))?;
-        Ok(Self::new(address, channel))
+        let endpoint = endpoint(address).map_err(Error::InvalidRequest)?.connect_timeout(CONNECT_TIMEOUT);
+        let channel = endpoint.connect().await.map_err(|error| Error::Unreachable(seen(address, &error)))?;
+        let client = Self::new(address, channel);
+        match client.ask(CALL_TIMEOUT, |_| true).await? {
+            Ok(()) => Ok(client),
+            Err(why) => Err(Error::Unreachable(why)),
+        }
     }
 
     /// As [`connect`](Self::connect), but connects at the first call, such as [`wait_ready`](Self::wait_ready) for a
     /// server that is about to start. Call it within a tokio runtime.
     pub fn connect_lazy(address: &str) -> Result<Self, Error> {
-        Ok(Self::new(address, endpoint(address)?.connect_lazy()))
+        let endpoint = endpoint(address).map_err(Error::InvalidRequest)?.connect_timeout(CONNECT_TIMEOUT);
+        Ok(Self::new(address, endpoint.connect_lazy()))
+    }
+
+    /// Fails unless it may be the address of a server.
+    pub fn check_address(address: &str) -> Result<(), Error> {
+        endpoint(address).map(drop).map_err(Error::InvalidRequest)
     }
 
     fn new(address: &str, channel: Channel) -> Self {
@@ -84,21 +93,29 @@ impl Client {
         self
     }
 
-    /// Returns once the server says that it serves; [`Error::Unavailable`] after `limit`.
+    /// Returns once the server says that it serves; [`Error::Unavailable`] after `limit`, [`Error::Unreachable`] at once of who is
+    /// no framepipe.
     pub async fn wait_ready(&self, limit: Duration) -> Result<(), Error> {
+        let ready = self.ask(limit, |status| status == ServingStatus::Serving).await?;
+        ready.map_err(|why| Error::Unavailable(format!("not ready after {limit:?}: {why}")))
+    }
+
+    /// Asks the server how it is until it is so; or why it is not, after `limit`. Fails at once where it is no framepipe.
+    async fn ask(&self, limit: Duration, is_so: impl Fn(ServingStatus) -> bool) -> Result<Result<(), String>, Error> {
         let mut health = HealthClient::new(self.channel.clone());
         let mut backoff = Backoff::new(limit);
         loop {
             let request = HealthCheckRequest { service: SERVICE.to_owned() };
             let why = match timeout(limit.min(HEALTH_TIMEOUT), health.check(request)).await {
-                Ok(Ok(answer)) if answer.get_ref().status() == ServingStatus::Serving => return Ok(()),
-                Ok(Ok(answer)) => format!("it says {}", answer.get_ref().status().as_str_name()),
-                Ok(Err(status)) => with_causes(&status),
-                Err(_) => "no answer".to_owned(),
+                Ok(Ok(answer)) if is_so(answer.get_ref().status()) => return Ok(Ok(())),
+                Ok(Ok(answer)) => format!("{}: it says {}", self.address, answer.get_ref().status().as_str_name()),
+                Ok(Err(status)) if is_another(&status) => {
+                    return Err(Error::Unreachable(format!("{}: what listens there is no framepipe", self.address)));
+                }
+                Ok(Err(status)) => seen(&self.address, &status),
+                Err(_) => format!("{}: who listens there does not answer", self.address),
             };
-            let Some(pause) = backoff.pause() else {
-                return Err(Error::Unavailable(format!("{} is not ready after {limit:?}: {why}", self.address)));
-            };
+            let Some(pause) = backoff.pause() else { return Ok(Err(why)) };
             sleep(pause).await;
         }
     }
@@ -108,8 +125,8 @@ impl Client {
     /// Images go into one file of the inbox, written before the first await. The file is deleted when the last of
     /// the batch's results has been received by this client, or when a [`Results`] with `until_drained` has come to
     /// the stream's end; the file of a batch with unread results stays when the client is dropped or the process
-    /// dies, for the server has yet to read it. A push that fails deletes its file at once, with one exception: after
-    /// [`Error::Unavailable`] the server may have accepted the batch all the same, so with an idempotency key of the
+    /// dies, for the server has yet to read it. A push that fails deletes its file at once, with one exception: where none
+    /// answers ([`Error::Unavailable`], [`Error::Unreachable`]) the server may have accepted the batch all the same, so with an idempotency key of the
     /// caller's own the file is kept for a push with the same key, which then sends the same batch again. A push
     /// whose future is dropped leaves its file. With [`Hold::Copy`] the file is deleted when the push has been accepted, and when
     /// its future is dropped.
@@ -140,7 +157,7 @@ impl Client {
         let Some(blob) = blob else { return batch };
         match &batch {
             Ok(_) if !is_copied => {}
-            Err(error) if own_key && !error.is_refusal() => self.batches.keep_unconfirmed(key, blob),
+            Err(error) if own_key && !error.is_answer() => self.batches.keep_unconfirmed(key, blob),
             // The push's own outcome says more than the failure to delete would.
             Ok(_) | Err(_) => drop(blob.delete()),
         }
@@ -232,6 +249,7 @@ impl Client {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let mut backoff = Backoff::new(self.reconnect);
+        let mut was_sent = false;
         loop {
             let answer = timeout(limit, make(self.grpc.clone())).await;
             let status = match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer"))) {
@@ -241,8 +259,10 @@ impl Client {
             if !is_broken_connection(&status) {
                 return Err(Error::from_status(status));
             }
+            was_sent |= was_reached(&status);
             let Some(pause) = backoff.pause() else {
-                return Err(Error::Unavailable(format!("{}: {}", self.address, with_causes(&status))));
+                let kind = if was_sent { Error::Unavailable } else { Error::Unreachable };
+                return Err(kind(seen(&self.address, &status)));
             };
             sleep(pause).await;
         }
@@ -280,24 +300,4 @@ fn name(message: &mut PushDataRequest, images: usize) {
     if message.names.is_empty() {
         message.names = (0..images).map(|index| format!("image-{index}")).collect();
     }
-}
-
-fn endpoint(address: &str) -> Result<Endpoint, Error> {
-    let has_scheme = address.contains("://") || address.starts_with("unix:");
-    let endpoint = Endpoint::from_shared(if has_scheme { address.to_owned() } else { format!("http://{address}") });
-    let invalid = |why: &str| Error::InvalidRequest(format!("address {address}: {why}: give HOST:PORT, or unix:PATH"));
-    let endpoint = endpoint.map_err(|error| invalid(&error.to_string()))?;
-    if !has_scheme && endpoint.uri().port().is_none() {
-        return Err(invalid("it has no port, 1 to 65535"));
-    }
-    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT))
-}
-
-/// An error and what lies behind it: tonic's own words are often only "transport error".
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.map(ToString::to_string).fold(error.to_string(), |words, cause| {
-        // An error's own words may have those of its cause at their end already.
-        if words.ends_with(&cause) { words } else { format!("{words}: {cause}") }
-    })
 }

@@ -25,7 +25,10 @@ pub enum Error {
         /// When the server advises to try again.
         retry_after: Option<Duration>,
     },
-    /// No server answers, or it is draining.
+    /// Nobody listens at the address, or who listens there is no framepipe: nothing was sent.
+    #[error("no framepipe answers: {0}")]
+    Unreachable(String),
+    /// No server answers any more, or it is draining.
     #[error("framepipe is unavailable: {0}")]
     Unavailable(String),
     /// Another reader took over the stream: a stream has one reader, and the newest wins.
@@ -33,14 +36,14 @@ pub enum Error {
     ReaderReplaced(String),
     /// The inbox, through which images reach the server, is absent or not writable.
     #[error(
-        "cannot write into the inbox {}: {source}. The server makes it: start framepipe on this host, or name \
+        "cannot write into the inbox {}: {why}. The server makes it: start framepipe on this host, or name \
          its inbox with Client::with_inbox or $FRAMEPIPE_INBOX", path.display()
     )]
     Inbox {
         /// The inbox directory.
         path: PathBuf,
         /// What went wrong there.
-        source: io::Error,
+        why: io::Error,
     },
     /// Any other status that the server answered with.
     #[error("the server failed: {0}")]
@@ -64,6 +67,11 @@ impl Error {
     /// Whether nothing was accepted for certain: the server has said so, or was not asked at all.
     pub fn is_refusal(&self) -> bool {
         !matches!(self, Self::Unavailable(_) | Self::Server(_))
+    }
+
+    /// Whether it settles what becomes of a push that may have been sent before, under the same key.
+    pub(crate) fn is_answer(&self) -> bool {
+        self.is_refusal() && !matches!(self, Self::Unreachable(_))
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Blob {
 impl Blob {
     /// Writes the images into a file whose name begins with the stream's.
     pub fn write(inbox: &Path, stream: &str, images: &[&[u8]]) -> Result<Self, Error> {
-        let failed = |source| Error::Inbox { path: inbox.to_owned(), source };
+        let failed = |why| Error::Inbox { path: inbox.to_owned(), why };
         let stream = if stream.is_empty() { "unnamed" } else { stream };
         let mut draft = tempfile::Builder::new()
             .prefix(&format!(".{stream}."))

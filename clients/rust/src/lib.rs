@@ -16,7 +16,7 @@
 //!
 //! A map of the crate: `client` (the calls), `push` and `inbox` (what is pushed, and the file it travels in), `upload`,
 //! `batches` (which frames are out, and when their file goes), `results` and `acknowledge` (the results, across
-//! broken connections, and what the server may forget), `words` (results for people), `error`, `backoff`.
+//! broken connections, and what the server may forget), `peer` (what is at an address that does not answer), `words` (results for people), `error`, `backoff`.
 
 mod acknowledge;
 mod backoff;
@@ -24,6 +24,7 @@ mod batches;
 mod client;
 mod error;
 mod inbox;
+mod peer;
 mod push;
 mod results;
 mod upload;

@@ -16,9 +16,7 @@ use tokio::{
 use tokio_stream::Stream;
 use tonic::{Response, Status, Streaming};
 
-use crate::{
-    Client, Error, acknowledge::Acknowledger, backoff::Backoff, client::with_causes, error::is_broken_connection,
-};
+use crate::{Client, Error, acknowledge::Acknowledger, backoff::Backoff, error::is_broken_connection, peer::seen};
 
 /// A call that lasted this long had a connection, though it brought no result: its end begins a new outage.
 const ESTABLISHED: Duration = Duration::from_secs(30);
@@ -146,7 +144,7 @@ impl Results {
         match self.backoff.pause() {
             Some(pause) => State::Pausing(Box::pin(sleep(pause))),
             None => {
-                let why = with_causes(&status);
+                let why = seen(&self.client.address, &status);
                 let message = format!("the results of {} broke off and could not be resumed: {why}", self.stream);
                 self.finish(Some(Error::Unavailable(message)))
             }

@@ -1,12 +1,15 @@
 //! Pushing: what reaches the server, and what becomes of the file in the inbox.
 
 use std::{
+    io::{Read as _, Write as _},
     os::unix::fs::PermissionsExt,
     time::{Duration, Instant},
 };
 
 use framepipe_client::{Client, Error, Hold, PixelFormat, PushRequest, RawFrameFormat};
-use tonic::Code;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Code, transport::Server};
 
 mod support;
 use support::{Bench, PATIENCE, images_of};
@@ -200,7 +203,70 @@ async fn ready_means_that_the_server_says_so() {
     let error = bench.client.wait_ready(Duration::from_millis(100)).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable(_)) && error.to_string().contains("not ready"), "{error}");
     for nobody in ["unix:/nowhere/s", "127.0.0.1:1"] {
-        assert!(matches!(Client::connect(nobody).await, Err(Error::Unavailable(_))));
+        assert!(matches!(Client::connect(nobody).await, Err(Error::Unreachable(_))));
     }
     assert!(matches!(Client::connect("http://[").await, Err(Error::InvalidRequest(_))));
+}
+
+/// Who answers whoever connects with these bytes, or, without any, with nothing at all.
+fn answering(bytes: &'static [u8]) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it listens").to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = stream.write_all(bytes); // who has gone has read enough
+            let _ = stream.read_to_end(&mut Vec::new()); // until it goes
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn who_is_no_framepipe_is_told_at_once_and_has_been_sent_nothing() {
+    for bytes in [b"HTTP/1.0 505 Invalid HTTP version (2.0)\r\n\r\n".as_slice(), b"SSH-2.0-x\r\n"] {
+        let address = answering(bytes);
+        let error = Client::connect(&address).await.unwrap_err();
+        let told = format!("no framepipe answers: {address}: what listens there is no framepipe");
+        assert!(matches!(error, Error::Unreachable(_)) && error.is_refusal(), "{error:?}");
+        assert_eq!(error.to_string(), told);
+        let lazy = Client::connect_lazy(&address).unwrap();
+        assert_eq!(lazy.wait_ready(Duration::from_secs(3600)).await.unwrap_err().to_string(), told);
+    }
+}
+
+#[tokio::test]
+async fn a_grpc_server_without_framepipe_is_told_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (_, health) = tonic_health::server::health_reporter();
+    tokio::spawn(Server::builder().add_service(health).serve_with_incoming(TcpListenerStream::new(listener)));
+    let error = Client::connect(&address).await.unwrap_err();
+    assert!(error.to_string().ends_with("what listens there is no framepipe"), "{error}");
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_told_after_the_limit() {
+    let silent = answering(b"");
+    let error = Client::connect_lazy(&silent).unwrap().wait_ready(Duration::from_millis(100)).await.unwrap_err();
+    assert!(error.to_string().ends_with("who listens there does not answer"), "{error}");
+}
+
+#[tokio::test]
+async fn where_nobody_listens_nothing_was_sent_and_the_blob_goes_unless_it_may_have_been_sent_before() {
+    let mut bench = Bench::new();
+    let client = bench.client.clone().with_reconnect(Duration::ZERO);
+    bench.fake.change(|state| state.lose_push_answers = 1);
+    let with_key = PushRequest::images([b"x"]).idempotency_key("mine");
+    let lost = client.push(with_key.clone()).await.unwrap_err();
+    assert!(matches!(lost, Error::Unavailable(_)) && !lost.is_refusal(), "{lost:?}");
+    bench.stop();
+    std::fs::remove_file(bench.inbox().with_file_name("s")).unwrap();
+    // The first call finds that the connection has broken; those behind it, that there is none to be had.
+    let _ = client.push(PushRequest::images([b"x"])).await;
+    for request in [PushRequest::images([b"x"]), with_key] {
+        let error = client.push(request).await.unwrap_err();
+        assert!(matches!(error, Error::Unreachable(_)) && error.is_refusal(), "{error:?}");
+        assert!(error.to_string().ends_with("/s: there is no such socket"), "{error}");
+        assert_eq!(bench.files().len(), 1, "the one that was sent");
+    }
 }

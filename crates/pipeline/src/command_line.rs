@@ -1,11 +1,16 @@
 //! A program's command line, and its description for another program: `framepipe` has verbs that are programs of their own (demo,
 //! eval, inspect, model, …), and writes completions and man pages of them all.
 
-use std::ffi::{OsStr, OsString};
+use std::{
+    error::Error,
+    ffi::{OsStr, OsString},
+    num::{IntErrorKind, ParseFloatError, ParseIntError},
+};
 
 use clap::{
     Arg, ArgAction, Command, Parser, ValueHint,
     builder::{PossibleValue, TypedValueParser},
+    error::{ContextKind, ContextValue, ErrorKind},
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +33,52 @@ pub fn read<Cli: Parser>() -> Cli {
 
 /// Reads a command line, the program's name first.
 pub fn read_from<Cli: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Cli {
-    let matches = flowing(Cli::command()).get_matches_from(arguments);
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut command = flowing(Cli::command());
+    let matches = command.try_get_matches_from_mut(&arguments);
+    let matches = matches.unwrap_or_else(|error| with_tip(error, &command, &arguments).exit());
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut flowing(Cli::command())).exit())
+}
+
+/// An error of what was typed, with what should have been, where the library does not say it.
+fn with_tip(error: clap::Error, command: &Command, arguments: &[OsString]) -> clap::Error {
+    let tip = match error.kind() {
+        ErrorKind::ValueValidation => error.source().and_then(number_of),
+        ErrorKind::UnknownArgument => option_of(&error, meant(command, arguments)),
+        _ => None,
+    };
+    let Some(tip) = tip else { return error };
+    // As a new one: that of a number would go on to say what its parser's developers want to know.
+    let mut told = clap::Error::new(error.kind()).with_cmd(meant(command, arguments));
+    for (kind, value) in error.context() {
+        told.insert(kind, value.clone());
+    }
+    told.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    told
+}
+
+/// How a number looks, where something was none.
+fn number_of(why: &(dyn Error + 'static)) -> Option<String> {
+    let whole = why.downcast_ref::<ParseIntError>().map(|error| match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "it is too large a number",
+        _ => "give a whole number, such as 3",
+    });
+    let any = || why.is::<ParseFloatError>().then_some("give a number, such as 0.5");
+    whole.or_else(any).map(str::to_owned)
+}
+
+/// The option that an argument may be the value of: the one that the command must have, where it has nothing but options.
+fn option_of(error: &clap::Error, command: &Command) -> Option<String> {
+    let ContextValue::String(said) = error.get(ContextKind::InvalidArg)? else { return None };
+    let required: Vec<_> = command.get_arguments().filter(|argument| argument.is_required_set()).collect();
+    let [only] = required[..] else { return None };
+    let long = only.get_long().filter(|_| !said.starts_with('-') && command.get_positionals().next().is_none())?;
+    Some(format!("give --{long} {said}"))
+}
+
+/// The command, or the one below it, that these arguments are of.
+fn meant<'a>(command: &'a Command, arguments: &[OsString]) -> &'a Command {
+    arguments.iter().skip(1).fold(command, |command, word| command.find_subcommand(word).unwrap_or(command))
 }
 
 /// The command, and those below it, with each paragraph behind their options as one line, which clap wraps.
@@ -303,6 +352,34 @@ mod tests {
         let command = flowing(Command::new("x").subcommand(below));
         let below = command.find_subcommand("below").expect("it is there");
         assert_eq!(below.get_after_help().map(ToString::to_string).as_deref(), Some(joined));
+    }
+
+    #[test]
+    fn what_is_typed_wrongly_is_told_with_what_should_have_been() {
+        let number = Arg::new("n").long("n").value_parser(clap::value_parser!(u32).range(1..9));
+        let share = Arg::new("share").long("share").value_parser(clap::value_parser!(f32));
+        let pull = Command::new("pull").arg(Arg::new("stream").long("stream").required(true)).arg(number).arg(share);
+        let command = Command::new("x").subcommand(pull);
+        let said = |arguments: &[&str]| {
+            let arguments: Vec<OsString> = ["x", "pull"].iter().chain(arguments).map(Into::into).collect();
+            let mut command = command.clone();
+            let error = command.try_get_matches_from_mut(&arguments).expect_err("it is wrong");
+            with_tip(error, &command, &arguments).to_string()
+        };
+        for (arguments, words) in [
+            (
+                &["--n", "many"] as &[&str],
+                "invalid value 'many' for '--n <n>'\n\n  tip: give a whole number, such as 3\n",
+            ),
+            (&["--n", "99999999999999999999999"], "tip: it is too large a number"),
+            (&["--n", "9"], "9 is not in 1..9"),
+            (&["--share", "half"], "invalid value 'half' for '--share <share>'\n\n  tip: give a number, such as 0.5\n"),
+            (&["door"], "unexpected argument 'door' found\n\n  tip: give --stream door\n\nUsage: x pull"),
+            (&["--door"], "unexpected argument '--door' found\n\nUsage"),
+        ] {
+            let said = said(arguments);
+            assert!(said.contains(words), "{words:?} is wanted in {said}");
+        }
     }
 
     #[test]

@@ -121,6 +121,11 @@ impl Process {
             crops: entry.counted(Counter::Crops),
         })
     }
+
+    /// As people name it: `detect[0]`.
+    pub fn title(&self) -> String {
+        format!("{}[{}]", self.stage, self.instance)
+    }
 }
 
 /// One queue.

@@ -8,7 +8,7 @@ use framepipe_pipeline::{Device, stage_index};
 use super::{
     Finding,
     kernel::Mount,
-    machine::{Machine, Pipeline},
+    machine::{Machine, NO_FOLDER, Pipeline, Port},
 };
 use crate::{gpu, room::mib};
 
@@ -53,7 +53,7 @@ fn configuration(machine: &Machine) -> Option<Finding> {
         Ok(Pipeline { need: Err(error), .. }) => Finding::failed(error, mend),
         Ok(Pipeline { config, layers, launcher, .. }) => {
             let runs = launcher.map_or("does not run".into(), |pid| format!("runs, launcher {pid}"));
-            Finding::good(format!("pipeline {} of {layers} layers; it {runs}", config.name))
+            Finding::good(format!("pipeline {} of {}; it {runs}", config.name, layers.join(" and ")))
         }
     })
 }
@@ -328,16 +328,19 @@ fn folders(machine: &Machine) -> Option<Finding> {
             names(folders.iter().map(|(folder, _)| folder.display().to_string()))
         )),
         false => {
-            Finding::failed(wrong, "make it this user's (chown, chmod), or name another in [paths] or server.inbox")
+            let is_permission =
+                folders.iter().filter_map(|(_, found)| found.as_ref().err()).any(|why| why != NO_FOLDER);
+            let first = if is_permission { "make it this user's (chown, chmod)" } else { "move what is there away" };
+            Finding::failed(wrong, format!("{first}, or name another in [paths] or server.inbox"))
         }
     })
 }
 
 fn ports(machine: &Machine) -> Option<Finding> {
     let ports = &pipeline(machine)?.ports;
-    let taken = ports.iter().filter(|port| !port.is_own);
+    let unbound = |port: &Port| port.bound.as_ref().err().filter(|_| !port.is_own).cloned();
     let taken = names(
-        taken.filter_map(|port| Some(format!("{} = {:?}: {}", port.key, port.address, port.bound.as_ref().err()?))),
+        ports.iter().filter_map(|port| Some(format!("{} = {:?}: {}", port.key, port.address, unbound(port)?.why))),
     );
     let all = names(ports.iter().map(|port| match port.is_own {
         true => format!("{} is this pipeline's", port.address),
@@ -346,7 +349,13 @@ fn ports(machine: &Machine) -> Option<Finding> {
     Some(match (ports.is_empty(), taken.is_empty()) {
         (true, _) => Finding::good("none is asked for"),
         (false, true) => Finding::good(all),
-        (false, false) => Finding::failed(taken, "end who listens there (ss -ltnp), or say another address"),
+        (false, false) => Finding::failed(
+            taken,
+            match ports.iter().filter_map(unbound).all(|unbound| unbound.is_here) {
+                true => "end who listens there (ss -ltnp), or say another address",
+                false => "say an address that this host has (ip address), or 0.0.0.0 for all of them",
+            },
+        ),
     })
 }
 

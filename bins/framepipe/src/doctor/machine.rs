@@ -1,14 +1,15 @@
 //! What is read of the machine, once, before any check; nothing is changed.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, ErrorKind},
     net::{TcpListener, ToSocketAddrs as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use framepipe_model::Manifest;
-use framepipe_pipeline::{Config, Device, Explained, MemoryNeed, Plan};
+use framepipe_pipeline::{Config, Device, Explained, MemoryNeed, Origin, Plan};
 use rustix::{
     fs::{Access, access},
     io::Errno,
@@ -25,6 +26,9 @@ use crate::{
     room::{Room, existing},
     up::StartArgs,
 };
+
+/// What hinders a user where something else lies in a folder's place.
+pub const NO_FOLDER: &str = "it is no folder";
 
 /// All that the checks look at.
 pub struct Machine {
@@ -69,8 +73,8 @@ pub struct Ulimits {
 pub struct Pipeline {
     /// Its configuration.
     pub config: Config,
-    /// The layers of it.
-    pub layers: usize,
+    /// The kinds of layers of it, in their order.
+    pub layers: Vec<&'static str>,
     /// What it takes of the memory, or what is wrong with its models.
     pub need: Result<MemoryNeed, String>,
     /// Its models, and what is wrong with one.
@@ -101,9 +105,18 @@ pub struct Port {
     /// What it says.
     pub address: String,
     /// Whether one can listen there now.
-    pub bound: Result<(), String>,
+    pub bound: Result<(), Unbound>,
     /// True where this very pipeline does.
     pub is_own: bool,
+}
+
+/// Why one cannot listen at an address.
+#[derive(Clone, Debug)]
+pub struct Unbound {
+    /// What the operating system said.
+    pub why: String,
+    /// False where the address is another host's.
+    pub is_here: bool,
 }
 
 impl Machine {
@@ -168,10 +181,17 @@ impl Pipeline {
                 .collect(),
             folders,
             launcher,
-            layers: layers.len(),
+            layers: kinds(&layers),
             config,
         }
     }
+}
+
+/// The kinds of layers: all options are one layer, and so on.
+fn kinds(layers: &[Origin]) -> Vec<&'static str> {
+    let mut kinds: Vec<_> = layers.iter().map(Origin::kind).collect();
+    kinds.dedup();
+    kinds
 }
 
 /// Whether this user may make files there, or the folder itself where it is not there yet.
@@ -180,7 +200,7 @@ fn may_write(folder: &Path) -> Result<(), String> {
     let metadata = fs::symlink_metadata(&found).map_err(|error| error.to_string())?;
     let is_there = found == folder;
     if is_there && !metadata.is_dir() {
-        return Err("it is no folder".into());
+        return Err(NO_FOLDER.into());
     }
     // As `up` will have it: another user's folder may hold, or become, anything. Those above and those of all users are no such.
     let is_trusted = [0, geteuid().as_raw()].contains(&metadata.uid());
@@ -198,7 +218,9 @@ fn may_read(folder: &Path) -> Result<(), String> {
 }
 
 fn port(key: &'static str, address: &str, launcher: Option<u32>) -> Port {
-    let bound = TcpListener::bind(address).map(drop).map_err(|error| error.to_string());
+    let bound = TcpListener::bind(address)
+        .map(drop)
+        .map_err(|error| Unbound { why: error.to_string(), is_here: error.kind() != ErrorKind::AddrNotAvailable });
     let number = address.to_socket_addrs().ok().and_then(|mut all| all.next()).map(|address| address.port());
     let is_own = bound.is_err()
         && launcher.zip(number).is_some_and(|(launcher, number)| {

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use super::{
     checks::Check,
     kernel::{Limits, Mount, limits, listeners, mount_of, swaps},
-    machine::{Pipeline, Port, Ulimits},
+    machine::{NO_FOLDER, Pipeline, Port, Ulimits, Unbound},
     *,
 };
 use crate::room::Room;
@@ -24,7 +24,7 @@ fn good() -> Machine {
     let config = Config::parse("[pipeline]\ndetector = \"finder\"\n", Path::new("/etc/x.toml"), &overrides);
     let pipeline = Pipeline {
         config: config.expect("it is good"),
-        layers: 1,
+        layers: vec!["file"],
         need: Ok(MemoryNeed { segment: 300 * MIB, slabs: 0, cache: 256 * MIB, journal: 64 * MIB, inbox: GIB }),
         models: vec![("finder@1".into(), Ok(()))],
         room: Ok(Room { folder: "/dev/shm".into(), total: 8 * GIB, free: 7 * GIB, held: 0 }),
@@ -80,7 +80,9 @@ fn bad() -> Vec<(&'static str, Machine, State, &'static str)> {
     use State::{Failed, Warning};
     let group = |memory, cpus, swap| Limits { memory, cpus, swap };
     let swapped = |machine: &mut Machine| machine.swaps = vec!["/dev/sda2".into()];
-    let port = |machine: &mut Pipeline| machine.ports[0].bound = Err("Address already in use".into());
+    let port = |machine: &mut Pipeline, is_here| {
+        machine.ports[0].bound = Err(Unbound { why: "it cannot be had".into(), is_here });
+    };
     let on_gpu = |pipeline: &mut Pipeline| pipeline.config.device = "GPU-1a".parse().expect("a device");
     let gpu = r#"[{"uuid": "GPU-2b", "name": "T4", "pci_bus_id": "0000:3b:00.0"}]"#;
     let gpus = || Ok(serde_json::from_str(gpu).expect("a list"));
@@ -149,8 +151,20 @@ fn bad() -> Vec<(&'static str, Machine, State, &'static str)> {
             Failed,
             "no driver",
         ),
-        ("folders", with(|_, pipeline| pipeline.folders[0].1 = Err("not yours".into())), Failed, "not yours"),
-        ("ports", with(|_, pipeline| port(pipeline)), Failed, "server.tcp"),
+        (
+            "folders",
+            with(|_, pipeline| pipeline.folders[0].1 = Err("not yours".into())),
+            Failed,
+            "not yours -> make it",
+        ),
+        ("folders", with(|_, pipeline| pipeline.folders[0].1 = Err(NO_FOLDER.into())), Failed, "no folder -> move"),
+        (
+            "ports",
+            with(|_, pipeline| port(pipeline, true)),
+            Failed,
+            "server.tcp = \"127.0.0.1:1\": it cannot be had -> end",
+        ),
+        ("ports", with(|_, pipeline| port(pipeline, false)), Failed, "say an address that this host has"),
     ]
 }
 
@@ -175,7 +189,7 @@ fn what_a_running_pipeline_has_already_is_no_lack() {
     let machine = with(|machine, pipeline| {
         machine.available = Some(2 * GIB);
         pipeline.room = Ok(Room { folder: "/dev/shm".into(), total: GIB, free: 400 * MIB, held: 300 * MIB });
-        pipeline.ports[0].bound = Err("Address already in use".into());
+        pipeline.ports[0].bound = Err(Unbound { why: "Address already in use".into(), is_here: true });
         pipeline.ports[0].is_own = true;
         pipeline.launcher = Some(4711);
     });

@@ -9,7 +9,7 @@ use framepipe_shm::monotonic_ns;
 use nix::sys::signal::{SigSet, Signal};
 use ratatui::crossterm::event::{self, Event as TerminalEvent, KeyEvent, KeyEventKind};
 
-use super::{latency, status};
+use super::latency;
 use crate::{
     control::{self, Answer, Request},
     status::Status,
@@ -62,8 +62,8 @@ impl Events {
         let (said, path) = (says.clone(), run.clone());
         spawn("ask", move || {
             loop {
-                let event = match status(&path) {
-                    Ok(status) => Event::Status(Box::new(status), monotonic_ns()),
+                let event = match control::status(&path) {
+                    Ok(status) => Event::Status(status, monotonic_ns()),
                     Err(error) => Event::Silence(format!("{error:#}")),
                 };
                 if said.send(event).is_err() {

@@ -15,7 +15,7 @@ pub enum ConfigError {
         /// What the operating system said.
         error: std::io::Error,
     },
-    /// The pipeline's file is not there.
+    /// The pipeline's file is not there, or a folder.
     #[error("{path}: {error}: {advice}")]
     Absent {
         /// Which file.

@@ -57,7 +57,9 @@ impl Layers {
     /// The file and its drop-ins.
     pub(super) fn of_files(path: &Path, folder: &Path) -> Result<Self, ConfigError> {
         let text = read(path).map_err(|error| match error {
-            ConfigError::Read { path, error } if error.kind() == ErrorKind::NotFound => {
+            ConfigError::Read { path, error }
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) =>
+            {
                 ConfigError::Absent { advice: others(&path), path, error }
             }
             error => error,
@@ -171,7 +173,8 @@ fn others(path: &Path) -> String {
         let found = files(folder).unwrap_or_default().into_iter().filter(is_pipeline);
         found.take(NAMED_MAX).map(|file| file.display().to_string()).collect::<Vec<_>>()
     };
-    let beside = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = if path.is_dir() { Some(path) } else { path.parent() };
+    let beside = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folders = [beside, Path::new(PIPELINES)];
     match folders.into_iter().map(pipelines).find(|found| !found.is_empty()) {
         Some(found) => format!("there are {}: name one with --config FILE", found.join(", ")),

@@ -217,6 +217,8 @@ fn a_pipeline_that_is_not_there_is_told_with_those_that_are() {
     let there_are = format!("there are {}, {}: name one with --config FILE", file("faces.toml"), file("street.toml"));
     let nope = said(&folder.path().join("nope.toml"));
     assert_eq!(nope, format!("{}: No such file or directory (os error 2): {there_are}", file("nope.toml")));
+    let itself = said(folder.path());
+    assert_eq!(itself, format!("{}: Is a directory (os error 21): {there_are}", folder.path().display()));
     let nowhere = said(&folder.path().join("no/such.toml"));
     assert!(
         nowhere.contains("No such file") && nowhere.contains("name the pipeline's file with --config FILE"),
