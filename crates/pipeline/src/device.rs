@@ -26,7 +26,7 @@ pub enum Device {
 
 /// `pipeline.mps`: whether the processes of a pipeline on a GPU share it by NVIDIA's Multi-Process Service (MPS), by a daemon of
 /// the launcher's own. Without it, the GPU is one process's at a time. Off unless it is asked for: a fault of one process ends all
-/// that share the GPU, and what follows has not been tested on one.
+/// that share the GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mps {
