@@ -37,8 +37,12 @@ fn device() -> Option<Device> {
 fn hog(device: &Device) -> Vec<Buffer> {
     let mut taken = Vec::new();
     for bytes in SIZES {
-        while let Ok(buffer) = Buffer::new(device, bytes) {
-            taken.push(buffer);
+        loop {
+            match Buffer::new(device, bytes) {
+                Ok(buffer) => taken.push(buffer),
+                Err(GpuError::OutOfMemory { .. }) => break,
+                Err(error) => panic!("{error}"),
+            }
         }
     }
     taken

@@ -113,6 +113,10 @@ pub fn accept(arguments: &Arguments) -> anyhow::Result<()> {
     let refused: Vec<&str> =
         report.models.iter().filter(|model| model.refused.is_some()).map(|model| &model.name[..]).collect();
     ensure!(refused.is_empty(), "models that do not run on the GPU: {}", refused.join(", "));
+    let unmeasured = report.pipeline.iter().filter(|run| run.refused.is_some()).count();
+    ensure!(unmeasured == 0, "{unmeasured} runs of the pipeline could not be measured: see the report");
+    let wrong: Vec<String> = report.preprocess.iter().flat_map(preprocess::Preprocess::wrong).collect();
+    ensure!(wrong.is_empty(), "{}", wrong.join("; "));
     let missed: Vec<String> =
         report.targets().filter(|target| !target.is_met()).map(|target| target.to_string()).collect();
     ensure!(missed.is_empty() || !report.is_t4(), "slower than a T4 has to be: {}", missed.join("; "));

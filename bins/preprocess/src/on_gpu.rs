@@ -101,20 +101,27 @@ impl OnGpu {
         let (Original::Encoded(header), Some(jpegs)) = (original, &mut self.jpegs) else {
             return self.image(frame, encoded, original, DecodeScale::Full, decoder);
         };
-        if jpegs.wants(header) {
+        let (way, start) = (jpegs.way_of(header), Instant::now());
+        let mut decoded = None;
+        if way == Way::Gpu {
             let bytes = original.rgb_bytes(DecodeScale::Full);
             let slot = self.device.address(Pool::Image, frame.output_place(Pool::Image)?, bytes)?;
+            frame.bytes_copied += encoded.len() as u64;
             // SAFETY: the slot was taken for this frame by this process, and holds so many bytes.
             #[allow(unsafe_code, reason = "the device writes a slot by its address")]
-            if let Some(view) = unsafe { jpegs.decode(encoded, header, slot) }? {
+            let made = unsafe { jpegs.decode(encoded, header, slot) };
+            decoded = made?;
+            if decoded.is_some() {
                 frame.set_used(Pool::Image, bytes)?;
-                return Ok(view);
             }
         }
-        let start = Instant::now();
-        let view = self.image(frame, encoded, original, DecodeScale::Full, decoder)?;
-        if let Some(jpegs) = &mut self.jpegs {
-            jpegs.took(Way::Cpu, header, start.elapsed());
+        let view = match decoded {
+            Some(view) => view,
+            None => self.image(frame, encoded, original, DecodeScale::Full, decoder)?,
+        };
+        if let Some(jpegs) = self.jpegs.as_mut().filter(|jpegs| jpegs.is_timed()) {
+            self.device.device.synchronize().map_err(frame_error)?; // until the pixels are there, as nvJPEG's are
+            jpegs.took(way, header, start.elapsed());
         }
         Ok(view)
     }

@@ -69,6 +69,14 @@ pub enum GpuError {
         /// Bytes that are free, and that there are, where the device says so.
         free: Option<[usize; 2]>,
     },
+    /// The host has no memory left that can be pinned.
+    #[error(
+        "this machine has no {bytes} bytes of memory to pin for the GPU: look at its memory limits, or lower batch_max or processes"
+    )]
+    NoPinnedMemory {
+        /// Bytes that were asked for.
+        bytes: usize,
+    },
     /// The device, or this process's part of it, cannot be used any more. The process has to end.
     #[error("the GPU is lost to this process: {call} says {what}")]
     Lost {

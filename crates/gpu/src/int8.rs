@@ -33,6 +33,8 @@ use crate::{Buffer, Device, GpuError, Pinned};
 use graph::Program;
 use plan::Plan;
 
+/// Most rows or columns of a window, and of its step: they are bits of a word in the kernels.
+const WINDOW_MAX: usize = 7;
 /// Largest batch.
 const BATCH_MAX: usize = 256;
 

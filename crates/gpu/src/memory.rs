@@ -138,10 +138,15 @@ impl Pinned {
     /// Takes `bytes` bytes, which are zero.
     ///
     /// # Errors
-    /// What the driver says.
+    /// [`GpuError::NoPinnedMemory`] where the host has not so much.
     pub fn new(device: &Device, bytes: usize) -> Result<Self, GpuError> {
         // SAFETY: a new allocation; `Pinned` frees it.
-        let start = check("cuMemHostAlloc", unsafe { result::malloc_host(bytes.max(1), 0) })?;
+        let start = match unsafe { result::malloc_host(bytes.max(1), 0) } {
+            Err(error) if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                return Err(GpuError::NoPinnedMemory { bytes });
+            }
+            answer => check("cuMemHostAlloc", answer)?,
+        };
         let start = NonNull::new(start.cast::<u8>())
             .ok_or_else(|| GpuError::Argument("cuMemHostAlloc gave no memory".into()))?;
         // SAFETY: the allocation has so many bytes.

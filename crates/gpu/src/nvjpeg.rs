@@ -70,6 +70,12 @@ impl JpegDecoder {
         self.handle.name()
     }
 
+    /// True where its pixels are those of the CPU's decoder: it is strict, and interpolates colours in the same way. Older libraries
+    /// do not know how to.
+    pub fn is_exact(&self) -> bool {
+        self.handle.is_exact()
+    }
+
     /// Bytes that a decoded image takes: RGB8, or one byte a pixel of a grey one.
     pub fn bytes(header: &Header) -> usize {
         header.width as usize * header.height as usize * order(header).pixel_bytes()

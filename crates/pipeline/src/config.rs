@@ -368,13 +368,9 @@ impl Config {
             let device = format!("pipeline.device is \"{}\", no GPU: name one there, or say \"off\" here", self.device);
             return Err(check.wrong("pipeline.mps", "\"require\"", &device));
         }
-        if self.jpeg != JpegDecoding::Cpu && !matches!(self.device, Device::Gpu(_)) {
+        if self.jpeg == JpegDecoding::Gpu && !matches!(self.device, Device::Gpu(_)) {
             let device = format!("pipeline.device is \"{}\", no GPU: name one there, or say \"cpu\" here", self.device);
-            return Err(check.wrong(
-                "pipeline.jpeg",
-                format!("{:?}", format!("{:?}", self.jpeg).to_lowercase()),
-                &device,
-            ));
+            return Err(check.wrong("pipeline.jpeg", "\"gpu\"", &device));
         }
         check.range("pipeline.crops_max", self.crops_max.into(), 1, 1024)?;
         check.range("pipeline.crop_batch_max", self.crop_batch_max.into(), 1, 1024)?;

@@ -1,7 +1,13 @@
-//! What NVIDIA's management library says of the pipeline's GPU: asked at each scrape, and told as far as it answers. It opens no
-//! context on the GPU and takes none of its memory. Without the library, or without a GPU, there are no series.
+//! What NVIDIA's management library says of the pipeline's GPU: asked once a second by a thread of its own, which a GPU that does not
+//! answer may hold up for ever, and told as long as it is fresh. It opens no context on the GPU and takes none of its memory. Without
+//! the library, or without a GPU, there are no series.
 
-use std::ffi::OsStr;
+use std::{
+    ffi::OsStr,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
 
 use framepipe_pipeline::{Config, Device};
 use nvml_wrapper::{
@@ -9,16 +15,15 @@ use nvml_wrapper::{
     enum_wrappers::device::{EccCounter, MemoryError, TemperatureSensor},
     error::NvmlError,
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 /// The library, as the driver installs it.
 const LIBRARY: &str = "libnvidia-ml.so.1";
-
-/// The pipeline's GPU, as the library knows it.
-pub struct Gpu {
-    nvml: Nvml,
-    uuid: String,
-}
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Between two attempts to open it, where it does not answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What is older is not told.
+const FRESH: Duration = Duration::from_secs(5);
 
 /// What it says.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -33,32 +38,73 @@ pub struct Figures {
     pub ecc: Option<[u64; 2]>,
 }
 
-impl Gpu {
-    /// Of a pipeline that has one. Without the library it warns, and nothing is told.
-    pub fn open(config: &Config) -> Option<Self> {
-        let Device::Gpu(Some(uuid)) = &config.device else { return None };
-        let opened = Self::open_with(LIBRARY.as_ref(), uuid);
-        opened.inspect_err(|error| warn!("nothing is told of the GPU {uuid}: {LIBRARY}: {error}")).ok()
+/// The last figures of the pipeline's GPU.
+#[derive(Clone, Default)]
+pub struct Watch(Arc<Mutex<Option<(Instant, Figures)>>>);
+
+impl Watch {
+    /// Of a pipeline; of one without a GPU nothing is asked.
+    pub fn start(config: &Config) -> Self {
+        let watch = Self::default();
+        if let Device::Gpu(Some(uuid)) = &config.device {
+            let (uuid, asked) = (uuid.clone(), watch.clone());
+            // It ends with the process, whether the GPU answers or not.
+            let started = thread::Builder::new().name("gpu-figures".into()).spawn(move || asked.ask(&uuid));
+            if let Err(error) = started {
+                warn!("nothing is told of the GPU: no thread: {error}");
+            }
+        }
+        watch
     }
 
-    fn open_with(library: &OsStr, uuid: &str) -> Result<Self, NvmlError> {
-        Ok(Self { nvml: Nvml::builder().lib_path(library).init()?, uuid: uuid.into() })
-    }
-
-    /// Asks it.
+    /// What is known, if it is fresh.
     pub fn figures(&self) -> Figures {
-        // Anew each time: a GPU that was reset, or has come back, is another handle's.
-        let Ok(device) = self.nvml.device_by_uuid(&self.uuid[..]) else { return Figures::default() };
-        let errors = |kind| device.total_ecc_errors(kind, EccCounter::Volatile).ok();
-        let ecc = errors(MemoryError::Corrected).zip(errors(MemoryError::Uncorrected));
-        Figures {
-            busy: device.utilization_rates().ok().map(|rates| f64::from(rates.gpu) / 100.0),
-            memory: device.memory_info().ok().map(|memory| [memory.used, memory.total]),
-            celsius: device.temperature(TemperatureSensor::Gpu).ok(),
-            watts: device.power_usage().ok().map(|milliwatts| f64::from(milliwatts) / 1e3),
-            ecc: ecc.map(|(corrected, uncorrected)| [corrected, uncorrected]),
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.filter(|(when, _)| when.elapsed() < FRESH).map(|(_, figures)| figures).unwrap_or_default()
+    }
+
+    fn ask(&self, uuid: &str) -> ! {
+        let mut is_told = false;
+        loop {
+            let error = match open(LIBRARY.as_ref()) {
+                Ok(nvml) => loop {
+                    match figures(&nvml, uuid) {
+                        Ok(figures) => {
+                            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), figures));
+                            if std::mem::take(&mut is_told) {
+                                info!("the GPU {uuid} answers again");
+                            }
+                        }
+                        Err(error) => break error,
+                    }
+                    thread::sleep(INTERVAL);
+                },
+                Err(error) => error,
+            };
+            if !std::mem::replace(&mut is_told, true) {
+                warn!("nothing is told of the GPU {uuid}: {LIBRARY}: {error}; it is asked again");
+            }
+            thread::sleep(PATIENCE);
         }
     }
+}
+
+fn open(library: &OsStr) -> Result<Nvml, NvmlError> {
+    Nvml::builder().lib_path(library).init()
+}
+
+/// As far as the GPU of this UUID tells them.
+fn figures(nvml: &Nvml, uuid: &str) -> Result<Figures, NvmlError> {
+    let device = nvml.device_by_uuid(uuid)?;
+    let errors = |kind| device.total_ecc_errors(kind, EccCounter::Volatile).ok();
+    let ecc = errors(MemoryError::Corrected).zip(errors(MemoryError::Uncorrected));
+    Ok(Figures {
+        busy: device.utilization_rates().ok().map(|rates| f64::from(rates.gpu) / 100.0),
+        memory: device.memory_info().ok().map(|memory| [memory.used, memory.total]),
+        celsius: device.temperature(TemperatureSensor::Gpu).ok(),
+        watts: device.power_usage().ok().map(|milliwatts| f64::from(milliwatts) / 1e3),
+        ecc: ecc.map(|(corrected, uncorrected)| [corrected, uncorrected]),
+    })
 }
 
 #[cfg(test)]
@@ -94,13 +140,22 @@ mod tests {
         fs::write(&source, STAND_IN).expect("it can be written");
         let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
         assert!(compiled.expect("there is a C compiler").success());
-        let gpu = Gpu::open_with(library.as_os_str(), "GPU-1a").expect("it opens");
+        let nvml = open(library.as_os_str()).expect("it opens");
         let expected =
             Figures { busy: Some(0.37), memory: Some([4000, 16000]), celsius: Some(61), watts: Some(42.5), ecc: None };
-        assert_eq!(gpu.figures(), expected);
-        let other = Gpu::open_with(library.as_os_str(), "GPU-2b").expect("it opens");
-        assert_eq!(other.figures(), Figures::default());
-        let missing = folder.path().join("there-is-none.so");
-        assert!(Gpu::open_with(missing.as_os_str(), "GPU-1a").is_err());
+        assert_eq!(figures(&nvml, "GPU-1a").expect("it is there"), expected);
+        assert!(figures(&nvml, "GPU-2b").is_err(), "there is no such GPU");
+        assert!(open(folder.path().join("there-is-none.so").as_os_str()).is_err());
+    }
+
+    #[test]
+    fn what_is_stale_is_not_told() {
+        let (watch, figures) = (Watch::default(), Figures { celsius: Some(61), ..Figures::default() });
+        let at = |age: Duration| *watch.0.lock().expect("nobody panicked") = Some((Instant::now() - age, figures));
+        assert_eq!(watch.figures(), Figures::default());
+        at(Duration::ZERO);
+        assert_eq!(watch.figures(), figures);
+        at(FRESH);
+        assert_eq!(watch.figures(), Figures::default());
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     path::Path,
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -26,7 +26,7 @@ use rustix::fs::{StatVfs, statvfs};
 
 use super::{
     CODES, METHODS, REFUSALS,
-    gpu::{Figures, Gpu},
+    gpu::{Figures, Watch},
     table::{self, Row},
 };
 use crate::hub::Hub;
@@ -44,7 +44,8 @@ impl Scrape {
     pub fn new(process: &'static Process, hub: Arc<Hub>) -> Self {
         let mut registry = Registry::default();
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-        registry.register_collector(Box::new(Readings { process, hub, started, gpu: OnceLock::new() }));
+        let gpu = Watch::start(&process.order.config);
+        registry.register_collector(Box::new(Readings { process, hub, started, gpu }));
         Self { registry }
     }
 
@@ -64,8 +65,7 @@ struct Readings {
     hub: Arc<Hub>,
     /// Seconds since 1970.
     started: f64,
-    /// Opened by the first scrape.
-    gpu: OnceLock<Option<Gpu>>,
+    gpu: Watch,
 }
 
 impl fmt::Debug for Readings {
@@ -182,11 +182,10 @@ impl Readings {
     }
 
     fn gpu(&self, page: &mut Page<'_>) -> fmt::Result {
-        let gpu = self.gpu.get_or_init(|| Gpu::open(&self.process.order.config));
-        let Figures { busy, memory, celsius, watts, ecc } = gpu.as_ref().map(Gpu::figures).unwrap_or_default();
+        let Figures { busy, memory, celsius, watts, ecc } = self.gpu.figures();
         page.row(&table::GPU_BUSY, busy.map(|share| ([], share)))?;
-        let memory = memory.map(|[used, total]| [(["used"], used as f64), (["total"], total as f64)]);
-        page.row(&table::GPU_MEMORY, memory.into_iter().flatten())?;
+        page.row(&table::GPU_MEMORY, memory.map(|[_, total]| ([], total as f64)))?;
+        page.row(&table::GPU_MEMORY_USED, memory.map(|[used, _]| ([], used as f64)))?;
         page.row(&table::GPU_TEMPERATURE, celsius.map(|degrees| ([], f64::from(degrees))))?;
         page.row(&table::GPU_POWER, watts.map(|watts| ([], watts)))?;
         let ecc = ecc.map(|[fixed, lost]| [(["corrected"], fixed as f64), (["uncorrected"], lost as f64)]);

@@ -88,7 +88,8 @@ table! {
     FILE_SYSTEM: Gauge "framepipe_file_system_bytes" ["folder"] "Size of the file system of a folder (state, shm; inbox: the fullest of them)";
     FILE_SYSTEM_FREE: Gauge "framepipe_file_system_free_bytes" ["folder"] "What this process may have of it yet";
     GPU_BUSY: Gauge "framepipe_gpu_busy_ratio" [] "Share of the last moments in which something ran on the pipeline's GPU, whoever's";
-    GPU_MEMORY: Gauge "framepipe_gpu_memory_bytes" ["state"] "That GPU's memory (used by whomever, total)";
+    GPU_MEMORY: Gauge "framepipe_gpu_memory_bytes" [] "That GPU's memory";
+    GPU_MEMORY_USED: Gauge "framepipe_gpu_memory_used_bytes" [] "What is used of it, by whomever";
     GPU_TEMPERATURE: Gauge "framepipe_gpu_temperature_celsius" [] "Its temperature";
     GPU_POWER: Gauge "framepipe_gpu_power_watts" [] "What it draws";
     GPU_ECC: Counter "framepipe_gpu_ecc_errors_total" ["kind"] "Errors of its memory since its driver was loaded (corrected, uncorrected)";

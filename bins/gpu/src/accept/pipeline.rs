@@ -49,7 +49,6 @@ impl Way {
 /// What `framepipe-bench system` prints.
 #[derive(Serialize, Deserialize)]
 pub struct Measured {
-    pub crops: u32,
     pub in_flight: usize,
     /// Frames a second, the median of the rounds.
     pub fps: f64,
@@ -62,12 +61,13 @@ pub struct Measured {
     pub stage_ms: Vec<(String, f64, f64)>,
 }
 
-/// A measured run.
+/// A run, and what was measured, or why nothing was.
 #[derive(Serialize)]
 pub struct Run {
     pub way: Way,
-    #[serde(flatten)]
-    pub measured: Measured,
+    pub crops: u32,
+    pub measured: Option<Measured>,
+    pub refused: Option<String>,
 }
 
 /// Measures a configuration on the GPU of this UUID, each run handed over as it is done.
@@ -82,8 +82,11 @@ pub fn measure(
     std::io::Write::write_all(&mut jpeg, &photo::jpeg(&photo::pixels(width, height), width, height)?)?;
     for way in Way::ALL {
         for crops in way.crops() {
-            let measured = run(config, uuid, *crops, seconds, way, jpeg.path())?;
-            done(Run { way, measured })?;
+            let (measured, refused) = match run(config, uuid, *crops, seconds, way, jpeg.path()) {
+                Ok(measured) => (Some(measured), None),
+                Err(error) => (None, Some(format!("{error:#}"))),
+            };
+            done(Run { way, crops: *crops, measured, refused })?;
         }
     }
     Ok(())

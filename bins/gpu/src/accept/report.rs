@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{
     models::Model,
     pipeline::{Run, TARGETS, Target},
-    preprocess::{Preprocess, Row},
+    preprocess::{Difference, Preprocess, Row},
     slabs::Slabs,
 };
 
@@ -60,8 +60,8 @@ impl Report {
     /// What a T4 has to reach, as far as it was measured: the better of the two ways to share the GPU.
     pub fn targets(&self) -> impl Iterator<Item = Target> {
         TARGETS.into_iter().filter_map(|(crops, least)| {
-            let raw = self.pipeline.iter().filter(|run| run.way.is_raw() && run.measured.crops == crops);
-            let found = raw.map(|run| run.measured.fps).reduce(f64::max)?;
+            let raw = self.pipeline.iter().filter(|run| run.way.is_raw() && run.crops == crops);
+            let found = raw.filter_map(|run| Some(run.measured.as_ref()?.fps)).reduce(f64::max)?;
             Some(Target { crops, least, found })
         })
     }
@@ -166,8 +166,11 @@ impl fmt::Display for Preprocess {
             writeln!(f, "| {what} | {value:.1} {unit} | {cpu_ms} |")?;
         }
         writeln!(f, "\n| grey levels off the CPU's | largest | mean |\n|---|---|---|")?;
-        for (what, largest, mean) in &self.differences {
+        for Difference { what, largest, mean, .. } in &self.differences {
             writeln!(f, "| {what} | {largest:.3} | {mean:.4} |")?;
+        }
+        for why in &self.no_nvjpeg {
+            writeln!(f, "\nNo figures of nvJPEG, {why}")?;
         }
         writeln!(f)
     }
@@ -175,13 +178,16 @@ impl fmt::Display for Preprocess {
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { way, measured } = self;
+        let Self { way, crops, measured, refused } = self;
+        let Some(measured) = measured else {
+            return writeln!(f, "| {way} | {crops} | not measured: {} | | | |", refused.as_deref().unwrap_or_default());
+        };
         let rounds: Vec<String> = measured.rounds.iter().map(|fps| format!("{fps:.0}")).collect();
         let cpu: Vec<String> = measured.cpu_ms_per_frame.iter().map(|(stage, ms)| format!("{stage} {ms:.2}")).collect();
         writeln!(
             f,
             "| {way} | {} | {:.0} | {} | {:.1}, {:.1} | {} |",
-            measured.crops,
+            crops,
             measured.fps,
             rounds.join(", "),
             measured.latency_p50_ms,

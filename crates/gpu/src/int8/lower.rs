@@ -199,7 +199,10 @@ impl Lowering<'_> {
                 Value::Draft(Draft::Conv(conv)) => Value::Draft(Draft::Conv(ConvDraft { is_relu: true, ..conv })),
                 _ => self.change(node, Change::LeakyRelu(0.0))?,
             },
-            "LeakyRelu" => self.change(node, Change::LeakyRelu(node.float("alpha", 0.01)))?,
+            "LeakyRelu" => match node.float("alpha", 0.01) {
+                alpha if (-1.0..=1.0).contains(&alpha) => self.change(node, Change::LeakyRelu(alpha))?,
+                alpha => return Err(format!("its alpha is {alpha}, where -1 to 1 can be")),
+            },
             "Sigmoid" => match self.value(node, 0)? {
                 Value::View(view) if !view.is_sigmoid => Value::View(View { is_sigmoid: true, ..view }),
                 _ => self.change(node, Change::Sigmoid)?,
@@ -325,6 +328,9 @@ impl Lowering<'_> {
             return Err("its weights have a zero point other than 0: quantise them symmetrically".into());
         }
         let scales = self.constant(node, 1)?.f32()?.to_vec();
+        if let Some(scale) = scales.iter().find(|scale| !(scale.is_finite() && **scale > 0.0)) {
+            return Err(format!("its weights have a scale of {scale}"));
+        }
         let axis = node.int("axis", 1);
         let rank = constant.shape.len() as i64;
         let axis = if axis < 0 { axis + rank } else { axis } as usize;

@@ -2,10 +2,12 @@
 
 mod gathered;
 mod parameters;
+mod steps;
 
 pub(super) use parameters::ConvParameters;
 use parameters::{GatherParameters, HeadParameters, NumbersParameters, PixelsParameters, Tap};
 
+use super::WINDOW_MAX;
 use super::graph::{Conv, Operator, Program, Source, Steps, Tensor, TensorId, Then, Window};
 use super::tiles::{self, TAPS_MAX, Tiles};
 use crate::{Buffer, Device, Function, GpuError, Module};
@@ -13,7 +15,9 @@ use crate::{Buffer, Device, Function, GpuError, Module};
 const THREADS: u32 = 256;
 const GATHER_THREADS: u32 = 128;
 /// Needs a column and a row that no window has.
-const NO_TAP: Tap = Tap { at: 0, needs: 1 << 15 | 1 << 31 };
+const NO_TAP: Tap = Tap { at: 0, needs: 1 << NO_SIDE | 1 << (16 + NO_SIDE) };
+const NO_SIDE: usize = 15;
+const _: () = assert!(WINDOW_MAX <= NO_SIDE);
 /// Taps of one tile.
 const TAPS_PER_TILE: usize = 4;
 
@@ -493,7 +497,7 @@ fn conv_parameters(
         Then::Add(residual) => Some((address(residual), &program.tensors[residual])),
         _ => None,
     };
-    check_steps(conv, to, residual.map(|(_, tensor)| tensor))?;
+    steps::check(conv, to.steps, residual.map(|(_, tensor)| tensor.steps))?;
     let filter = conv.window.height * conv.window.width * from.pixel();
     let mut weights = vec![0i8; to.pixel() * taps.len() * 16];
     for (to, from) in weights.chunks_exact_mut(taps.len() * 16).zip(conv.weights.chunks_exact(filter)) {
@@ -532,21 +536,6 @@ fn conv_parameters(
         slope: if let Then::LeakyRelu(slope) = conv.then { slope } else { 1.0 },
         then_inverse: 1.0 / to.steps.scale,
     })
-}
-
-/// The kernels round to i32 before they add the zero point. Steps so fine that this overflows are no model's.
-fn check_steps(conv: &Conv, to: &Tensor, residual: Option<&Tensor>) -> Result<(), GpuError> {
-    const MOST: f32 = (i32::MAX / 2) as f32;
-    let filter = conv.weights.len() / conv.bias.len();
-    let sums = conv.weights.chunks_exact(filter).zip(&conv.bias).map(|(weights, bias)| {
-        weights.iter().map(|weight| 255.0 * f32::from(*weight).abs()).sum::<f32>() + (*bias as f32).abs()
-    });
-    let most = sums.zip(&conv.scales).map(|(sum, scale)| sum * scale.abs()).fold(0.0, f32::max);
-    let numbers = 255.0 * (conv.steps.scale + residual.map_or(0.0, |tensor| tensor.steps.scale));
-    if most < MOST && numbers / to.steps.scale < MOST {
-        return Ok(());
-    }
-    Err(GpuError::Argument(format!("a convolution whose steps of {} are too fine for its sums", to.steps.scale)))
 }
 
 /// A window's taps, filled up to whole tiles.

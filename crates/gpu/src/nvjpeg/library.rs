@@ -118,6 +118,8 @@ type Decode = unsafe extern "C" fn(*mut c_void, *mut c_void, *const u8, usize, c
 /// The library, open, with a decoder's state in it.
 pub(super) struct Handle {
     name: String,
+    /// Decodes strictly, and interpolates colours as libjpeg does.
+    is_exact: bool,
     handle: *mut c_void,
     state: *mut c_void,
     destroy: Symbol<Destroy>,
@@ -165,6 +167,7 @@ impl Handle {
 
     fn named(mut self, words: &str) -> Self {
         self.name += words;
+        self.is_exact = words.is_empty();
         self
     }
 
@@ -183,6 +186,7 @@ impl Handle {
             }
             let mut this = Self {
                 name: format!("{name} {}.{}.{}", version[0], version[1], version[2]),
+                is_exact: false,
                 handle: null_mut(),
                 state: null_mut(),
                 destroy: library.get(b"nvjpegDestroy\0").map_err(words)?,
@@ -203,6 +207,10 @@ impl Handle {
     }
 
     /// The library's file and version.
+    pub(super) fn is_exact(&self) -> bool {
+        self.is_exact
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }

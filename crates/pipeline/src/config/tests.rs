@@ -62,7 +62,7 @@ fn a_value_out_of_bounds_is_an_error_that_names_key_value_and_bound() {
         ("mps = \"require\"\n", "pipeline.mps = \"require\": pipeline.device is \"cpu\", no GPU"),
         ("device = \"memfd\"\nmps = \"require\"\n", "pipeline.device is \"memfd\", no GPU"),
         ("jpeg = \"tpu\"\n", "unknown variant `tpu`, expected one of `cpu`, `gpu`, `auto`"),
-        ("jpeg = \"auto\"\n", "pipeline.jpeg = \"auto\": pipeline.device is \"cpu\", no GPU"),
+        ("jpeg = \"gpu\"\n", "pipeline.jpeg = \"gpu\": pipeline.device is \"cpu\", no GPU"),
         ("[server]\nframes_max = 100000\n", "server.frames_max = 100000: give 1 to 65535"),
         ("[server]\ninbox = []\n", "server.inbox = []"),
         ("[pools]\nencoded = [{ bytes = \"2 MiB\", slots = 1 }, { bytes = \"1 MiB\", slots = 1 }]\n", "growing size"),

@@ -1,11 +1,9 @@
 //! What operators put out before it is quantised, and which of them are known.
 
 use super::{Change, ConvDraft, ConvInput, Draft, Lowering, Reason, Value, Weights};
+use crate::int8::WINDOW_MAX;
 use crate::int8::graph::{Tensor, Window};
 use crate::int8::onnx::Node;
-
-/// Most rows or columns of a window, whose pixels are bits of a word in the kernels.
-const WINDOW_MAX: usize = 7;
 
 impl Lowering<'_> {
     pub(super) fn same(&self, node: &Node) -> Result<Value, Reason> {

@@ -37,7 +37,7 @@ impl GatherParameters {
         };
         let mut gather = of(COLUMNS);
         while gather.shared_bytes() > SHARED_BYTES {
-            gather = of(gather.columns as usize / 2); // one column is 512 bytes, and has room
+            gather = of(gather.columns as usize / 2); // one column has room: 3 KiB at most
         }
         Ok(gather)
     }
@@ -58,5 +58,38 @@ impl GatherParameters {
             pixels.flat_map(|pixel| (0..self.planes).map(move |plane| place(pixel, plane))).collect();
         places.resize(to.pixel(), -1);
         places
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::int8::{WINDOW_MAX, graph::Steps};
+
+    /// Of every window that there may be, on 1 to 12 channels: a block has room, and fetches whatever its last pixel is made of.
+    #[test]
+    fn a_block_has_room_and_fetches_all_that_it_gathers() {
+        let (mut halved, mut refused) = (0, 0);
+        let sides = 1..=WINDOW_MAX;
+        let windows = sides.clone().flat_map(|side| sides.clone().map(move |stride| (side, stride)));
+        for (planes, (side, stride)) in (1..=12).flat_map(|planes| windows.clone().map(move |window| (planes, window)))
+        {
+            let window = Window { height: side, width: side, stride: [stride; 2], pad: [side / 2; 2] };
+            let channels = planes * side * side;
+            let to = Tensor { height: 50, width: 50, channels, steps: Steps { scale: 1.0, zero: 7 } };
+            let Ok(gather) = GatherParameters::new(&window, [planes, 400, 400], &to) else {
+                assert!(channels > PIXEL_MAX - 16, "{channels}");
+                refused += 1;
+                continue;
+            };
+            assert!(gather.columns >= 1 && gather.shared_bytes() <= SHARED_BYTES, "{gather:?}");
+            halved += u32::from(gather.columns < COLUMNS as i32);
+            let places = gather.places_of(&window, &to);
+            assert_eq!(places.len(), to.pixel());
+            assert_eq!(places.iter().filter(|place| **place >= 0).count(), channels, "and each number once");
+            let last = places.iter().max().expect("there are some") + (gather.columns - 1) * gather.stride[1];
+            assert!(last < gather.planes * gather.window_height * gather.span, "{gather:?}");
+        }
+        assert!(halved > 0 && refused > 0, "{halved} {refused}");
     }
 }
