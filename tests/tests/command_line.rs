@@ -277,7 +277,11 @@ fn a_quarantine_is_looked_for_in_a_state_folder_that_is_there() {
         let (status, said) = quarantine(verb, &nowhere);
         assert_eq!(status, Some(1), "{said}");
         assert!(said.contains(&format!("there is no state folder {}", text(&nowhere))), "{said}");
-        assert!(said.contains("--state-dir"), "{said}");
+        assert!(said.contains("--state-dir") && said.contains("was it never started?"), "{said}");
+    }
+    for (state, words) in [(config.clone(), "is no folder"), (config.join("below"), "Not a directory")] {
+        let (status, said) = quarantine(&["list"], &state);
+        assert!(status == Some(1) && said.contains(words) && said.contains(text(&state)), "{said}");
     }
     assert_eq!(quarantine(&["list"], &home.temporary()), (Some(0), "no frame is in quarantine\n".into()));
 }

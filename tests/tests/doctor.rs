@@ -1,12 +1,13 @@
 //! `framepipe doctor`, `config check` and `config show` on this machine: what is good is good, also while the pipeline runs, and what
 //! is not is found.
 
-use std::{fs, net::TcpListener, process::Command};
+use std::{fs, net::TcpListener, process::Command, time::Duration};
 
-use framepipe_tests::{Home, Server, program};
+use framepipe_tests::{Home, Server, program, wait_until};
 use serde_json::Value;
 
 const CONFIG: &str = "[pipeline]\ndetector = \"tiny-face-416\"\n";
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The report, and whether it ended with success.
 fn doctor(arguments: &[&str]) -> (Value, bool) {
@@ -107,9 +108,10 @@ async fn options_of_a_start_are_looked_at_and_an_inbox_on_a_disk_is_warned_of() 
     let (report, is_good) = with(&["--tcp", "203.0.113.1:1"]);
     let ports = row(&report, "ports");
     assert!(!is_good && ports["advice"].to_string().contains("an address that this host has"), "{report:#}");
-    let output = Command::new(program()).arg("up").args(config).args(["--tcp", "203.0.113.1:1"]).output();
-    let said = String::from_utf8_lossy(&output.expect("it can be run").stderr).into_owned();
-    assert!(said.contains("203.0.113.1:1 (server.tcp, --tcp)") && said.contains("no address of this host"), "{said}");
+    let refused = Server::launch_with(&home, CONFIG, &["--tcp", "203.0.113.1:1"]);
+    let words = ["203.0.113.1:1 (server.tcp, --tcp)", "no address of this host"];
+    wait_until("the refusal", LIMIT, || words.iter().all(|words| refused.output().contains(words)));
+    drop(refused);
     let file = home.path("file");
     fs::write(&file, "").expect("the test's own folder");
     let (report, _) = with(&["--inbox", file.to_str().expect("UTF-8"), "--name", "x"]);

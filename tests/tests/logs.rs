@@ -114,11 +114,14 @@ async fn the_last_lines_are_shown_and_those_that_come_until_the_end() {
     );
     ["--json", "-n0"].iter().for_each(|option| assert_eq!(silence(&[option]), "", "{option}"));
     for absent in ["detect[7]", "4294967295"] {
-        for options in [&[] as &[&str], &["--json"]] {
+        for (options, are_all_asked_for) in
+            [(&[] as &[&str], true), (&["--json"], true), (&["--level", "error"], false), (&["-n0"], false)]
+        {
             let output = server.run(&[&["logs", "--process", absent], options].concat());
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.code() == Some(1) && output.stdout.is_empty(), "{output:?}");
             assert!(said.contains(&format!("{absent} is no process of this pipeline")), "{said}");
+            assert_eq!(said.contains("no line of it is kept"), are_all_asked_for, "{said}");
         }
     }
     assert!(!shown(&["--process", &server.pid().to_string()]).is_empty(), "the launcher has a pid, too");
@@ -128,6 +131,9 @@ async fn the_last_lines_are_shown_and_those_that_come_until_the_end() {
     assert!((1..=all.lines().count()).contains(&of_launcher), "{all}");
     assert_eq!(parse(&shown(&["--json", "--process", "launcher"])).len(), of_launcher);
 
+    let mut of_absent = Command::new(program());
+    of_absent.args(["logs", "-f", "--process", "detect[7]", "--config"]).arg(home.path("config.toml"));
+    let mut of_absent = of_absent.spawn().expect("framepipe can be run");
     let mut command = Command::new(program());
     command.args(["logs", "-f", "-n", "0", "--level", "error", "--config"]).arg(home.path("config.toml"));
     let mut follower = command.stdout(Stdio::piped()).spawn().expect("framepipe can be run");
@@ -147,6 +153,7 @@ async fn the_last_lines_are_shown_and_those_that_come_until_the_end() {
     assert!(server.output().contains(&line), "{line}");
     server.stop();
     assert!(follower.wait().expect("it can be waited for").success(), "the pipeline ended, and so does it");
+    assert!(of_absent.wait().expect("it can be waited for").success(), "it may have come, and waited for the end");
     reader.join().expect("no panic").expect("all lines were taken");
     assert_eq!(came.try_iter().filter(|line| !line.contains("ERROR")).count(), 0, "errors alone");
 }

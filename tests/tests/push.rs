@@ -154,9 +154,10 @@ fn wrong_uses_are_said_with_their_values_and_what_to_do() {
     has(&words, &["no pipeline answers", "127.0.0.1:1"]);
     assert_eq!(words.matches("nothing listens there").count(), 1, "each cause is said once: {words}");
     // Nor is anybody else taken for one, or waited for longer than is said: one answers at once, and one says nothing.
-    for (answer, wait, why) in
-        [("HTTP/1.0 505 No\r\n\r\n", "600", "what listens there is no framepipe"), ("", "1", "no answer in 1 s")]
-    {
+    for (answer, wait, why) in [
+        ("HTTP/1.0 505 No\r\n\r\n", "600", "what listens there is no framepipe"),
+        ("", "1", "who listens there does not answer"),
+    ] {
         let address = answering(answer);
         let output = run(&home, &["push", photo, "--stream", "s", "--wait", wait, "--address", &address], 1);
         has(&said(&output), &[&format!("no pipeline answers: {address}: {why}: is it up there")]);
@@ -298,7 +299,11 @@ async fn more_images_than_the_budget_are_waited_for_whoever_keeps_them_and_whate
     // By its address alone it takes the inbox that is usual, or says so.
     let child = command(&home, &["push", &folder, "--address", &address]).env("FRAMEPIPE_INBOX", "/nowhere").output();
     let words = said(&check(child.expect("it runs"), &[], 1));
-    has(&words, &["/nowhere", "no image was pushed", "--inbox", "--hold upload"]);
+    has(&words, &["/nowhere", "no image was pushed", "is the pipeline up on this host?", "--inbox", "--hold upload"]);
+    let file = format!("{folder}/00.png");
+    let words = said(&run(&home, &["push", &folder, "--inbox", &file], 1));
+    has(&words, &["cannot write into the inbox", "no image was pushed", "--hold upload"]);
+    assert!(!words.contains("is the pipeline up"), "it is: {words}");
     // Into one that is not the server's they are refused, for certain.
     let elsewhere = folder_of(&home, "elsewhere", 0);
     let words = said(&run(&home, &["push", &folder, "--stream", "denied", "--inbox", &elsewhere], 1));

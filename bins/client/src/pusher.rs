@@ -1,7 +1,7 @@
 //! Sends files in batches, one after another. Where there is no room, the server lets the call wait; a batch that is refused for
 //! what it is, or finds no room for long, is sent in halves, so that in the end one image alone is refused.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use anyhow::{Context as _, bail};
 use framepipe_client::{Batch, Client, Error, Hold, PushRequest};
@@ -130,10 +130,11 @@ impl Pusher {
                     return Err(error).with_context(|| format!("no room for {} s", self.wait.as_secs()));
                 }
                 (Error::Inbox { path, why }, _) => {
-                    bail!(
-                        "cannot write into the inbox {}: {why}: is the pipeline up on this host? {INBOX}",
-                        path.display()
-                    )
+                    let is_it_up = match why.kind() {
+                        ErrorKind::NotFound => "is the pipeline up on this host? ",
+                        _ => "",
+                    };
+                    bail!("cannot write into the inbox {}: {why}: {is_it_up}{INBOX}", path.display())
                 }
                 (Error::PermissionDenied(words), _) if self.keep != Keep::Upload => {
                     bail!("an image did not get through the inbox: {words}: {INBOX}")

@@ -6,7 +6,6 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use framepipe_client::{Client, Error};
 use framepipe_pipeline::{Instance, Overrides};
-use tokio::time::timeout;
 
 /// Longest time for which a pipeline is taken to come back.
 pub const AWAY_MAX: Duration = Duration::from_secs(60);
@@ -58,15 +57,13 @@ impl TargetArgs {
 }
 
 impl Target {
-    /// Connects to it, within a time, for which it may be away later, too; images are written into `inbox`, where one is given, else
-    /// into the configuration's.
+    /// Connects to it, within a time; images are written into `inbox`, where one is given, else into the configuration's.
     pub async fn connect(&self, inbox: Option<PathBuf>, limit: Duration) -> anyhow::Result<Client> {
         let limit = limit.min(AWAY_MAX);
-        let why = match timeout(limit, Client::connect(&self.address)).await {
-            Ok(Ok(client)) => return Ok(self.with_inbox(client.with_reconnect(limit), inbox)),
-            Ok(Err(Error::Unreachable(why))) => why,
-            Ok(Err(error)) => return Err(error.into()),
-            Err(_) => format!("{}: no answer in {} s", self.address, limit.as_secs()),
+        let why = match Client::connect_within(&self.address, limit).await {
+            Ok(client) => return Ok(self.with_inbox(client.with_reconnect(AWAY_MAX), inbox)),
+            Err(Error::Unreachable(why)) => why,
+            Err(error) => return Err(error.into()),
         };
         let what_to_do = match self.option.starts_with("--address") {
             true => "is it up there (framepipe up), and is it the --address that it has?".to_owned(),

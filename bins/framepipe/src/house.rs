@@ -223,9 +223,9 @@ fn listeners(config: &Config, mut inherited: Inherited) -> anyhow::Result<Vec<(P
     }
     if let Some(address) = config.server.http.as_ref().filter(|_| !has_http) {
         let listener = tcp_listener(address).map_err(|error| {
-            let other =
+            let taken =
                 "another pipeline, or another server, may be there; give this one another port, or \"\" for none";
-            let advice = advice(&error, other);
+            let advice = advice(&error, taken);
             anyhow!("cannot listen on {address} for metrics and readiness (server.http, --http): {error}: {advice}")
         })?;
         info!("metrics and readiness at http://{}/metrics and /readyz", listener.local_addr()?);
@@ -234,17 +234,21 @@ fn listeners(config: &Config, mut inherited: Inherited) -> anyhow::Result<Vec<(P
     Ok(listeners)
 }
 
-/// Waits a little for an address in use: a gateway that a launcher was about to start when it was killed is in no table.
 /// What to do about an address that cannot be listened at.
-fn advice(error: &io::Error, other: &'static str) -> &'static str {
+fn advice(error: &io::Error, taken: &'static str) -> &'static str {
     match error.kind() {
+        ErrorKind::AddrInUse => taken,
         ErrorKind::AddrNotAvailable => {
             "it is no address of this host (ip address): give one, or 0.0.0.0 for all of them"
         }
-        _ => other,
+        ErrorKind::PermissionDenied => {
+            "this user may not listen there: give a port above 1023, or the launcher CAP_NET_BIND_SERVICE"
+        }
+        _ => "give another address",
     }
 }
 
+/// Waits a little for an address in use: a gateway that a launcher was about to start when it was killed is in no table.
 fn tcp_listener(address: &str) -> io::Result<TcpListener> {
     let deadline = Instant::now() + ADDRESS_WAIT;
     loop {

@@ -134,7 +134,7 @@ pub fn run(arguments: LogsArgs) -> anyhow::Result<ExitCode> {
     let LogsArgs { instance, lines, follow, level, process, json } = arguments;
     let run = instance.load(Overrides::default())?.run;
     let form = if json { Form::Json } else { Form::human(&io::stdout()) };
-    let nothing = nothing_of(process.as_deref(), level);
+    let (nothing, is_filtered) = (nothing_of(process.as_deref(), level), lines == 0 || level != Level::Trace);
     control::check_name(&run, &instance)?;
     let absent = match &process {
         Some(name) if !names().any(|known| known == name) && !is_of(&*control::status(&run)?, name) => {
@@ -155,10 +155,8 @@ pub fn run(arguments: LogsArgs) -> anyhow::Result<ExitCode> {
                 }
             }
             Some(Answer::Done(_)) => {
-                if let Some(name) = absent.filter(|_| !has_lines) {
-                    anyhow::bail!(
-                        "{name} is no process of this pipeline, and no line of it is kept: framepipe status has those that run"
-                    );
+                if let Some(name) = absent.filter(|_| !(has_lines || follow)) {
+                    anyhow::bail!("{}", absence_of(&name, is_filtered));
                 }
                 // Programs count for themselves, and who follows, or wants none, knows that there may be none.
                 if !(has_lines || follow || json || lines == 0) {
@@ -177,6 +175,12 @@ pub fn run(arguments: LogsArgs) -> anyhow::Result<ExitCode> {
 fn is_of(status: &Status, name: &str) -> bool {
     let has_name = |one: &Process| one.title() == name || one.pid.to_string() == name;
     status.pid.to_string() == name || status.processes.iter().any(has_name)
+}
+
+/// What is said of a process that is not there, and of which no line is shown, or none is wanted.
+fn absence_of(name: &str, is_filtered: bool) -> String {
+    let nor_was = if is_filtered { "" } else { ", and no line of it is kept" };
+    format!("{name} is no process of this pipeline{nor_was}: framepipe status has those that run")
 }
 
 /// What is said where there are no lines.
@@ -279,6 +283,13 @@ mod tests {
         let said = nothing_of(Some("detect"), Level::Warn);
         assert_eq!(said, "framepipe logs: no lines of detect at level warn or graver among those kept");
         assert_eq!(nothing_of(None, Level::Trace), "framepipe logs: no lines among those kept");
+    }
+
+    #[test]
+    fn that_no_line_is_kept_is_said_only_where_all_were_asked_for() {
+        let said = "7 is no process of this pipeline, and no line of it is kept: framepipe status has those that run";
+        assert_eq!(absence_of("7", false), said);
+        assert_eq!(absence_of("7", true), said.replace(", and no line of it is kept", ""));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `framepipe quarantine`: the frames that killed their stage.
 
 use std::{
+    io::ErrorKind,
     os::unix::process::CommandExt as _,
     process::{Command, ExitCode},
     time::{Duration, UNIX_EPOCH},
@@ -88,10 +89,13 @@ pub fn run(arguments: &QuarantineArgs) -> anyhow::Result<ExitCode> {
 /// Does it, and returns what is to be printed.
 fn answer(config: &Config, verb: &QuarantineVerb) -> anyhow::Result<String> {
     let state = config.state.display();
-    ensure!(
-        config.state.is_dir(),
-        "there is no state folder {state}: was the pipeline started with another --state-dir?"
-    );
+    match config.state.metadata() {
+        Ok(found) => ensure!(found.is_dir(), "the state folder {state} is no folder"),
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!(
+            "there is no state folder {state}: was the pipeline started with another --state-dir, or was it never started?"
+        ),
+        Err(error) => bail!("cannot look into the state folder {state}: {error}"),
+    }
     let quarantine = Quarantine::new(&config.state);
     let entries = || quarantine.entries().with_context(|| format!("the quarantine in {state}"));
     let known = |frame: u64| {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use framepipe_pipeline::{
-    Config, GATEWAY, Generations, KEEPER, PROCESSES_MAX, STAGES, StageConfig, StageRow, entries_of, process_name,
+    Config, GATEWAY, Generations, KEEPER, PROCESSES_MAX, Pool, STAGES, StageConfig, StageRow, entries_of, process_name,
     stage_index,
 };
 
@@ -52,16 +52,15 @@ pub fn check(processes: &BTreeMap<String, u32>) -> Result<(), String> {
     Ok(())
 }
 
-/// What is said of a stage that has more processes than slots to write into, so that not all of them can work at once.
+/// What is said of a stage that has more processes than slots to write into, so that not all of them can work at once: none takes
+/// a frame while one of the pools that it writes is used up, so the smallest counts.
 fn crowd(row: &StageRow, stage: &StageConfig, config: &Config) -> Option<String> {
-    let classes = row.writes.iter().flat_map(|pool| &config.pools[*pool as usize].classes);
-    let slots: u64 = classes.map(|(_, slots)| slots).sum();
+    let slots = |pool: &Pool| config.pools[*pool as usize].classes.iter().map(|(_, slots)| slots).sum::<u64>();
+    let (slots, pool) = row.writes.iter().map(|pool| (slots(pool), pool.name())).min_by_key(|(slots, _)| *slots)?;
     (u64::from(stage.processes) > slots).then(|| {
-        let pools: Vec<&str> = row.writes.iter().map(|pool| pool.name()).collect();
+        let name = row.name;
         format!(
-            " ({} has {slots} slots to write into, and more processes wait for one: [pools] {}, at the next start)",
-            row.name,
-            pools.join(", ")
+            " ({name} has {slots} slots to write into, and more processes wait for one: [pools] {pool}, at the next start)"
         )
     })
 }
@@ -188,16 +187,25 @@ mod tests {
 
     #[test]
     fn more_processes_than_slots_that_they_write_into_are_told_with_the_pools() {
-        let text = "[pipeline]\ndetector = \"x\"\n[pools]\nraw = [{ bytes = 0, slots = 5 }]\n";
-        let config = Config::parse(text, Path::new("/x.toml"), &Overrides::default()).expect("it is good");
-        let crowd = |processes| {
-            let detect = stage_index("detect").expect("a stage");
-            crowd(&STAGES[detect], &StageConfig { processes, ..config.stages[detect].clone() }, &config)
+        let crowd = |stage: &str, pools: &str, processes| {
+            let text = format!("[pipeline]\ndetector = \"x\"\n[pools]\n{pools}\n");
+            let config = Config::parse(&text, Path::new("/x.toml"), &Overrides::default()).expect("it is good");
+            let index = stage_index(stage).expect("a stage");
+            crowd(&STAGES[index], &StageConfig { processes, ..config.stages[index].clone() }, &config)
         };
-        assert_eq!(crowd(5), None);
-        let told =
-            " (detect has 5 slots to write into, and more processes wait for one: [pools] raw, at the next start)";
-        assert_eq!(crowd(6).as_deref(), Some(told));
+        let slots = |pool: &str, slots: u64| format!("{pool} = [{{ bytes = \"1 MiB\", slots = {slots} }}]\n");
+        for (stage, pools, least, scarce) in [
+            ("detect", "raw = [{ bytes = 0, slots = 5 }]".into(), 5, "raw"),
+            // It takes an image slot and a tensor slot for one frame.
+            ("preprocess", slots("image", 3) + "tensor = [{ bytes = 0, slots = 4 }]", 3, "image"),
+            ("preprocess", slots("image", 4) + "tensor = [{ bytes = 0, slots = 3 }]", 3, "tensor"),
+        ] {
+            assert_eq!(crowd(stage, &pools, least), None);
+            let told = format!(
+                " ({stage} has {least} slots to write into, and more processes wait for one: [pools] {scarce}, at the next start)"
+            );
+            assert_eq!(crowd(stage, &pools, least + 1), Some(told));
+        }
     }
 
     #[test]

@@ -78,7 +78,7 @@ class Client:
         self.stream = stream
         self._inbox = Inbox(inbox)
         self._reconnect_s = reconnect_s
-        options = _CHANNEL_OPTIONS + (_UNIX_OPTIONS if address.startswith("unix:") else [])
+        options = _CHANNEL_OPTIONS + (_UNIX_OPTIONS if address.startswith(("unix:", "unix-abstract:")) else [])
         self._channel = grpc.insecure_channel(address, options=options)
         self._stub = FramepipeStub(self._channel)
         self._health = Health(self._channel, address)

@@ -9,6 +9,8 @@ import grpc
 from .errors import InvalidRequest
 
 _HOST_PORT = re.compile(r"(\[[^\[\]/]+\]|[^:/\[\]\s]+):([0-9]{1,5})")
+# The library's own names of addresses, each with what it is of behind its colon.
+_TARGET = re.compile(r"(unix|unix-abstract|dns|ipv4|ipv6|vsock|xds):.+")
 _IS_IT_UP = "is it up (framepipe up --config FILE), and is this its address?"
 # What the library says of those who do not speak HTTP/2.
 _SPEAKS_NO_GRPC = ("Failed parsing HTTP/2", "http1.x server")
@@ -21,12 +23,13 @@ _SEEN = {
     "Domain name not found": "there is no such host",
     "DNS resolution failed": "its host's name cannot be looked up",
     "before receiving SETTINGS frame": "who listens there does not answer",
+    "Deadline Exceeded": "nobody answers there",
 }
 
 
 def check_address(address: str) -> None:
-    """Raises InvalidRequest unless it is "host:port" or "unix:/path"."""
-    if address.startswith("unix:"):
+    """Raises InvalidRequest unless it is "host:port" or "unix:/path", or another target of gRPC's, such as "dns:///host:port"."""
+    if _TARGET.fullmatch(address):
         return
     host_port = _HOST_PORT.fullmatch(address)
     if not host_port or not 1 <= int(host_port[2]) <= 65535:

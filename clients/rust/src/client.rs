@@ -6,7 +6,10 @@ use framepipe_proto::v1::{
     AckResultsRequest, Hold, PushDataRequest, PushDataResponse, framepipe_client::FramepipeClient,
 };
 use tokio::time::{Instant, sleep, timeout};
-use tonic::{Response, Status, transport::Channel};
+use tonic::{
+    Response, Status,
+    transport::{Channel, Endpoint},
+};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::{
@@ -45,12 +48,17 @@ pub struct Client {
 
 impl Client {
     /// Connects to "http://host:port", "host:port" or "unix:/path"; [`Error::Unreachable`] if nobody listens there, or who does
-    /// is no framepipe.
+    /// is no framepipe, or does not answer for 60 s, as while its gateway restarts.
     pub async fn connect(address: &str) -> Result<Self, Error> {
-        let endpoint = endpoint(address).map_err(Error::InvalidRequest)?.connect_timeout(CONNECT_TIMEOUT);
+        Self::connect_within(address, RECONNECT).await
+    }
+
+    /// As [`connect`](Self::connect), but gives one who listens and does not answer so long, and little more.
+    pub async fn connect_within(address: &str, limit: Duration) -> Result<Self, Error> {
+        let endpoint = with_timeout(address)?.connect_timeout(limit.min(CONNECT_TIMEOUT));
         let channel = endpoint.connect().await.map_err(|error| Error::Unreachable(seen(address, &error)))?;
         let client = Self::new(address, channel);
-        match client.ask(CALL_TIMEOUT, |_| true).await? {
+        match client.ask(limit, |_| true).await? {
             Ok(()) => Ok(client),
             Err(why) => Err(Error::Unreachable(why)),
         }
@@ -59,8 +67,7 @@ impl Client {
     /// As [`connect`](Self::connect), but connects at the first call, such as [`wait_ready`](Self::wait_ready) for a
     /// server that is about to start. Call it within a tokio runtime.
     pub fn connect_lazy(address: &str) -> Result<Self, Error> {
-        let endpoint = endpoint(address).map_err(Error::InvalidRequest)?.connect_timeout(CONNECT_TIMEOUT);
-        Ok(Self::new(address, endpoint.connect_lazy()))
+        Ok(Self::new(address, with_timeout(address)?.connect_lazy()))
     }
 
     /// Fails unless it may be the address of a server.
@@ -125,18 +132,20 @@ impl Client {
     /// Images go into one file of the inbox, written before the first await. The file is deleted when the last of
     /// the batch's results has been received by this client, or when a [`Results`] with `until_drained` has come to
     /// the stream's end; the file of a batch with unread results stays when the client is dropped or the process
-    /// dies, for the server has yet to read it. A push that fails deletes its file at once, with one exception: where none
-    /// answers ([`Error::Unavailable`], [`Error::Unreachable`]) the server may have accepted the batch all the same, so with an idempotency key of the
-    /// caller's own the file is kept for a push with the same key, which then sends the same batch again. A push
+    /// dies, for the server has yet to read it. A push that fails deletes its file at once, with one exception: where it was
+    /// sent, or an earlier one with the same key, and is not known to be refused ([`Error::is_refusal`]), the server may have
+    /// accepted the batch all the same, so with an idempotency key of the caller's own the file is kept for a push with the same
+    /// key, which then sends the same batch again. Such a push is never [`Error::Unreachable`]. A push
     /// whose future is dropped leaves its file. With [`Hold::Copy`] the file is deleted when the push has been accepted, and when
     /// its future is dropped.
     pub async fn push(&self, request: PushRequest<'_>) -> Result<Batch, Error> {
         let PushRequest { mut message, images, wait, traceparent } = request;
         let trace = trace(&traceparent)?;
         let own_key = with_key(&mut message);
-        let mut blob = None;
+        let (mut blob, mut was_kept) = (None, false);
         if let Some(images) = images {
             let kept = self.batches.take_unconfirmed(&message.idempotency_key);
+            was_kept = kept.is_some();
             let written = kept.map_or_else(|| Blob::write(&self.inbox, &message.stream, &images), Ok)?;
             message.location = written.path.to_string_lossy().into_owned();
             message.sizes.clone_from(&written.sizes);
@@ -154,14 +163,16 @@ impl Client {
         let dropped = DeletedWithCall(blob.clone().filter(|_| is_copied));
         let batch = self.enqueue(message, blob.as_ref().filter(|_| !is_copied), wait, push).await;
         dropped.disarm();
-        let Some(blob) = blob else { return batch };
-        match &batch {
-            Ok(_) if !is_copied => {}
-            Err(error) if own_key && !error.is_answer() => self.batches.keep_unconfirmed(key, blob),
-            // The push's own outcome says more than the failure to delete would.
-            Ok(_) | Err(_) => drop(blob.delete()),
+        if let Some(blob) = blob {
+            let is_open = |error: &Error| !error.is_refusal() || (was_kept && matches!(error, Error::Unreachable(_)));
+            match &batch {
+                Ok(_) if !is_copied => {}
+                Err(error) if own_key && is_open(error) => self.batches.keep_unconfirmed(key, blob),
+                // The push's own outcome says more than the failure to delete would.
+                Ok(_) | Err(_) => drop(blob.delete()),
+            }
         }
-        batch
+        if own_key { batch.map_err(Error::of_one_sent_before) } else { batch }
     }
 
     /// Sends the images of a [`PushRequest::images`] with the call, for a server on another host, which keeps them itself: no
@@ -172,7 +183,7 @@ impl Client {
         let Some(images) = images else {
             return Err(Error::InvalidRequest("an upload sends images: give PushRequest::images".into()));
         };
-        with_key(&mut message);
+        let own_key = with_key(&mut message);
         message.sizes = images.iter().map(|image| image.len() as u64).collect();
         name(&mut message, images.len());
         let bytes: u64 = message.sizes.iter().sum();
@@ -182,7 +193,8 @@ impl Client {
             let trace = &trace;
             self.call(limit, move |grpc| send(grpc, message.clone(), images, trace.as_ref()))
         };
-        self.enqueue(message, None, wait, upload).await
+        let batch = self.enqueue(message, None, wait, upload).await;
+        if own_key { batch.map_err(Error::of_one_sent_before) } else { batch }
     }
 
     /// Makes calls until one is accepted, or there is no room for `wait`.
@@ -198,6 +210,7 @@ impl Client {
     {
         let until = Instant::now() + wait;
         let mut overload = Backoff::until(until);
+        let mut was_sent = false;
         loop {
             let left = until.saturating_duration_since(Instant::now()).min(ROOM_WAIT);
             message.wait_ms = left.as_millis() as u64;
@@ -210,8 +223,10 @@ impl Client {
                     }
                     return Ok(batch);
                 }
+                Err(error) if was_sent => error.of_one_sent_before(),
                 Err(error) => error,
             };
+            was_sent = true; // or this is the end
             drop(pushing);
             match (overload.pause(), &error) {
                 (Some(pause), Error::Overloaded { retry_after, .. }) => {
@@ -267,6 +282,11 @@ impl Client {
             sleep(pause).await;
         }
     }
+}
+
+/// The endpoint of an address, to which a connection takes so long at most.
+fn with_timeout(address: &str) -> Result<Endpoint, Error> {
+    Ok(endpoint(address).map_err(Error::InvalidRequest)?.connect_timeout(CONNECT_TIMEOUT))
 }
 
 /// The file of a push whose images the server copies: nobody reads it any more once the call is given up.

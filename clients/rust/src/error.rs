@@ -25,10 +25,11 @@ pub enum Error {
         /// When the server advises to try again.
         retry_after: Option<Duration>,
     },
-    /// Nobody listens at the address, or who listens there is no framepipe: nothing was sent.
+    /// Nobody listens at the address, or who listens there is no framepipe: nothing was sent. A push with an idempotency key of
+    /// the caller's own fails with [`Unavailable`](Self::Unavailable) instead: an earlier one with that key may have been sent.
     #[error("no framepipe answers: {0}")]
     Unreachable(String),
-    /// No server answers any more, or it is draining.
+    /// No server answers any more, or it is draining. A push may have been accepted all the same.
     #[error("framepipe is unavailable: {0}")]
     Unavailable(String),
     /// Another reader took over the stream: a stream has one reader, and the newest wins.
@@ -69,9 +70,12 @@ impl Error {
         !matches!(self, Self::Unavailable(_) | Self::Server(_))
     }
 
-    /// Whether it settles what becomes of a push that may have been sent before, under the same key.
-    pub(crate) fn is_answer(&self) -> bool {
-        self.is_refusal() && !matches!(self, Self::Unreachable(_))
+    /// The same of a push that may have been sent before: that nobody is there now does not say that nothing was accepted.
+    pub(crate) fn of_one_sent_before(self) -> Self {
+        match self {
+            Self::Unreachable(why) => Self::Unavailable(why),
+            other => other,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     iter::successors,
 };
 
+use h2::Reason;
 use tonic::{Code, ConnectError, Status, transport::Endpoint};
 
 /// The endpoint of "http://host:port", "host:port" or "unix:/path"; or why it is none.
@@ -18,8 +19,11 @@ pub fn endpoint(address: &str) -> Result<Endpoint, String> {
         None if is_unix => address.to_owned(),
         None => format!("http://{address}"),
     };
+    if is_unix && address.trim_start_matches("unix:").trim_start_matches("//").is_empty() {
+        return Err(invalid("it has no path"));
+    }
     let endpoint = Endpoint::from_shared(uri).map_err(|error| invalid(&error.to_string()))?;
-    if !is_unix && endpoint.uri().port().is_none() {
+    if !is_unix && endpoint.uri().port_u16().is_none_or(|port| port == 0) {
         return Err(invalid("it has no port, 1 to 65535"));
     }
     Ok(endpoint)
@@ -45,13 +49,13 @@ pub fn was_reached(error: &(dyn StdError + 'static)) -> bool {
 }
 
 /// Whether who answers a question for framepipe's health is another: by gRPC, which knows no framepipe then, or by something that is
-/// no HTTP/2.
+/// no HTTP/2. That is for this end to notice: what the other end says of it, such as that it goes away, is HTTP/2.
 pub fn is_another(status: &Status) -> bool {
-    match status.code() {
-        Code::Unimplemented | Code::NotFound => true,
-        Code::Internal => status.source().is_some(),
-        _ => false,
-    }
+    let is_malformed = |error: &h2::Error| {
+        error.is_library() && matches!(error.reason(), Some(Reason::PROTOCOL_ERROR | Reason::FRAME_SIZE_ERROR))
+    };
+    matches!(status.code(), Code::Unimplemented | Code::NotFound)
+        || causes(status).filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(is_malformed)
 }
 
 /// An error and what lies behind it: tonic's own words are often only "transport error".
@@ -80,6 +84,10 @@ mod tests {
             ("localhost", "it has no port, 1 to 65535"),
             ("http://localhost", "it has no port, 1 to 65535"),
             ("localhost:99999", "localhost:99999"),
+            ("localhost:0", "it has no port, 1 to 65535"),
+            ("http://[::1]:0", "it has no port, 1 to 65535"),
+            ("unix:", "it has no path"),
+            ("unix://", "it has no path"),
             ("ftp://localhost:1", "does not speak \"ftp\""),
             ("https://localhost:1", "does not speak \"https\""),
             ("", "address "),

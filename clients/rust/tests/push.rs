@@ -7,9 +7,16 @@ use std::{
 };
 
 use framepipe_client::{Client, Error, Hold, PixelFormat, PushRequest, RawFrameFormat};
-use tokio::net::TcpListener;
+use framepipe_proto::v1::framepipe_server::FramepipeServer;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, transport::Server};
+
+/// Of which a client asks how it is.
+const SERVICE: &[u8] = b"framepipe.v1.Framepipe";
 
 mod support;
 use support::{Bench, PATIENCE, images_of};
@@ -245,14 +252,46 @@ async fn a_grpc_server_without_framepipe_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_is_told_after_the_limit() {
-    let silent = answering(b"");
-    let error = Client::connect_lazy(&silent).unwrap().wait_ready(Duration::from_millis(100)).await.unwrap_err();
-    assert!(error.to_string().ends_with("who listens there does not answer"), "{error}");
+async fn a_server_that_goes_away_is_another_for_nobody_and_its_successor_answers() {
+    let settings = b"\0\0\0\x04\0\0\0\0\0";
+    let go_away_without_error = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    for is_asked_first in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let serving = tokio::spawn(async move {
+            let (mut first, _) = listener.accept().await.unwrap();
+            first.write_all(settings).await.unwrap();
+            let mut heard = Vec::new();
+            while is_asked_first && !heard.windows(SERVICE.len()).any(|bytes| bytes == SERVICE) {
+                assert!(first.read_buf(&mut heard).await.unwrap() > 0, "it asks");
+            }
+            first.write_all(go_away_without_error).await.unwrap();
+            drop(first.read_to_end(&mut heard).await); // until it goes, however
+            let (health, service) = tonic_health::server::health_reporter();
+            health.set_serving::<FramepipeServer<support::Fake>>().await;
+            let _ = Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await;
+        });
+        Client::connect(&address).await.unwrap();
+        serving.abort();
+    }
 }
 
 #[tokio::test]
-async fn where_nobody_listens_nothing_was_sent_and_the_blob_goes_unless_it_may_have_been_sent_before() {
+async fn who_says_nothing_is_told_after_the_limit() {
+    let silent = answering(b"");
+    let limit = Duration::from_millis(100);
+    let start = Instant::now();
+    for error in [
+        Client::connect_lazy(&silent).unwrap().wait_ready(limit).await.unwrap_err(),
+        Client::connect_within(&silent, limit).await.unwrap_err(),
+    ] {
+        assert!(error.to_string().ends_with("who listens there does not answer"), "{error}");
+    }
+    assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn where_nobody_listens_nothing_was_sent_unless_by_an_earlier_push_with_the_callers_key() {
     let mut bench = Bench::new();
     let client = bench.client.clone().with_reconnect(Duration::ZERO);
     bench.fake.change(|state| state.lose_push_answers = 1);
@@ -263,10 +302,34 @@ async fn where_nobody_listens_nothing_was_sent_and_the_blob_goes_unless_it_may_h
     std::fs::remove_file(bench.inbox().with_file_name("s")).unwrap();
     // The first call finds that the connection has broken; those behind it, that there is none to be had.
     let _ = client.push(PushRequest::images([b"x"])).await;
-    for request in [PushRequest::images([b"x"]), with_key] {
-        let error = client.push(request).await.unwrap_err();
-        assert!(matches!(error, Error::Unreachable(_)) && error.is_refusal(), "{error:?}");
-        assert!(error.to_string().ends_with("/s: there is no such socket"), "{error}");
-        assert_eq!(bench.files().len(), 1, "the one that was sent");
+    let kept = bench.files();
+    let of_another_key = PushRequest::images([b"y"]).idempotency_key("another");
+    for (request, may_be_accepted) in [(PushRequest::images([b"x"]), false), (with_key, true), (of_another_key, true)] {
+        for error in [client.push(request.clone()).await.unwrap_err(), client.upload(request).await.unwrap_err()] {
+            assert_eq!(matches!(error, Error::Unavailable(_)), may_be_accepted, "{error:?}");
+            assert_eq!(error.is_refusal(), !may_be_accepted, "{error:?}");
+            assert!(error.to_string().ends_with("/s: there is no such socket"), "{error}");
+        }
+        assert_eq!(bench.files(), kept, "the one that was sent");
+    }
+    assert_eq!(kept.len(), 1);
+}
+
+#[tokio::test]
+async fn a_push_that_was_sent_before_it_waited_for_room_may_have_been_accepted() {
+    for is_upload in [false, true] {
+        let mut bench = Bench::new();
+        let client = bench.client.clone().with_reconnect(Duration::ZERO);
+        bench.fake.change(|state| state.push_faults.push_back(Code::ResourceExhausted));
+        let pushing = tokio::spawn(async move {
+            let request = PushRequest::images([b"x"]).wait(PATIENCE);
+            if is_upload { client.upload(request).await } else { client.push(request).await }
+        });
+        bench.fake.wait_for(|state| (state.pushes.len() == 1).then_some(())).await;
+        std::fs::remove_file(bench.inbox().with_file_name("s")).unwrap();
+        bench.stop();
+        let error = pushing.await.unwrap().unwrap_err();
+        assert!(matches!(error, Error::Unavailable(_)) && !error.is_refusal(), "{error:?}");
+        assert!(bench.files().is_empty());
     }
 }

@@ -44,7 +44,7 @@ pub fn read_from<Cli: Parser>(arguments: impl IntoIterator<Item = OsString>) -> 
 fn with_tip(error: clap::Error, command: &Command, arguments: &[OsString]) -> clap::Error {
     let tip = match error.kind() {
         ErrorKind::ValueValidation => error.source().and_then(number_of),
-        ErrorKind::UnknownArgument => option_of(&error, meant(command, arguments)),
+        ErrorKind::UnknownArgument => option_of(&error, meant(command, arguments), arguments),
         _ => None,
     };
     let Some(tip) = tip else { return error };
@@ -67,13 +67,16 @@ fn number_of(why: &(dyn Error + 'static)) -> Option<String> {
     whole.or_else(any).map(str::to_owned)
 }
 
-/// The option that an argument may be the value of: the one that the command must have, where it has nothing but options.
-fn option_of(error: &clap::Error, command: &Command) -> Option<String> {
+/// The option that an argument may be the value of: the one that the command must have, where it has nothing but
+/// options, and this one is not given already.
+fn option_of(error: &clap::Error, command: &Command, arguments: &[OsString]) -> Option<String> {
     let ContextValue::String(said) = error.get(ContextKind::InvalidArg)? else { return None };
     let required: Vec<_> = command.get_arguments().filter(|argument| argument.is_required_set()).collect();
     let [only] = required[..] else { return None };
     let long = only.get_long().filter(|_| !said.starts_with('-') && command.get_positionals().next().is_none())?;
-    Some(format!("give --{long} {said}"))
+    let is_this = |word: &str| word.strip_prefix("--").and_then(|word| word.split('=').next()) == Some(long);
+    let is_given = arguments.iter().filter_map(|word| word.to_str()).any(is_this);
+    (!is_given).then(|| format!("give --{long} {said}"))
 }
 
 /// The command, or the one below it, that these arguments are of.
@@ -376,6 +379,8 @@ mod tests {
             (&["--share", "half"], "invalid value 'half' for '--share <share>'\n\n  tip: give a number, such as 0.5\n"),
             (&["door"], "unexpected argument 'door' found\n\n  tip: give --stream door\n\nUsage: x pull"),
             (&["--door"], "unexpected argument '--door' found\n\nUsage"),
+            (&["--stream", "door", "extra"], "unexpected argument 'extra' found\n\nUsage"),
+            (&["--stream=door", "extra"], "unexpected argument 'extra' found\n\nUsage"),
         ] {
             let said = said(arguments);
             assert!(said.contains(words), "{words:?} is wanted in {said}");

@@ -1,7 +1,7 @@
 //! The checks: one a row, each a pure function of what was read of the machine. None: it says nothing of this machine, or needs a
 //! configuration where there is no good one, which has a row of its own.
 
-use std::path::PathBuf;
+use std::{io::ErrorKind, path::PathBuf};
 
 use framepipe_pipeline::{Device, stage_index};
 
@@ -339,23 +339,26 @@ fn folders(machine: &Machine) -> Option<Finding> {
 fn ports(machine: &Machine) -> Option<Finding> {
     let ports = &pipeline(machine)?.ports;
     let unbound = |port: &Port| port.bound.as_ref().err().filter(|_| !port.is_own).cloned();
-    let taken = names(
+    let wrong = names(
         ports.iter().filter_map(|port| Some(format!("{} = {:?}: {}", port.key, port.address, unbound(port)?.why))),
     );
+    let mends = names(ports.iter().filter_map(|port| {
+        let mend = match unbound(port)?.kind {
+            ErrorKind::AddrInUse => "end who listens there (ss -ltnp), or say another address",
+            ErrorKind::AddrNotAvailable => "say an address that this host has (ip address), or 0.0.0.0 for all of them",
+            ErrorKind::PermissionDenied => "say a port above 1023, or give the launcher CAP_NET_BIND_SERVICE",
+            _ => "say another address",
+        };
+        Some(format!("{}: {mend}", port.key))
+    }));
     let all = names(ports.iter().map(|port| match port.is_own {
         true => format!("{} is this pipeline's", port.address),
         false => format!("{} is free", port.address),
     }));
-    Some(match (ports.is_empty(), taken.is_empty()) {
+    Some(match (ports.is_empty(), wrong.is_empty()) {
         (true, _) => Finding::good("none is asked for"),
         (false, true) => Finding::good(all),
-        (false, false) => Finding::failed(
-            taken,
-            match ports.iter().filter_map(unbound).all(|unbound| unbound.is_here) {
-                true => "end who listens there (ss -ltnp), or say another address",
-                false => "say an address that this host has (ip address), or 0.0.0.0 for all of them",
-            },
-        ),
+        (false, false) => Finding::failed(wrong, mends),
     })
 }
 

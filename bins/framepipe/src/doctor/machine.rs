@@ -115,8 +115,8 @@ pub struct Port {
 pub struct Unbound {
     /// What the operating system said.
     pub why: String,
-    /// False where the address is another host's.
-    pub is_here: bool,
+    /// And what kind of error that is.
+    pub kind: ErrorKind,
 }
 
 impl Machine {
@@ -218,9 +218,8 @@ fn may_read(folder: &Path) -> Result<(), String> {
 }
 
 fn port(key: &'static str, address: &str, launcher: Option<u32>) -> Port {
-    let bound = TcpListener::bind(address)
-        .map(drop)
-        .map_err(|error| Unbound { why: error.to_string(), is_here: error.kind() != ErrorKind::AddrNotAvailable });
+    let bound =
+        TcpListener::bind(address).map(drop).map_err(|error| Unbound { why: error.to_string(), kind: error.kind() });
     let number = address.to_socket_addrs().ok().and_then(|mut all| all.next()).map(|address| address.port());
     let is_own = bound.is_err()
         && launcher.zip(number).is_some_and(|(launcher, number)| {

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use framepipe_pipeline::{Config, MemoryNeed, Overrides};
 use rustix::io::Errno;
@@ -80,8 +80,8 @@ fn bad() -> Vec<(&'static str, Machine, State, &'static str)> {
     use State::{Failed, Warning};
     let group = |memory, cpus, swap| Limits { memory, cpus, swap };
     let swapped = |machine: &mut Machine| machine.swaps = vec!["/dev/sda2".into()];
-    let port = |machine: &mut Pipeline, is_here| {
-        machine.ports[0].bound = Err(Unbound { why: "it cannot be had".into(), is_here });
+    let port = |machine: &mut Pipeline, kind| {
+        machine.ports[0].bound = Err(Unbound { why: "it cannot be had".into(), kind });
     };
     let on_gpu = |pipeline: &mut Pipeline| pipeline.config.device = "GPU-1a".parse().expect("a device");
     let gpu = r#"[{"uuid": "GPU-2b", "name": "T4", "pci_bus_id": "0000:3b:00.0"}]"#;
@@ -160,11 +160,28 @@ fn bad() -> Vec<(&'static str, Machine, State, &'static str)> {
         ("folders", with(|_, pipeline| pipeline.folders[0].1 = Err(NO_FOLDER.into())), Failed, "no folder -> move"),
         (
             "ports",
-            with(|_, pipeline| port(pipeline, true)),
+            with(|_, pipeline| port(pipeline, ErrorKind::AddrInUse)),
             Failed,
-            "server.tcp = \"127.0.0.1:1\": it cannot be had -> end",
+            "server.tcp = \"127.0.0.1:1\": it cannot be had -> server.tcp: end who",
         ),
-        ("ports", with(|_, pipeline| port(pipeline, false)), Failed, "say an address that this host has"),
+        (
+            "ports",
+            with(|_, pipeline| port(pipeline, ErrorKind::AddrNotAvailable)),
+            Failed,
+            "server.tcp: say an address that this host has",
+        ),
+        (
+            "ports",
+            with(|_, pipeline| {
+                port(pipeline, ErrorKind::PermissionDenied);
+                let bound = Err(Unbound { why: "it is taken".into(), kind: ErrorKind::AddrInUse });
+                let address = "127.0.0.1:2".into();
+                pipeline.ports.push(Port { key: "server.http", address, bound, is_own: false });
+            }),
+            Failed,
+            "server.tcp: say a port above 1023, or give the launcher CAP_NET_BIND_SERVICE, server.http: end who",
+        ),
+        ("ports", with(|_, pipeline| port(pipeline, ErrorKind::Other)), Failed, "server.tcp: say another address"),
     ]
 }
 
@@ -189,7 +206,7 @@ fn what_a_running_pipeline_has_already_is_no_lack() {
     let machine = with(|machine, pipeline| {
         machine.available = Some(2 * GIB);
         pipeline.room = Ok(Room { folder: "/dev/shm".into(), total: GIB, free: 400 * MIB, held: 300 * MIB });
-        pipeline.ports[0].bound = Err(Unbound { why: "Address already in use".into(), is_here: true });
+        pipeline.ports[0].bound = Err(Unbound { why: "Address already in use".into(), kind: ErrorKind::AddrInUse });
         pipeline.ports[0].is_own = true;
         pipeline.launcher = Some(4711);
     });
