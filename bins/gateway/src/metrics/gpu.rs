@@ -117,7 +117,7 @@ mod tests {
     const STAND_IN: &str = r#"
         #include <string.h>
         typedef struct { unsigned gpu, memory; } rates;
-        typedef struct { unsigned long long total, free, used; } memory;
+        typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory;
         static int a_gpu;
         int nvmlInit_v2(void) { return 0; }
         int nvmlInitWithFlags(unsigned flags) { return 0; }
@@ -127,7 +127,10 @@ mod tests {
             return strcmp(uuid, "GPU-1a") ? 6 : 0;
         }
         int nvmlDeviceGetUtilizationRates(void* device, rates* to) { *to = (rates){ 37, 5 }; return 0; }
-        int nvmlDeviceGetMemoryInfo(void* device, memory* to) { *to = (memory){ 16000, 12000, 4000 }; return 0; }
+        int nvmlDeviceGetMemoryInfo_v2(void* device, memory* to) {
+            to->total = 16000, to->reserved = 1000, to->free = 11000, to->used = 4000;
+            return 0;
+        }
         int nvmlDeviceGetTemperature(void* device, int sensor, unsigned* to) { *to = 61; return 0; }
         int nvmlDeviceGetPowerUsage(void* device, unsigned* to) { *to = 42500; return 0; }
         int nvmlDeviceGetTotalEccErrors(void* device, int kind, int counter, unsigned long long* to) { return 3; }
