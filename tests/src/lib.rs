@@ -13,6 +13,7 @@
 //! | `kept.rs` | images that framepipe keeps, with numbers by which they are known wherever they lie |
 //! | `cameras.rs` | cameras that must see each of their frames once, whatever dies |
 //! | `findings.rs` | what was found in photos, as tests/reference writes it |
+//! | `gpu.rs` | the GPU of tests that need one |
 //! | `chaos/`, `bin/chaos.rs` | `scripts/chaos`: kills at random under load, and a ledger at the end |
 //! | `figures.rs` | what is measured: a table for people, one flat JSON object, and what was missed |
 //! | `bin/bench_*` | `scripts/bench-recovery`, `bench-overload`, `bench-swaps`, `bench-scale`, `bench-plan`: what is measured with whole pipelines |
@@ -29,6 +30,7 @@ pub mod configurations;
 pub mod damage;
 pub mod figures;
 pub mod findings;
+pub mod gpu;
 mod home;
 pub mod images;
 pub mod kept;

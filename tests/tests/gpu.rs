@@ -13,6 +13,7 @@ use framepipe_tests::{
     Home, Server,
     cameras::{Run, check_baseline_of},
     findings::{Findings, Found},
+    gpu::has_to_be_there,
     images::photo,
     program, repository,
     scrape::{Scrape, free_address, get},
@@ -71,11 +72,6 @@ fn has_mps() -> bool {
         println!("skipped: nvidia-cuda-mps-control is not in $PATH");
     }
     there
-}
-
-/// True where what a test needs has to be there.
-fn has_to_be_there() -> bool {
-    std::env::var("FRAMEPIPE_GPU_TESTS").as_deref() == Ok("require")
 }
 
 /// Says something to NVIDIA's daemon, and returns its answer.

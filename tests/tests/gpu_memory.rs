@@ -3,10 +3,10 @@
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
-use framepipe_gpu::{Buffer, Choice, Device, GpuError};
 use framepipe_tests::{
     Home, Server,
     cameras::{Run, check_baseline_of},
+    gpu::{device, hog},
     is_alive, program, wait_until,
 };
 use nix::{
@@ -17,36 +17,8 @@ use nix::{
 const CONFIG: &str = "name = \"full\"\n[pipeline]\ndetector = \"resnet18-4class-416-random-int8\"\n\
     [server]\nframes_max = 256\n[stages.detect]\nprocesses = 1\nbatch_max = 8\n";
 const DEVICE: [&str; 2] = ["--device", "gpu"];
-/// What takes the GPU's memory asks for, until there is none.
-const SIZES: [usize; 3] = [4 << 30, 64 << 20, 1 << 20];
 const FRAMES: usize = 2000;
 const LIMIT: Duration = Duration::from_secs(120);
-
-fn device() -> Option<Device> {
-    match Device::open(&Choice::First) {
-        Ok(device) => Some(device),
-        Err(GpuError::Unavailable(reason)) => {
-            assert!(std::env::var("FRAMEPIPE_GPU_TESTS").as_deref() != Ok("require"), "{reason}");
-            println!("skipped: {reason}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
-
-fn hog(device: &Device) -> Vec<Buffer> {
-    let mut taken = Vec::new();
-    for bytes in SIZES {
-        loop {
-            match Buffer::new(device, bytes) {
-                Ok(buffer) => taken.push(buffer),
-                Err(GpuError::OutOfMemory { .. }) => break,
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-    taken
-}
 
 /// First before the start, which fails; then in mid-run: a process that is killed comes back when there is memory again, and no
 /// frame is lost.

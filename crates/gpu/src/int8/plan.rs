@@ -201,25 +201,6 @@ impl Plan {
         }
     }
 
-    /// Milliseconds of each kernel at each convolution of a batch.
-    #[cfg(test)]
-    pub(super) fn trials(
-        &self,
-        device: &Device,
-        program: &Program,
-        batch: usize,
-    ) -> Result<Vec<(String, Vec<f32>)>, GpuError> {
-        let mut trials = Vec::new();
-        for (operator, launch) in program.operators.iter().zip(&self.launches) {
-            let Launch::Conv(conv) = launch else { continue };
-            let conv = at_batch(conv, &program.tensors[operator.output()], batch);
-            // SAFETY: memory for `batch_max` samples was taken.
-            let of = |tile| tiles::milliseconds(device, || unsafe { self.kernels.tiles.launch(tile, &conv) });
-            trials.push((program.describe(operator), (0..Tiles::COUNT).map(of).collect::<Result<_, _>>()?));
-        }
-        Ok(trials)
-    }
-
     /// Uses this kernel for all convolutions.
     #[cfg(test)]
     pub(super) fn use_tile(&mut self, tile: usize) {

@@ -255,28 +255,6 @@ fn the_kernels_for_turing_say_what_the_twin_says() {
     compare_with_twin(&device, &["resnet18-a-224-random-int8", "nanodet416-4c-int8"]);
 }
 
-/// Microseconds of every kernel at every convolution, as comma-separated values.
-#[test]
-#[ignore = "a table for whoever tunes the kernels"]
-fn rates_of_all_tiles() {
-    for (capability, name) in [(None, "80"), (Some((7, 5)), "75")] {
-        let Some(device) = device(capability) else { return };
-        for (model, batches) in [("resnet18-4class-416-random-int8", &[64, 8, 1][..]), ("nanodet416-4c-int8", &[32])] {
-            let file = model_file(model);
-            let outputs = lower::program(&file).unwrap().outputs;
-            let outputs: Vec<&str> = outputs.iter().map(|output| &output.name[..]).collect();
-            let model = Int8Model::open(&device, &file, &outputs, batches[0]).unwrap();
-            println!("kernels {name},batch,{}", (0..Tiles::COUNT).map(Tiles::name).collect::<Vec<_>>().join(","));
-            for batch in batches {
-                for (what, milliseconds) in model.plan.trials(&device, &model.program, *batch).unwrap() {
-                    let all: Vec<String> = milliseconds.iter().map(|ms| format!("{:.0}", ms * 1e3)).collect();
-                    println!("{what},{batch},{}", all.join(","));
-                }
-            }
-        }
-    }
-}
-
 fn compare_with_twin(device: &Device, names: &[&str]) {
     for name in names {
         let file = model_file(name);

@@ -1,14 +1,19 @@
-//! A GPU that is lost to a process, and one without memory. Each test says that it does nothing where there is no GPU;
-//! `FRAMEPIPE_GPU_TESTS=require` makes that a failure. They take all of the GPU's memory: to be run one at a time, beside nothing else.
+//! A GPU that is lost to a process, and one without memory. Skipped where there is no GPU, unless FRAMEPIPE_GPU_TESTS=require says that
+//! there has to be one. They take all of the GPU's memory: to be run beside nothing else.
 #![allow(unsafe_code, reason = "launches a kernel that is wrong")]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
+    sync::{Mutex, PoisonError},
 };
 
-use framepipe_gpu::{Buffer, Choice, Device, GpuError, Int8Model, Module, Slab, frame_error, within_memory};
+use framepipe_gpu::{Buffer, GpuError, Int8Model, Module, Slab, frame_error, within_memory};
+use framepipe_tests::{
+    gpu::{device, hog},
+    repository,
+};
 
 const MODEL: &str = "resnet18-a-224-random-int8";
 const OUTPUT: &str = "logits";
@@ -28,37 +33,11 @@ const WRONG: &str = "
 const LOSES: &str = "FRAMEPIPE_TEST_LOSES_ITS_GPU";
 /// How `Exit::Device` ends a process, as the launcher reads it.
 const STATUS: i32 = 4;
-
-fn device() -> Option<Device> {
-    match Device::open(&Choice::First) {
-        Ok(device) => Some(device),
-        Err(GpuError::Unavailable(reason)) => {
-            assert!(std::env::var("FRAMEPIPE_GPU_TESTS").as_deref() != Ok("require"), "{reason}");
-            eprintln!("skipped: {reason}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
+/// Held by each test: one leaves no memory for another.
+static GPU: Mutex<()> = Mutex::new(());
 
 fn model_file() -> PathBuf {
-    let root = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
-    std::env::var_os("FRAMEPIPE_MODELS").map_or_else(root, PathBuf::from).join(MODEL).join("1/model.onnx")
-}
-
-/// All of the device's memory but less than the smallest of these.
-fn hog(device: &Device) -> Vec<Buffer> {
-    let mut taken = Vec::new();
-    for bytes in [4 << 30, 8 << 20, 1 << 20] {
-        loop {
-            match Buffer::new(device, bytes) {
-                Ok(buffer) => taken.push(buffer),
-                Err(GpuError::OutOfMemory { .. }) => break,
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-    taken
+    repository().join("models").join(MODEL).join("1/model.onnx")
 }
 
 fn run_one(model: &mut Int8Model) -> Vec<f32> {
@@ -73,6 +52,7 @@ fn run_one(model: &mut Int8Model) -> Vec<f32> {
 #[test]
 fn a_device_without_memory_is_an_error_and_gives_smaller_batches_when_it_has_some() {
     const BATCH: usize = 64;
+    let _alone = GPU.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(device) = device() else { return };
     let mut whole = Int8Model::open(&device, &model_file(), &[OUTPUT], BATCH).unwrap();
     let (needed, expected) = (whole.device_bytes(), run_one(&mut whole));
@@ -107,6 +87,7 @@ fn a_process_that_has_lost_its_gpu_knows_it_and_ends() {
     if std::env::var_os(LOSES).is_some() {
         lose();
     }
+    let _alone = GPU.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(device) = device() else { return };
     let kept = Buffer::of(&device, &[7u64]).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
