@@ -26,7 +26,7 @@ pub fn device() -> Option<Device> {
     }
 }
 
-/// All of the device's memory but less than the smallest of [`SIZES`]: the smallest pieces last.
+/// All of the device's memory but less than the smallest of `SIZES`: the smallest pieces last.
 ///
 /// # Panics
 /// When it fails otherwise than for want of memory.
