@@ -28,7 +28,6 @@ const DEPTH_MAX: usize = 8;
 /// Passes in a file's life, and the least time between two.
 const PASSES: u64 = 10;
 const PASS_LEAST: Duration = Duration::from_secs(1);
-const TMPFS_MAGIC: i64 = 0x0102_1994;
 
 /// The inboxes whose files are removed.
 pub struct Inbox {
@@ -182,7 +181,7 @@ fn why_not(folder: &Path, own: &[PathBuf]) -> Option<String> {
     let found = open_folder(CWD, folder).and_then(|folder| fstatfs(&folder));
     match found {
         Err(error) => return Some(format!("it cannot be opened: {error}")),
-        Ok(found) if found.f_type != TMPFS_MAGIC => return Some("it lies in no tmpfs".into()),
+        Ok(found) if found.f_type != libc::TMPFS_MAGIC => return Some("it lies in no tmpfs".into()),
         Ok(_) => {}
     }
     let folder = whole(folder);

@@ -13,9 +13,6 @@ use rustix::{
 };
 use tonic::Status;
 
-/// What the kernel calls a tmpfs (`linux/magic.h`).
-const TMPFS_MAGIC: i64 = 0x0102_1994;
-
 /// The allowed roots, opened once.
 pub struct Roots {
     roots: Vec<(PathBuf, OwnedFd)>,
@@ -49,7 +46,7 @@ impl Roots {
         };
         let own = own.iter().filter_map(|folder| folder.canonicalize().ok()).collect();
         let roots = roots.iter().map(open_root).collect::<anyhow::Result<Vec<_>>>()?;
-        let is_tmpfs = |(_, root): &(PathBuf, OwnedFd)| fstatfs(root).is_ok_and(|of| of.f_type == TMPFS_MAGIC);
+        let is_tmpfs = |(_, root): &(PathBuf, OwnedFd)| fstatfs(root).is_ok_and(|of| of.f_type == libc::TMPFS_MAGIC);
         Ok(Self { are_in_memory: roots.iter().all(is_tmpfs), roots, own })
     }
 
@@ -68,13 +65,13 @@ impl Roots {
 
     /// Opens and looks at a file.
     pub fn look(&self, path: &str) -> Result<Source, Status> {
-        let below = |(number, (root, fd)): (usize, &'_ (PathBuf, OwnedFd))| {
-            Path::new(path).strip_prefix(root).ok().map(|below| (number, fd.try_clone(), below.to_owned()))
-        };
-        let Some((number, root, below)) = self.roots.iter().enumerate().find_map(below) else {
+        let found =
+            self.roots.iter().enumerate().find_map(|(number, (root, fd))| {
+                Path::new(path).strip_prefix(root).ok().map(|below| (number, fd, below))
+            });
+        let Some((number, root, below)) = found else {
             return Err(self.outside(path));
         };
-        let root = root.map_err(|error| unreadable(path, &error))?;
         let Some(below) = below.to_str().filter(|below| !below.is_empty()) else {
             return Err(Status::invalid_argument(format!("{path} is a directory: name a file in it")));
         };
@@ -82,7 +79,7 @@ impl Roots {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-        let file = openat2(&root, below, flags, Mode::empty(), resolve).map_err(|error| self.refusal(path, error))?;
+        let file = openat2(root, below, flags, Mode::empty(), resolve).map_err(|error| self.refusal(path, error))?;
         let stat = fstat(&file).map_err(|error| unreadable(path, &error.into()))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {}

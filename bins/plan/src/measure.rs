@@ -1,7 +1,7 @@
 //! What this machine does: a pipeline of this program's own, bound to so many cores with this program as its client, kept busy with
 //! one picture after the other. Its inbox, too, is its own: no image lies beside others'.
 
-use std::{collections::HashSet, io::Write as _, ops::Range, path::Path, time::Duration};
+use std::{collections::HashSet, io::Write as _, path::Path, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use framepipe_client::{
@@ -67,12 +67,27 @@ pub struct Window {
     pub fps: f64,
     /// Part of these CPUs that other programs used.
     pub others: f64,
-    /// From the first push to the last result, here and below: CPU seconds, by kind of process.
+    /// CPU seconds, by kind of process.
     used_s: Vec<(String, f64)>,
     /// Frames.
     frames: f64,
     /// Seconds.
     lasted_s: f64,
+}
+
+/// What was used by then.
+struct Used {
+    at_ns: u64,
+    /// CPU seconds, by kind of process.
+    by_kind: Vec<(String, f64)>,
+    /// Of these CPUs, by whatever.
+    cpus: Duration,
+}
+
+impl Used {
+    fn by_now(members: &[Member], cpus: &[usize]) -> anyhow::Result<Self> {
+        Ok(Self { at_ns: now_ns()?, by_kind: Member::cpu_by_group(members)?, cpus: cpus_busy(cpus)? })
+    }
 }
 
 /// Brings the pipeline up and measures each picture.
@@ -129,20 +144,18 @@ impl Running {
         let Self { load, interrupt, runtime, server, members, inbox, bound } = self;
         let blob = Blob::new(inbox.path(), picture, setup.frames)?;
         let crops_before = crops(server)?;
-        let (from, before, busy_before) = (now_ns()?, Member::cpu_by_group(members)?, cpus_busy(&bound.cpus)?);
-        let (completed, window) = runtime.block_on(unless(interrupt, load.run(&blob, setup.window)))?;
-        let (to, after, busy_after) = (now_ns()?, Member::cpu_by_group(members)?, cpus_busy(&bound.cpus)?);
-        let frames = completed.len() as f64;
-        check_crops(setup, (crops(server)? - crops_before) as f64 / frames)?;
+        let used = || Used::by_now(members, &bound.cpus);
+        let (completed, [before, after]) = runtime.block_on(unless(interrupt, load.run(&blob, setup.window, used)))?;
+        check_crops(setup, (crops(server)? - crops_before) as f64 / completed.len() as f64)?;
+        let fps = steady_rate(&completed, before.at_ns, after.at_ns);
+        let lasted_s = (after.at_ns - before.at_ns) as f64 / 1e9;
         let used = |((kind, before), (_, after)): ((String, f64), (_, f64))| (kind, after - before);
-        let used_s: Vec<(String, f64)> = before.into_iter().zip(after).map(used).collect();
+        let used_s: Vec<(String, f64)> = before.by_kind.into_iter().zip(after.by_kind).map(used).collect();
         let own_s: f64 = used_s.iter().map(|(_, seconds)| seconds).sum();
-        let lasted_s = (to - from) as f64 / 1e9;
-        let others_s = (busy_after - busy_before).as_secs_f64() - own_s;
+        let others_s = (after.cpus - before.cpus).as_secs_f64() - own_s;
         let others = (others_s / (lasted_s * bound.cpus.len() as f64)).clamp(0.0, 1.0);
-        let fps = steady_rate(&completed, window.start, window.end);
         ensure!(fps > 0.0, "no frame was completed within {:?}: give more --seconds", setup.window);
-        Ok(Window { fps, others, used_s, frames, lasted_s })
+        Ok(Window { fps, others, used_s, frames: fps * lasted_s, lasted_s })
     }
 
     /// Takes it down.
@@ -237,22 +250,29 @@ struct Load {
 
 impl Load {
     /// Keeps the pipeline busy until a window has passed, then waits for what is out. The window begins when the pipeline is full:
-    /// when as many frames have come back as are in flight. The times at which results came, and the window.
-    async fn run(&mut self, blob: &Blob, length: Duration) -> anyhow::Result<(Vec<u64>, Range<u64>)> {
+    /// when as many frames have come back as are in flight. The times at which results came, and what was used by the window's begin
+    /// and by its end.
+    async fn run(
+        &mut self,
+        blob: &Blob,
+        length: Duration,
+        used: impl Fn() -> anyhow::Result<Used>,
+    ) -> anyhow::Result<(Vec<u64>, [Used; 2])> {
         let mut completed = Vec::new();
         let warm = now_ns()? + WARM_UP.as_nanos() as u64;
         while now_ns()? < warm || completed.len() < self.in_flight_max {
             self.step(blob, &mut completed).await?;
         }
-        let begin = now_ns()?;
-        let end = begin + length.as_nanos() as u64;
+        let before = used()?;
+        let end = before.at_ns + length.as_nanos() as u64;
         while now_ns()? < end {
             self.step(blob, &mut completed).await?;
         }
+        let after = used()?;
         while !self.in_flight.is_empty() {
             completed.push(self.receive().await?);
         }
-        Ok((completed, begin..end))
+        Ok((completed, [before, after]))
     }
 
     /// Pushes where there is room; else takes a result.

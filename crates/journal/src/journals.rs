@@ -171,9 +171,12 @@ impl Journals {
             }
             None => {}
         }
-        let free = free_bytes(&self.folder).map_err(JournalError::io("examine", &self.folder))?
-            + self.memory.left_beside(&self.folder);
-        let free = free.saturating_sub(self.reserved_frames * record_bytes_max);
+        let reserved = self.reserved_frames * record_bytes_max;
+        let on_disk = free_bytes(&self.folder).map_err(JournalError::io("examine", &self.folder))?;
+        if needed <= on_disk.saturating_sub(reserved) {
+            return Ok(());
+        }
+        let free = on_disk.saturating_add(self.memory.left_beside_disk()).saturating_sub(reserved);
         if needed > free {
             return Err(JournalError::DiskFull { folder: self.folder.clone(), frames, needed, free });
         }

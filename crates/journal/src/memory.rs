@@ -20,6 +20,8 @@ const OWNER: &str = "owner";
 pub(crate) struct Memory {
     /// `None`: everything lies on disk.
     folder: Option<PathBuf>,
+    /// It lies on the disk's own file system, which has no room beside itself.
+    is_on_disk: bool,
     pub(crate) bytes_max: u64,
     /// Bytes of all segments in it.
     pub(crate) used: u64,
@@ -31,7 +33,8 @@ impl Memory {
         // One that a former process left is taken over, whatever the budget is now.
         let wanted = bytes_max > 0 || folder.exists();
         let folder = if wanted { take(folder, dir)? } else { None };
-        Ok(Self { folder, bytes_max, used: 0 })
+        let is_on_disk = folder.as_ref().is_some_and(|folder| share_room(folder, dir));
+        Ok(Self { folder, is_on_disk, bytes_max, used: 0 })
     }
 
     /// False where everything lies on disk.
@@ -49,9 +52,9 @@ impl Memory {
         self.folder.is_some() && self.used + bytes <= self.bytes_max
     }
 
-    /// Bytes that can still be written beside those on the disk, where `disk` lies: of the budget, and of the tmpfs itself.
-    pub(crate) fn left_beside(&self, disk: &Path) -> u64 {
-        let Some(folder) = self.folder.as_ref().filter(|folder| !share_room(folder, disk)) else { return 0 };
+    /// Bytes that can still be written beside those on the disk: of the budget, and of the tmpfs itself.
+    pub(crate) fn left_beside_disk(&self) -> u64 {
+        let Some(folder) = self.folder.as_ref().filter(|_| !self.is_on_disk) else { return 0 };
         self.bytes_max.saturating_sub(self.used).min(free_bytes(folder).unwrap_or(0))
     }
 
@@ -121,7 +124,7 @@ fn own(folder: &Path, dir: &Path) -> Result<(), JournalError> {
 }
 
 /// True where two folders lie on one file system.
-pub(crate) fn share_room(one: &Path, other: &Path) -> bool {
+fn share_room(one: &Path, other: &Path) -> bool {
     let device = |folder: &Path| std::fs::metadata(folder).map(|metadata| metadata.dev()).ok();
     device(one).is_some_and(|one| device(other) == Some(one))
 }

@@ -45,6 +45,14 @@ fn frame_plan(scale: &str, filter: &str, more: &str) -> Plan {
     ))
 }
 
+/// A plan whose decoder may halve a side at most, since the tensor is not as much lower as it is narrower.
+fn stretched_plan() -> Plan {
+    plan(&format!(
+        r#"{{ op = "decode", scale = "auto" }}, {{ op = "orient" }},
+        {{ op = "resize", fit = "stretch", width = 416, height = 416 }}{PLANES}"#
+    ))
+}
+
 const PLANES: &str = r#", { op = "normalize", std = 255 }, { op = "layout", order = "nchw" }"#;
 
 fn decode(criterion: &mut Criterion) {
@@ -82,6 +90,7 @@ fn tensor(criterion: &mut Criterion) {
     for (name, plan) in [
         ("exact", frame_plan("exact", "linear", PLANES)),
         ("auto", frame_plan("auto", "auto", PLANES)),
+        ("auto, stretched: averaged along the columns", stretched_plan()),
         ("auto, u8 pixels", frame_plan("auto", "auto", "")),
     ] {
         let mut preprocessor = Preprocessor::new(plan).unwrap();

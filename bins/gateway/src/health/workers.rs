@@ -61,6 +61,7 @@ impl Workers {
         let parity = usize::from(entry_queue == queue_before(0, 1));
         let none = |row: &StageRow| StageWorkers { stage: row.name, ready: 0, starting: 0, silent: 0, dead: 0 };
         let mut stages: Vec<StageWorkers> = STAGES.iter().map(none).collect();
+        let mut ready = Vec::new();
         for place in worker_entries(parity) {
             let entry = &segment.processes()[place];
             let (stage, ..) = entry.identity();
@@ -68,13 +69,22 @@ impl Workers {
                 self.watched.remove(&place);
                 continue;
             }
-            let workers = &mut stages[stage];
             match entry.state() {
-                ProcessState::Starting => workers.starting += 1,
-                ProcessState::Ready if !self.is_alive(place, entry) => workers.dead += 1,
-                ProcessState::Ready if self.is_silent(stage, entry) => workers.silent += 1,
-                ProcessState::Ready => workers.ready += 1,
+                ProcessState::Starting => stages[stage].starting += 1,
+                ProcessState::Ready => ready.push((place, stage, entry)),
                 ProcessState::Stopping | ProcessState::Vacant => {}
+            }
+        }
+        for (place, _, entry) in &ready {
+            self.watch(*place, entry);
+        }
+        let are_alive = are_alive(ready.iter().map(|(place, ..)| &self.watched[place]));
+        for ((_, stage, entry), is_alive) in ready.into_iter().zip(are_alive) {
+            let workers = &mut stages[stage];
+            match is_alive {
+                false => workers.dead += 1,
+                true if self.is_silent(stage, entry) => workers.silent += 1,
+                true => workers.ready += 1,
             }
         }
         stages
@@ -85,14 +95,13 @@ impl Workers {
         monotonic_ns().saturating_sub(entry.heartbeat_ns()) / 1_000_000 > hang_ms_max
     }
 
-    fn is_alive(&mut self, place: usize, entry: &ProcessEntry) -> bool {
+    fn watch(&mut self, place: usize, entry: &ProcessEntry) {
         let (_, _, pid, start_time) = entry.identity();
         let identity = (pid, start_time);
         let watched = self.watched.entry(place).or_insert_with(|| Watched::open(identity));
         if watched.identity != identity {
             *watched = Watched::open(identity);
         }
-        watched.is_alive()
     }
 }
 
@@ -101,31 +110,45 @@ impl Watched {
         let pid = i32::try_from(identity.0).ok().and_then(Pid::from_raw);
         Self { identity, pidfd: pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) }
     }
+}
 
-    /// False once it is dead. Of one that cannot be watched, for want of descriptors say, the table is believed.
-    fn is_alive(&self) -> bool {
-        let Some(pidfd) = &self.pidfd else { return true };
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        !matches!(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&at_once)), Ok(ready) if ready > 0)
-    }
+/// False of those that are dead. Of one that cannot be watched, for want of descriptors say, the table is believed. One call of the
+/// kernel for all of them: the gateway looks fifty times a second.
+fn are_alive<'w>(watched: impl Iterator<Item = &'w Watched> + Clone) -> Vec<bool> {
+    let pidfds = watched.clone().filter_map(|one| one.pidfd.as_ref());
+    let mut fds: Vec<PollFd<'_>> = pidfds.map(|pidfd| PollFd::new(pidfd, PollFlags::IN)).collect();
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let is_told = poll(&mut fds, Some(&at_once)).is_ok();
+    let mut fds = fds.into_iter();
+    let mut is_alive = |one: &Watched| match one.pidfd {
+        Some(_) => !is_told || fds.next().is_none_or(|fd| fd.revents().is_empty()),
+        None => true,
+    };
+    watched.map(|one| is_alive(one)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::process::{Child, Command};
 
     use super::*;
 
     #[test]
     fn a_death_is_seen_though_nobody_waits_for_the_dead() {
-        let mut child = Command::new("sleep").arg("600").spawn().expect("it can be started");
-        let watched = Watched::open((child.id(), 1));
-        assert!(watched.is_alive());
-        child.kill().expect("it is the test's own");
-        let mut fds = [PollFd::new(watched.pidfd.as_ref().expect("it was opened"), PollFlags::IN)];
+        let start = || Command::new("sleep").arg("600").spawn().expect("it can be started");
+        let mut children = [start(), start(), start()];
+        let of = |child: &Child| Watched::open((child.id(), 1));
+        let unseen = Watched { identity: (1, 1), pidfd: None };
+        let watched = [of(&children[0]), unseen, of(&children[1]), of(&children[2])];
+        assert_eq!(are_alive(watched.iter()), [true; 4]);
+        children[1].kill().expect("it is the test's own");
+        let mut fds = [PollFd::new(watched[2].pidfd.as_ref().expect("it was opened"), PollFlags::IN)];
         poll(&mut fds, Some(&Timespec { tv_sec: 60, tv_nsec: 0 })).expect("it can be waited for");
-        assert!(!watched.is_alive(), "a zombie is dead");
-        child.wait().expect("it is dead");
+        assert_eq!(are_alive(watched.iter()), [true, true, false, true], "a zombie is dead");
+        for child in &mut children {
+            child.kill().expect("it is the test's own");
+            child.wait().expect("it is dead");
+        }
     }
 
     #[test]

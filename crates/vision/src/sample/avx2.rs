@@ -3,13 +3,15 @@
 #![allow(unsafe_code, reason = "gathers and unaligned loads and stores")]
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_castpd_ps, _mm256_castps_pd,
-    _mm256_castps_si256, _mm256_cvtepi32_ps, _mm256_i32gather_epi32, _mm256_loadu_ps, _mm256_mul_ps,
-    _mm256_permute4x64_pd, _mm256_set1_epi32, _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_srli_epi32,
-    _mm256_storeu_ps, _mm256_sub_ps,
+    __m256, __m256i, _mm_add_ps, _mm_loadu_ps, _mm_movehl_ps, _mm_movelh_ps, _mm_mul_ps, _mm_set1_ps, _mm_setzero_ps,
+    _mm_storeu_ps, _mm_unpackhi_ps, _mm_unpacklo_ps, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
+    _mm256_castpd_ps, _mm256_castps_pd, _mm256_castps_si256, _mm256_cvtepi32_ps, _mm256_i32gather_epi32,
+    _mm256_loadu_ps, _mm256_mul_ps, _mm256_permute4x64_pd, _mm256_set1_epi32, _mm256_shuffle_ps, _mm256_slli_epi32,
+    _mm256_srli_epi32, _mm256_storeu_ps, _mm256_sub_ps,
 };
 
-use super::area::accumulate_row;
+use super::area::{GROUP, Groups, accumulate_row, gather_pixels, weigh_row};
+use super::taps::Spans;
 use super::{Number, Tap, blend_row, interpolate_pixels, split_row};
 use crate::YuvView;
 use crate::graph::plan::Normal;
@@ -94,6 +96,43 @@ pub(super) fn split<T: Number>(row: &[u8], planes: [&mut [T]; 3], normals: [Norm
 #[target_feature(enable = "avx2")]
 pub(super) fn accumulate(sum: &mut [f32], row: &[u8], weight: f32) {
     accumulate_row(sum, row, weight);
+}
+
+/// As [`weigh_row`], likewise.
+#[target_feature(enable = "avx2")]
+pub(super) fn weigh(sum: &mut [f32], row: &[u8], weight: f32) {
+    weigh_row(sum, row, weight);
+}
+
+/// As [`gather_pixels`], from the first column on: a vector for each pixel, which holds its three numbers and one of the next pixel's.
+#[target_feature(enable = "avx2")]
+pub(super) fn gather(sum: &[f32], columns: &Spans, groups: &Groups, [a, b, c]: [&mut [f32]; 3]) {
+    let (a, a_tail) = a.as_chunks_mut::<GROUP>();
+    let (b, b_tail) = b.as_chunks_mut::<GROUP>();
+    let (c, c_tail) = c.as_chunks_mut::<GROUP>();
+    let tail = GROUP * a.len();
+    for (((group, a), b), c) in groups.of(sum.len()).iter().zip(a).zip(b).zip(c) {
+        let mut pixels = group.offsets.map(|offset| sum[offset as usize..].as_ptr());
+        let mut levels = [_mm_setzero_ps(); GROUP];
+        for weights in groups.weights(group) {
+            for ((level, pixel), weight) in levels.iter_mut().zip(&mut pixels).zip(weights) {
+                // SAFETY: `Groups::of` saw that the sum has a pixel for each weight, and a number behind it.
+                let numbers = unsafe { _mm_loadu_ps(*pixel) };
+                *level = _mm_add_ps(*level, _mm_mul_ps(numbers, _mm_set1_ps(*weight)));
+                *pixel = pixel.wrapping_add(3);
+            }
+        }
+        let [first, second, third, fourth] = levels;
+        let (low, high) = (_mm_unpacklo_ps(first, second), _mm_unpackhi_ps(first, second));
+        let (next_low, next_high) = (_mm_unpacklo_ps(third, fourth), _mm_unpackhi_ps(third, fourth));
+        // SAFETY: each has four numbers.
+        unsafe {
+            _mm_storeu_ps(a.as_mut_ptr(), _mm_movelh_ps(low, next_low));
+            _mm_storeu_ps(b.as_mut_ptr(), _mm_movehl_ps(next_low, low));
+            _mm_storeu_ps(c.as_mut_ptr(), _mm_movelh_ps(high, next_high));
+        }
+    }
+    gather_pixels(sum, columns, tail, [a_tail, b_tail, c_tail]);
 }
 
 /// As [`YuvView::write_rows`], likewise.

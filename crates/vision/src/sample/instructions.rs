@@ -1,9 +1,10 @@
 //! Which instructions the kernel's rows, and those of planar frames, use: the best that this CPU has. All give the same numbers to the last bit.
 #![allow(unsafe_code, reason = "calls of functions for instructions that were found to be there")]
 
-use super::area::accumulate_row;
+use super::area::{Groups, accumulate_row, gather_pixels, weigh_row};
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
+use super::taps::Spans;
 use super::{Number, Tap, blend_row, interpolate_pixels, split_row};
 use crate::YuvView;
 use crate::graph::plan::Normal;
@@ -75,6 +76,26 @@ impl Instructions {
             return unsafe { avx2::accumulate(sum, row, weight) };
         }
         accumulate_row(sum, row, weight);
+    }
+
+    /// See [`weigh_row`].
+    pub(super) fn weigh(self, sum: &mut [f32], row: &[u8], weight: f32) {
+        #[cfg(target_arch = "x86_64")]
+        if self.avx2 {
+            // SAFETY: this CPU has AVX2.
+            return unsafe { avx2::weigh(sum, row, weight) };
+        }
+        weigh_row(sum, row, weight);
+    }
+
+    /// See [`gather_pixels`].
+    pub(super) fn gather(self, sum: &[f32], columns: &Spans, groups: &Groups, planes: [&mut [f32]; 3]) {
+        #[cfg(target_arch = "x86_64")]
+        if self.avx2 {
+            // SAFETY: this CPU has AVX2.
+            return unsafe { avx2::gather(sum, columns, groups, planes) };
+        }
+        gather_pixels(sum, columns, 0, planes);
     }
 
     /// See [`YuvView::write_rows`].

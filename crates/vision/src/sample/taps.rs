@@ -54,6 +54,9 @@ impl Axis {
             let first = if area { self.cover(index, spans) } else { self.straddle(index, spans) };
             spans.spans.push(Span { first, start: start as u32, count: (spans.weights.len() - start) as u32 });
         }
+        let end = |span: &Span| span.first + span.count;
+        let start = spans.spans.first().map_or(0, |span| span.first);
+        spans.reach = start..spans.spans.iter().map(end).max().unwrap_or(0);
     }
 
     fn straddle(&self, index: usize, spans: &mut Spans) -> u32 {
@@ -88,6 +91,7 @@ impl Axis {
 pub(super) struct Spans {
     spans: Vec<Span>,
     weights: Vec<f32>,
+    reach: Range<u32>,
 }
 
 /// Source pixels that one of the tensor's is made of, along one axis: `count` from `first` on, by the weights from `start` on. There
@@ -128,8 +132,7 @@ impl Spans {
 
     /// All source pixels that are read.
     pub(super) fn reach(&self) -> Range<u32> {
-        let end = |span: &Span| span.first + span.count;
-        self.spans.first().map_or(0, |span| span.first)..self.spans.iter().map(end).max().unwrap_or(0)
+        self.reach.clone()
     }
 }
 
