@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .inbox import Blob
@@ -43,6 +42,29 @@ class _Out:
     frames: set[int] = field(default_factory=set)
 
 
+class _Pushing:
+    """A call of PushData that is under way, in a `with`: `contextlib` takes several times as long, for each push."""
+
+    __slots__ = ("_batches",)
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    def __enter__(self) -> None:
+        batches = self._batches
+        with batches._changed:
+            batches._under_way[self] = batches._newest
+
+    def __exit__(self, *_: object) -> None:
+        batches = self._batches
+        with batches._changed:
+            del batches._under_way[self]
+            # A call that began when frame n was known to be accepted brings frames behind n alone.
+            least = min(batches._under_way.values(), default=None)
+            batches._early = set() if least is None else {frame for frame in batches._early if frame > least}
+            batches._changed.notify_all()
+
+
 class Batches:
     """The frames of this client that are out. All methods may be called from any thread."""
 
@@ -56,21 +78,9 @@ class Batches:
         self._unconfirmed: dict[str, Blob] = {}
         self._age = 0
 
-    @contextmanager
-    def pushing(self) -> Iterator[None]:
+    def pushing(self) -> _Pushing:
         """Around a call of PushData: results of its frames may come before it returns."""
-        push = object()
-        with self._changed:
-            self._under_way[push] = self._newest
-        try:
-            yield
-        finally:
-            with self._changed:
-                del self._under_way[push]
-                # A call that began when frame n was known to be accepted brings frames behind n alone.
-                least = min(self._under_way.values(), default=None)
-                self._early = set() if least is None else {frame for frame in self._early if frame > least}
-                self._changed.notify_all()
+        return _Pushing(self)
 
     def accepted(self, first_frame: int, count: int, blob: Blob | None) -> None:
         """The server accepted frames first_frame … first_frame + count - 1; `blob` holds them."""

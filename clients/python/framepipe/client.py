@@ -6,7 +6,6 @@ import os
 import re
 import threading
 import time
-import uuid
 import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -22,7 +21,7 @@ from .batches import Batch, Batches
 from .errors import InvalidRequest, Overloaded, PermissionDenied, Unavailable, from_rpc, is_broken_connection
 from .health import Health
 from .images import Image, check_count, hold_of, read
-from .inbox import WHICH, Blob, Inbox
+from .inbox import WHICH, Blob, Inbox, new_key
 from .order import AsCompleted, ByFrame
 from .peer import check_address, is_another, why
 from .reader import Results
@@ -132,7 +131,7 @@ class Client:
         """
         held = hold_of(hold)
         batch = read(images, names, pixel_format)
-        key = idempotency_key or uuid.uuid4().hex
+        key = idempotency_key or new_key()
         blob = self._batches.take_unconfirmed(key) or self._inbox.write(batch.sources, self.stream)
         try:
             request = pb.PushDataRequest(
@@ -181,7 +180,7 @@ class Client:
                 sizes=upload.sizes,
                 names=batch.names,
                 deadline_ms=deadline_ms,
-                idempotency_key=idempotency_key or uuid.uuid4().hex,
+                idempotency_key=idempotency_key or new_key(),
                 raw=batch.raw,
             )
 
@@ -225,7 +224,7 @@ class Client:
             files=files,
             names=names,
             deadline_ms=deadline_ms,
-            idempotency_key=idempotency_key or uuid.uuid4().hex,
+            idempotency_key=idempotency_key or new_key(),
             raw=raw,
             hold=hold_of(hold),
         )

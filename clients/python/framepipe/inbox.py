@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import uuid
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -18,6 +17,11 @@ from .errors import InboxError
 DEFAULT = "/dev/shm/framepipe-inbox"
 _COPY_BYTES = 1 << 20
 WHICH = "name the server's inbox with inbox= (--inbox) or $FRAMEPIPE_INBOX, or upload, which needs none"
+
+
+def new_key() -> str:
+    """128 random bits, in hexadecimal: a name that nobody else has."""
+    return os.urandom(16).hex()
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Inbox:
 
     def write(self, sources: list[str | memoryview | bytes], stream: str | None) -> Blob:
         """Writes the sources (paths or bytes) as one blob, whose name begins with the stream's."""
-        name = f"{stream or 'unnamed'}.{uuid.uuid4().hex}"
+        name = f"{stream or 'unnamed'}.{new_key()}"
         draft, final = os.path.join(self.path, f".{name}.part"), os.path.join(self.path, f"{name}.blob")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
