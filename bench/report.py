@@ -9,7 +9,7 @@ from statistics import median
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 from harness.answers import IMAGE_TOLERANCE, PART_TOLERANCE
-from harness.figures import failures, named, rounds, values
+from harness.figures import failures, named, rounds, shares_of_limit, values
 from harness.peers import PEERS
 from harness.workloads import WORKLOADS, Workload
 
@@ -39,6 +39,7 @@ class Report:
         """Read the results."""
         self._report = json.loads(path.read_text())
         self._results = self._report["results"]
+        self._limits = self._report.get("limits", [])
         self._folder = path.parent
         self._workloads = [row for row in WORKLOADS.values() if any(self._peers(row))]
 
@@ -122,11 +123,24 @@ class Report:
                 columns += [(name, "fps", 1, 1), (name, "cpu_ms_a_frame", 3, 1)]
         heads.append("memory, MiB")
         columns.append((measures[-1], "pss_bytes", 0, MIB))
+        limits = [one for one in self._limits if one["workload"] == workload.name]
+        if limits:
+            heads.append("share of the INT8 limit")
+            yield from self._limit(limits)
         yield f"| {' | '.join(heads)} |"
         yield f"|{'---|' * len(heads)}"
         for peer in self._peers(workload):
             cells = [self._cell(self._values(workload, peer, *column[:2]), *column[2:]) for column in columns]
+            if limits:
+                shares = shares_of_limit(limits, self._results, workload.name, peer, measures[-1])
+                cells.append(self._cell(shares, 3))
             yield f"| {peer} | {' | '.join(cells)} |"
+        yield ""
+
+    def _limit(self, limits: list[dict]) -> Iterator[str]:
+        rates, of_frame = self._cell([one["gmac_per_s"] for one in limits], 0), limits[-1]["gmac_a_frame"]
+        yield f"The cores' INT8 limit, measured before the peers of each round (`scripts/peak_int8.c`): {rates} GMAC/s"
+        yield f"with {limits[-1]['instructions']}; a frame takes {of_frame:.2f} GMAC."
         yield ""
 
     def _bars(self, workload: Workload, measures: list[str]) -> Iterator[str]:

@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 
 from harness import figures, machine, session
+from harness.limit import Limit, LimitError
 from harness.peers import PEERS, ROOT, Peer, Place
 from harness.ports import free_port
 from harness.workloads import WORKLOADS, Workload, measures
@@ -55,6 +56,17 @@ def made_material(arguments: argparse.Namespace, inbox: Path, workloads: list[Wo
     return json.loads(made.stdout)
 
 
+def made_limit(folder: Path) -> Limit | None:
+    """Return what measures the cores' limit, where that can be had."""
+    try:
+        limit = Limit(folder)
+        limit.measure(WORKLOADS["paper"])
+    except LimitError as error:
+        print(f"  the cores' INT8 limit is not measured: {error}", flush=True)
+        return None
+    return limit
+
+
 def line(peer: Peer, measured: dict[str, dict]) -> str:
     """Return what was measured of a peer, for people."""
     parts = []
@@ -83,7 +95,7 @@ def main() -> None:
     peers, workloads = chosen(PEERS, arguments.only, "peer"), chosen(WORKLOADS, arguments.workload, "workload")
     wanted = {name for name in arguments.measure.split(",") if name}
     report = machine.described() | {"command": arguments.command, "rounds": arguments.rounds}
-    report |= {"seconds": arguments.seconds, "results": []}
+    report |= {"seconds": arguments.seconds, "limits": [], "results": []}
     with (
         tempfile.TemporaryDirectory(prefix="bench-peers.", dir="/dev/shm") as memory,
         tempfile.TemporaryDirectory(prefix="bench-peers.") as folder,
@@ -92,6 +104,7 @@ def main() -> None:
         inbox.mkdir()
         print("making images ...", flush=True)
         made = made_material(arguments, inbox, workloads)
+        limit = made_limit(Path(folder)) if any(workload.is_limited for workload in workloads) else None
         for number in range(arguments.rounds):
             for workload in workloads:
                 print(f"round {number + 1} of {arguments.rounds}, {workload.name}: {workload.about}", flush=True)
@@ -99,6 +112,8 @@ def main() -> None:
                 # A peer that is left out of `wanted` may be what another measure's rate comes from.
                 needed = wanted | {one["of"] for one in plan if one["name"] in wanted and "of" in one}
                 plan = [one for one in plan if not wanted or one["name"] in needed]
+                if limit and workload.is_limited:
+                    report["limits"].append({"round": number} | limit.measure(workload))
                 turn = number % len(peers)
                 for peer in [*peers[turn:], *peers[:turn]]:
                     asked = session.asked(peer, plan)

@@ -22,6 +22,18 @@ def values(results: Results, workload: str, peer: str, measure: str, field: str)
     return [value for value in found if value is not None]
 
 
+def shares_of_limit(limits: list[dict], results: Results, workload: str, peer: str, measure: str) -> list[float]:
+    """Return which part of the cores' INT8 limit the models' work is, one a round in which the limit was measured."""
+    by_round = {one["round"]: one["gmac_a_frame"] / one["gmac_per_s"] for one in limits if one["workload"] == workload}
+    return [
+        entry["measures"][measure]["fps"] * by_round[entry["round"]]
+        for entry in results
+        if (entry["workload"], entry["peer"]) == (workload, peer)
+        and entry["round"] in by_round
+        and "fps" in entry.get("measures", {}).get(measure, {})
+    ]
+
+
 def cpu_ms_a_frame(measure: dict) -> float | None:
     """Return CPU milliseconds of a frame, server and client together."""
     if not measure.get("frames") or "server_cpu_s" not in measure:

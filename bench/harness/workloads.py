@@ -19,6 +19,13 @@ class Workload:
     has_tail: bool = False
     has_recovery: bool = False
     attribute_processes: int = 1
+    is_limited: bool = False
+    """Whether the cores' INT8 limit is measured beside it: each frame has as many crops as it may have."""
+
+    @property
+    def crops_a_frame(self) -> int:
+        """How many crops a frame of a limited workload has."""
+        return self.crops_max if self.attributes else 0
 
     @property
     def is_noop(self) -> bool:
@@ -52,6 +59,7 @@ _PAPER_ROWS = [
         attributes=_PAPER,
         crops_max=count,
         attribute_processes=2,
+        is_limited=True,
     )
     for count in (1, 2, 4)
 ]
@@ -76,6 +84,7 @@ WORKLOADS = {
             "the paper's detector alone, random weights, raw 416x416",
             "raw416",
             detector="resnet18-4class-416-random-int8",
+            is_limited=True,
         ),
         *_PAPER_ROWS,
     ]

@@ -34,6 +34,22 @@ class Peer:
         self._answer(self.pushes, done)
 
 
+def test_a_share_of_the_limit_is_of_the_limit_of_its_round():
+    """A round without a limit, or without a rate, has none."""
+    limits = [
+        {"round": 0, "workload": "paper", "gmac_per_s": 200.0, "gmac_a_frame": 5.0},
+        {"round": 1, "workload": "paper", "gmac_per_s": 100.0, "gmac_a_frame": 5.0},
+        {"round": 3, "workload": "paper1", "gmac_per_s": 100.0, "gmac_a_frame": 5.0},
+    ]
+
+    def entry(number: int, measure: dict, peer: str = "framepipe") -> dict:
+        return {"round": number, "workload": "paper", "peer": peer, "measures": {"throughput_batch1": measure}}
+
+    results = [entry(0, {"fps": 20.0}), entry(1, {"fps": 16.0}), entry(1, {"fps": 1.0}, "engine")]
+    results += [entry(1, {"error": "gone"}), entry(3, {"fps": 20.0})]
+    assert figures.shares_of_limit(limits, results, "paper", "framepipe", "throughput_batch1") == [0.5, 0.8]
+
+
 def test_a_late_result_of_a_lost_frame_is_not_a_good_one():
     """It is counted once."""
     late = []
