@@ -20,6 +20,19 @@ def decode(encoded: np.ndarray, half: bool = False) -> np.ndarray:
     return image
 
 
+Raw = tuple[int, int, bool]
+"""Of a frame of three bytes a pixel: its width, its height, and whether the first byte is red, or blue."""
+
+
+def pixels(encoded: np.ndarray, raw: Raw | None, half: bool = False) -> np.ndarray:
+    """Return a frame's pixels: of an image's bytes, as `decode`, or of a raw frame's."""
+    if raw is None:
+        return decode(encoded, half)
+    width, height, is_rgb = raw
+    frame = encoded.reshape(height, width, 3)
+    return cv2.cvtColor(frame, cv2.COLOR_RGB2BGR) if is_rgb else frame
+
+
 class Preprocessor:
     """Makes tensors of one model's input. It keeps its buffers: one thread uses it."""
 

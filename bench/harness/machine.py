@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.peers import ROOT
 
-_NAMED = ("onnxruntime", "opencv", "grpcio=", "numpy", "nvidia-pytriton", "tritonclient", "mosec", "litserve")
+_NAMED = ("onnxruntime", "opencv", "grpcio=", "numpy", "nvidia-pytriton", "tritonclient", "mosec", "litserve", "ray==")
 
 
 def described() -> dict:

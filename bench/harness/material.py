@@ -22,10 +22,9 @@ from cascade.images import Preprocessor
 from detector import Detector
 from images import load_photo
 
-from harness.workloads import WORKLOADS, Workload
+from harness.workloads import RAW_SIDE, WORKLOADS, Workload
 
 FRAMES = 32
-SIDE = 416
 WIDTH, HEIGHT = 1920, 1080
 JPEG_BYTES = 255_000
 STREET = ["zidane.jpg", "sample1.jpg", "sample3.jpg", "sample4.jpg", "bus.jpg"]
@@ -125,10 +124,11 @@ def main() -> None:
     for name in sorted({workload.images for workload in workloads}):
         if name == "raw416":
             path = folder / "raw416.bin"
-            frames = np.random.default_rng(1).integers(0, 256, (FRAMES, SIDE, SIDE, 3), np.uint8)
+            frames = np.random.default_rng(1).integers(0, 256, (FRAMES, RAW_SIDE, RAW_SIDE, 3), np.uint8)
             frames[:, 0, 0, 0] = 0  # the score of framepipe's no-op detector's one box: the peers' find none
             frames.tofile(path)
-            made[name] = {"files": [str(path)], "sizes": [3 * SIDE * SIDE] * FRAMES, "raw": [SIDE, SIDE]}
+            sizes = [3 * RAW_SIDE * RAW_SIDE] * FRAMES
+            made[name] = {"files": [str(path)], "sizes": sizes, "raw": [RAW_SIDE, RAW_SIDE]}
         elif name == "street":
             pictures = [covering(cv2.imread(str(photos / photo)), WIDTH, HEIGHT) for photo in STREET]
             made[name] = write(folder, name, [jpeg(picture) for picture in pictures])

@@ -1,5 +1,6 @@
 """Who is measured: the table of peers. A row says which environment, server, client and workloads a peer has."""
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -124,8 +125,12 @@ def _triton(workload: Workload, place: Place) -> Command:
 def _mosec(by: str) -> Callable[[Workload, Place], Command]:
     def serve(workload: Workload, place: Place) -> Command:
         server = [place.python("mosec"), str(ROOT / "bench/peers/mosec/server.py")]
+        told = {"stages": 1 if workload.name == "noop1" else 3}
+        if workload.detector:
+            told = {"detector": workload.detector, "attributes": workload.attributes, "crops_max": workload.crops_max}
+            told |= {"processes": workload.attribute_processes, "raw": workload.raw}
         environment = {
-            "BENCH_WORKLOAD": workload.name,
+            "BENCH_WORKLOAD": json.dumps(told),
             "BENCH_BY": by,
             "FRAMEPIPE_MODELS": str(place.models),
             "PYTHONPATH": str(ROOT / "bench"),
@@ -135,11 +140,18 @@ def _mosec(by: str) -> Callable[[Workload, Place], Command]:
     return serve
 
 
-def _litserve(workload: Workload, place: Place) -> Command:
-    server = [place.python("litserve"), str(ROOT / "bench/peers/litserve/server.py"), "--workload", workload.name]
-    return Command(
-        [*server, "--port", str(place.port), "--models", str(place.models)], {"PYTHONPATH": str(ROOT / "bench")}
-    )
+def _in_one_worker(name: str) -> Callable[[Workload, Place], Command]:
+    """Return how a server is started whose workers do a frame's whole work."""
+
+    def serve(workload: Workload, place: Place) -> Command:
+        server = [place.python(name), str(ROOT / f"bench/peers/{name}/server.py"), "--models", str(place.models)]
+        models = ["--detector", workload.detector, "--attributes", ",".join(workload.attributes)]
+        raw = ["--raw", *map(str, workload.raw)] if workload.detector and workload.raw else []
+        more = ["--crops-max", str(workload.crops_max), "--port", str(place.port), *raw]
+        environment = {"PYTHONPATH": str(ROOT / "bench"), "RAY_USAGE_STATS_ENABLED": "0"}
+        return Command([*server, *models, *more], environment)
+
+    return serve
 
 
 def _name(place: Place) -> str:
@@ -147,9 +159,16 @@ def _name(place: Place) -> str:
     return f"bench-{place.port}"
 
 
+def _described(workload: Workload) -> dict:
+    return {"attributes": workload.attributes, "crops_max": workload.crops_max}
+
+
 def _cascade(workload: Workload, place: Place) -> dict:
-    described = {"attributes": workload.attributes, "crops_max": workload.crops_max}
-    return {"inbox": str(place.inbox)} | described
+    return {"inbox": str(place.inbox)} | _described(workload)
+
+
+def _http(route: str, by: str) -> Callable[[Workload, Place], dict]:
+    return lambda workload, place: {"route": route, "by": by} | _described(workload)
 
 
 def _triton_model(by: str) -> Callable[[Workload, Place], dict]:
@@ -270,8 +289,8 @@ PEERS = {
             "mosec",
             "http",
             _mosec("inline"),
-            lambda workload: workload.name in _SIMPLE,
-            lambda workload, place: {"route": "/inference", "by": "inline"},
+            lambda workload: True,
+            _http("/inference", "inline"),
             _named_in_log,
         ),
         Peer(
@@ -280,8 +299,8 @@ PEERS = {
             "mosec",
             "http",
             _mosec("path"),
-            lambda workload: workload.name in _SIMPLE,
-            lambda workload, place: {"route": "/inference", "by": "path"},
+            lambda workload: True,
+            _http("/inference", "path"),
             _named_in_log,
         ),
         Peer(
@@ -289,9 +308,19 @@ PEERS = {
             "LitServe, images in tmpfs, all work in one stage",
             "litserve",
             "http",
-            _litserve,
-            lambda workload: workload.name in ("noop1", "street"),
-            lambda workload, place: {"route": "/predict", "by": "path"},
+            _in_one_worker("litserve"),
+            lambda workload: workload.name != "noop",
+            _http("/predict", "path"),
+            _named_in_log,
+        ),
+        Peer(
+            "rayserve",
+            "Ray Serve, images in tmpfs, all work in one deployment of 2 replicas",
+            "rayserve",
+            "http",
+            _in_one_worker("rayserve"),
+            lambda workload: workload.name != "noop",
+            _http("/predict", "path"),
             _named_in_log,
         ),
     ]

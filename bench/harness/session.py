@@ -19,6 +19,7 @@ from harness.workloads import Workload
 
 KILL_EVERY_S = 5.0
 START_S = 240
+LOOK_S = 0.5
 LEEWAY = 3
 """A measure may take so many times as long as its window, and START_S."""
 COMPLAINT_CHARS = 2000
@@ -80,6 +81,8 @@ class Heard:
     def __init__(self, peer: Peer, server: Server | None, client: int, expected: list[int], plan: list[dict]) -> None:
         """Have heard nothing."""
         self.results: dict[str, dict] = {}
+        self.answered = threading.Event()
+        """Set once the peer has answered."""
         self._peer = peer
         self._server = server
         self._client = client
@@ -98,6 +101,7 @@ class Heard:
             return
         root = self._server.pid if self._server else self._client
         if "found" in said:
+            self.answered.set()
             if fault := answers.fault_of_images(said["found"], self._expected):
                 raise SessionError(f"{self._peer.name} {fault}")
         elif name := said.get("begin"):
@@ -159,6 +163,13 @@ def run(
             print(f"  {peer.name:16} left in /dev/shm, removed: {', '.join(left)}", flush=True)
 
 
+def give_up(server: Server, client: subprocess.Popen, heard: Heard) -> None:
+    """End a client whose server died before it ever answered: it would wait for long."""
+    while not heard.answered.wait(LOOK_S) and client.poll() is None:
+        if not server.is_alive():
+            client.kill()
+
+
 def _measured(
     peer: Peer, place: Place, server: Server | None, client: list[str], expected: list[int], plan: list[dict]
 ) -> dict[str, dict]:
@@ -181,6 +192,8 @@ def _measured(
         overdue = threading.Timer(patience, process.kill)
         overdue.daemon = True
         overdue.start()
+        if server:
+            threading.Thread(target=give_up, args=(server, process, heard), daemon=True).start()
         try:
             for line in process.stdout:
                 heard.line(line)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+RAW_SIDE = 416
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -21,6 +23,11 @@ class Workload:
     attribute_processes: int = 1
     is_limited: bool = False
     """Whether the cores' INT8 limit is measured beside it: each frame has as many crops as it may have."""
+
+    @property
+    def raw(self) -> tuple[int, int] | None:
+        """Width and height of frames that are no encoded images."""
+        return (RAW_SIDE, RAW_SIDE) if self.images == "raw416" else None
 
     @property
     def crops_a_frame(self) -> int:

@@ -3,19 +3,22 @@
 import json
 import mmap
 import select
+import signal
 import subprocess
 import sys
 import threading
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import PATIENCE_S
 from harness import answers, figures, load
 from harness.leftovers import SHM, Leftovers
-from harness.peers import PEERS
+from harness.peers import PEERS, Command
 from harness.process import Held
-from harness.session import Heard, SessionError
+from harness.server import Server
+from harness.session import Heard, SessionError, give_up
 
 PACED = {"name": "tail", "of": "throughput", "batch": 1, "share": 0.5, "seconds": 0.3, "warmup": 0.0}
 
@@ -167,3 +170,21 @@ def test_what_a_peer_leaves_in_shared_memory_goes_and_nothing_else():
     finally:
         for path in (old, new, mapped, other):
             path.unlink(missing_ok=True)
+
+
+def test_a_client_whose_server_died_before_it_answered_is_not_waited_for(tmp_path: Path):
+    """One whose server has answered is its own affair."""
+    with Server(Command([sys.executable, "-c", ""]), tmp_path / "log") as server:
+        while server.is_alive():
+            select.select([], [], [], 0.01)
+        for has_answered in (True, False):
+            heard = Heard(PEERS["litserve"], server, 0, [], [])
+            if has_answered:
+                heard.answered.set()
+            with subprocess.Popen(["sleep", "600"]) as client:
+                give_up(server, client, heard)
+                if has_answered:
+                    assert client.poll() is None
+                    client.kill()
+                else:
+                    assert client.wait(PATIENCE_S) == -signal.SIGKILL

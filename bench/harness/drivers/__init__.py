@@ -34,6 +34,13 @@ class Driver(Protocol):
         """End the connection."""
 
 
+def check_described(models: list[set[str]], wanted: set[str], crops_max: int, name: str = "an image") -> None:
+    """Fail where fewer detections than can be are described by all models: `models` has what describes each."""
+    described, most = sum(one >= wanted for one in models), min(len(models), crops_max)
+    if described < most:
+        raise RuntimeError(f"{name}: {described} of {most} detections have what all attribute models say")
+
+
 def connect(name: str, address: str, material: Material, options: dict) -> Driver:
     """Return a connection by the driver of this name. Each wants packages of its own environment."""
     return import_module(f"harness.drivers.{name}").Connection(address, material, options)

@@ -7,7 +7,7 @@ import uuid
 import framepipe
 from framepipe.images import raw_format
 
-from harness.drivers import Done, Material
+from harness.drivers import Done, Material, check_described
 
 READY_S = 180
 WAIT_S = 5
@@ -68,12 +68,9 @@ class Connection:
         self._client.close()
 
     def _check_described(self, result: framepipe.FrameResult) -> None:
-        if not self._attributes:
-            return
-        models = [{value.model for value in one.attributes.values()} for one in result.detections]
-        described, wanted = sum(one >= self._attributes for one in models), min(len(models), self._crops_max)
-        if described < wanted:
-            raise RuntimeError(f"{result.name}: {described} of {wanted} detections have what all attribute models say")
+        if self._attributes:
+            models = [{value.model for value in one.attributes.values()} for one in result.detections]
+            check_described(models, self._attributes, self._crops_max, result.name)
 
     def _push(self, batch: int) -> framepipe.Batch:
         if self._raw:

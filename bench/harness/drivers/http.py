@@ -1,6 +1,7 @@
-"""HTTP requests over connections that stay, for mosec and LitServe: with the image's bytes, or where they lie.
+"""HTTP requests over connections that stay: with the image's bytes, or where they lie.
 
-An answer is JSON: the list of an image's detections. A batch is asked of no-op models alone, whose one list is empty.
+An answer is JSON: the list of an image's detections; with attribute models, of pairs of a detection and its attributes.
+A batch is asked of no-op models alone, whose one list is empty.
 """
 
 import http.client
@@ -11,7 +12,7 @@ import select
 import threading
 import time
 
-from harness.drivers import Done, Material
+from harness.drivers import Done, Material, check_described
 
 READY_S = 180
 ANSWER_S = 60
@@ -23,11 +24,16 @@ class Connection:
     """One connection for round trips, and as many as are needed for what is submitted, each with a thread."""
 
     def __init__(self, address: str, material: Material, options: dict) -> None:
-        """Wait for the server. `options`: the route, and `by`, "inline" or "path"."""
+        """Wait for the server.
+
+        `options`: the route; `by`, "inline" or "path"; which attribute models describe how many crops of a frame.
+        """
         self._address = address
         self._route = options["route"]
         self._material = material
         self._is_inline = options["by"] == "inline"
+        self._attributes = set(options["attributes"])
+        self._crops_max = options["crops_max"]
         self._bodies: dict[int, itertools.cycle] = {}
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -90,6 +96,9 @@ class Connection:
         found = json.loads(text)
         if not isinstance(found, list) or (batch > 1 and found):
             raise RuntimeError(f"{self._address}{self._route} answered {text[:200]!r}")
+        if self._attributes:
+            models = [{one[0] for one in attributes} for _, attributes in found]
+            check_described(models, self._attributes, self._crops_max)
         return [len(found)] * batch
 
     def _open(self) -> http.client.HTTPConnection:

@@ -12,11 +12,9 @@ from pathlib import Path
 
 import litserve
 import numpy as np
-from cascade import manifest
 from cascade.allocator import keep_large_blocks
 from cascade.source import read_part
 
-DETECTOR = "nanodet416-4c-int8"
 ANSWER_S_MAX = 60
 
 
@@ -41,44 +39,40 @@ class NoOp(litserve.LitAPI):
         return output
 
 
-class Street(NoOp):
-    """Finds what is in the street."""
+class Cascade(NoOp):
+    """Finds and describes."""
 
-    def __init__(self, models: Path) -> None:
-        """Keep the repository's place: the models are opened in the worker."""
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        """Keep what is to be opened: the models are, in the worker."""
         super().__init__()
-        self._models = models
+        self._arguments = arguments
 
     def setup(self, device: str) -> None:
-        """Open the detector."""
-        from cascade.engine import open_session  # noqa: PLC0415 (the server's process needs none of these)
-        from cascade.heads import Head  # noqa: PLC0415
-        from cascade.images import Preprocessor, decode  # noqa: PLC0415
+        """Open the models."""
+        from cascade.whole import Whole  # noqa: PLC0415 (the server's process needs none of its packages)
 
         super().setup(device)
-        model = manifest.load(self._models, DETECTOR)
-        self._decode = decode
-        self._preprocessor = Preprocessor(model.input)
-        self._tensor = np.empty((1, *self._preprocessor.shape), np.float32)
-        self._input = model.input.tensor
-        self._session = open_session(model.graph)
-        self._head = Head(model, [output.name for output in self._session.get_outputs()])
+        asked = self._arguments
+        raw = (*asked.raw, True) if asked.raw else None
+        self._whole = Whole(asked.models, asked.detector, asked.attributes, asked.crops_max, raw)
 
     def predict(self, encoded: np.ndarray) -> list:
-        """Return the detections."""
-        placement = self._preprocessor.image(self._decode(encoded), self._tensor[0])
-        return self._head.detections(self._session.run(None, {self._input: self._tensor}), placement)
+        """Return the detections, with attributes if there are such models."""
+        return self._whole.find(encoded)
 
 
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workload", choices=("noop1", "street"), required=True)
+    parser.add_argument("--detector", default="", help="without one, nothing is found")
+    parser.add_argument("--attributes", type=lambda names: names.split(",") if names else [], default=[])
+    parser.add_argument("--crops-max", type=int, default=32)
+    parser.add_argument("--raw", type=int, nargs=2, help="width and height of RGB frames that are no encoded images")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--models", type=Path, required=True, help="framepipe's model repository")
     parser.add_argument("--workers", type=int, default=2, help="processes (%(default)s)")
     arguments = parser.parse_args()
-    api = NoOp() if arguments.workload == "noop1" else Street(arguments.models)
+    api = Cascade(arguments) if arguments.detector else NoOp()
     server = litserve.LitServer(
         api, accelerator="cpu", workers_per_device=arguments.workers, timeout=ANSWER_S_MAX, disable_openapi_url=True
     )

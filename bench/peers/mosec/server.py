@@ -2,7 +2,8 @@
 
 Told by environment variables, because each worker's process reads this file anew:
 
-    BENCH_WORKLOAD    noop1 (one no-op stage), noop (three) or street
+    BENCH_WORKLOAD    JSON: "stages" (1 or 3, of a no-op model), or "detector", "attributes" with their "processes",
+                      "crops_max" and "raw", width and height of RGB frames that are no encoded images
     BENCH_BY          inline (a request is the image's bytes) or path (it is JSON: where in tmpfs they lie)
     FRAMEPIPE_MODELS  framepipe's model repository
 
@@ -21,18 +22,19 @@ from cascade.allocator import keep_large_blocks
 from cascade.source import read
 from mosec import Server, Worker
 
-WORKLOAD = os.environ["BENCH_WORKLOAD"]
+WORKLOAD = json.loads(os.environ["BENCH_WORKLOAD"])
 IS_BY_PATH = os.environ["BENCH_BY"] == "path"
-DETECTOR = "nanodet416-4c-int8"
+MODELS = Path(os.environ["FRAMEPIPE_MODELS"])
+RAW = (*WORKLOAD["raw"], True) if WORKLOAD.get("raw") else None
 DETECT_PROCESSES = 2
 ANSWER_MS_MAX = 60_000
 REQUEST_BYTES_MAX = 64 << 20
 
 
 def detector() -> manifest.Model:
-    """Return NanoDet's manifest."""
+    """Return the detector's manifest."""
     keep_large_blocks()
-    return manifest.load(Path(os.environ["FRAMEPIPE_MODELS"]), DETECTOR)
+    return manifest.load(MODELS, WORKLOAD["detector"])
 
 
 class First(Worker):
@@ -93,17 +95,20 @@ class Preprocess(First):
 
     def __init__(self) -> None:
         """Make the buffers."""
-        from cascade.images import Preprocessor, decode  # noqa: PLC0415 (OpenCV, which the other workers need not load)
+        from cascade.images import Preprocessor, pixels  # noqa: PLC0415 (OpenCV, which the other workers need not load)
 
         super().__init__()
-        self._decode = decode
+        self._pixels = pixels
         self._preprocessor = Preprocessor(detector().input)
         self._tensor = np.empty((1, *self._preprocessor.shape), np.float32)
 
     def forward(self, data: bytes | np.ndarray) -> tuple:
-        """Return the tensor and its placement."""
-        encoded = np.frombuffer(data, np.uint8)
-        return self._tensor, self._preprocessor.image(self._decode(encoded), self._tensor[0])
+        """Return the tensor, its placement, and the image's bytes where attribute models follow.
+
+        They are decoded again there: to hand a decoded image on, from socket to socket, takes longer.
+        """
+        placement = self._preprocessor.image(self._pixels(np.frombuffer(data, np.uint8), RAW), self._tensor[0])
+        return self._tensor, placement, data if WORKLOAD["attributes"] else None
 
 
 class Detect(Worker):
@@ -120,43 +125,76 @@ class Detect(Worker):
         print(f"mosec: detect is {os.getpid()}", flush=True)
 
     def forward(self, data: tuple) -> tuple:
-        """Return the raw outputs and the placement."""
-        tensor, placement = data
-        return self._session.run(None, {self._input: tensor}), placement
+        """Return the raw outputs, their names, and what goes on."""
+        tensor, *rest = data
+        return self._session.run(None, {self._input: tensor}), [one.name for one in self._session.get_outputs()], *rest
 
 
 class Postprocess(Worker):
     """Makes detections of raw outputs."""
 
     def __init__(self) -> None:
-        """Look up the head; the graph puts out what it names, in this order."""
-        from cascade.heads import Head  # noqa: PLC0415 (OpenCV)
-
+        """Have no head yet: the first outputs say their names."""
         super().__init__()
-        model = detector()
-        head = model.detector["head"]["nanodet"]
-        self._head = Head(model, [*head["scores"], *head["boxes"]])
+        self._head = None
 
-    def forward(self, data: tuple) -> list:
-        """Return the detections."""
-        return self._head.detections(*data)
+    def forward(self, data: tuple) -> list | tuple:
+        """Return the detections; with the image's bytes, where attribute models follow."""
+        outputs, names, placement, encoded = data
+        if self._head is None:
+            from cascade.heads import Head  # noqa: PLC0415 (OpenCV)
+
+            self._head = Head(detector(), names)
+        detections = self._head.detections(outputs, placement)
+        return (detections, encoded) if WORKLOAD["attributes"] else detections
 
     def serialize(self, data: list) -> bytes:
         """Return JSON."""
         return json.dumps(data).encode()
 
 
-STAGES = {
-    "noop1": [(TakeFirst, 1)],
-    "noop": [(PassFirst, 1), (PassDetect, DETECT_PROCESSES), (PassLast, 1)],
-    "street": [(Preprocess, 1), (Detect, DETECT_PROCESSES), (Postprocess, 1)],
-}
+class Attribute(Worker):
+    """Describes what was found."""
+
+    def __init__(self) -> None:
+        """Open the models."""
+        from cascade.attributes import AttributeModel  # noqa: PLC0415 (ONNX Runtime)
+        from cascade.images import pixels  # noqa: PLC0415
+        from cascade.whole import described  # noqa: PLC0415
+
+        super().__init__()
+        self._pixels, self._described = pixels, described
+        labels, crops_max = detector().detector["labels"], WORKLOAD["crops_max"]
+        models = (manifest.load(MODELS, name) for name in WORKLOAD["attributes"])
+        self._models = [AttributeModel(model, labels, crops_max) for model in models]
+
+    def forward(self, data: tuple) -> list:
+        """Return pairs, each of a detection and its attributes."""
+        detections, encoded = data
+        if not detections:
+            return []
+        image = self._pixels(np.frombuffer(encoded, np.uint8), RAW)
+        return self._described(self._models, WORKLOAD["crops_max"], image, detections)
+
+    def serialize(self, data: list) -> bytes:
+        """Return JSON."""
+        return json.dumps(data).encode()
+
+
+def stages() -> list[tuple[type[Worker], int]]:
+    """Return the workers of each stage, and how many processes they have."""
+    if WORKLOAD.get("stages") == 1:
+        return [(TakeFirst, 1)]
+    if "stages" in WORKLOAD:
+        return [(PassFirst, 1), (PassDetect, DETECT_PROCESSES), (PassLast, 1)]
+    chain = [(Preprocess, 1), (Detect, DETECT_PROCESSES), (Postprocess, 1)]
+    return [*chain, (Attribute, WORKLOAD["processes"])] if WORKLOAD["attributes"] else chain
 
 
 if __name__ == "__main__":
     os.environ["MOSEC_TIMEOUT"] = str(ANSWER_MS_MAX)
     os.environ["MOSEC_MAX_REQUEST_SIZE"] = str(REQUEST_BYTES_MAX)
     server = Server()
-    for worker, processes in STAGES[WORKLOAD]:
+    for worker, processes in stages():
         server.append_worker(worker, num=processes)
     server.run()

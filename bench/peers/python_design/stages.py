@@ -1,11 +1,9 @@
 """What the stages with models do to frames."""
 
-import cv2
-import numpy as np
 from cascade.attributes import AttributeModel
 from cascade.engine import open_session
 from cascade.heads import Head
-from cascade.images import Preprocessor, decode
+from cascade.images import Preprocessor, pixels
 from cascade.manifest import Model
 from peers.python_design.frame import Frame, Result
 from peers.python_design.memory import Memory, Slots
@@ -26,21 +24,12 @@ class Preprocess:
         return [self._one(frame) for frame in frames]
 
     def _one(self, frame: Frame) -> Frame:
-        image = pixels_of(frame, self._memory.encoded(frame), self._half)
+        image = pixels(self._memory.encoded(frame), frame.source.raw, self._half)
         tensor = self._memory.new_tensor(frame)
         placement = self._preprocessor.image(image, tensor[0])
         if self._keeps_image:
             self._memory.keep_image(frame, image)
         return self._memory.sent(frame, tensor, placement=placement)
-
-
-def pixels_of(frame: Frame, encoded: np.ndarray, half: bool) -> np.ndarray:
-    """Return a frame's pixels in OpenCV's order."""
-    if frame.source.raw is None:
-        return decode(encoded, half)
-    width, height, is_rgb = frame.source.raw
-    pixels = encoded.reshape(height, width, 3)
-    return cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if is_rgb else pixels
 
 
 class Detect:
@@ -120,7 +109,7 @@ class Attribute:
             return result
         image = self._memory.image(frame)
         if image is None:
-            image = pixels_of(frame, self._memory.encoded(frame), half=False)
+            image = pixels(self._memory.encoded(frame), frame.source.raw)
         attributes = [[] for _ in described]
         for model in self._models:
             for so_far, more in zip(attributes, model.describe(image, described), strict=True):

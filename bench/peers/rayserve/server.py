@@ -1,0 +1,75 @@
+"""The cascade under Ray Serve: a proxy of HTTP, a controller, and replicas, processes that do a frame's whole work.
+
+Chains of deployments would hand tensors over by an object store; one has none. A request is JSON
+that says where in tmpfs the image lies, {"path", "offset", "size"}. POST /predict.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import tempfile
+import threading
+from pathlib import Path
+
+import ray
+from cascade.allocator import keep_large_blocks
+from cascade.source import read_part
+from ray import serve
+from starlette.requests import Request
+
+REPLICAS = 2
+OBJECT_STORE_BYTES = 128 << 20
+ONGOING_MAX = 16
+
+
+@serve.deployment(
+    num_replicas=REPLICAS, max_ongoing_requests=ONGOING_MAX, ray_actor_options={"num_cpus": 0.5}
+)
+class Cascade:
+    """Finds and describes; without a detector, nothing."""
+
+    def __init__(self, asked: argparse.Namespace) -> None:
+        """Open the models."""
+        keep_large_blocks()
+        self._whole = None
+        if asked.detector:
+            from cascade.whole import Whole  # noqa: PLC0415 (the driver's process needs none of its packages)
+
+            raw = (*asked.raw, True) if asked.raw else None
+            self._whole = Whole(asked.models, asked.detector, asked.attributes, asked.crops_max, raw)
+        print(f"rayserve: detect is {os.getpid()}", flush=True)
+
+    async def __call__(self, request: Request) -> list:
+        """Return the detections, with attributes if there are such models."""
+        named = await request.json()
+        encoded = read_part(named["path"], named["offset"], named["size"])
+        return self._whole.find(encoded) if self._whole else []
+
+
+def main() -> None:
+    """Run the command line, until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--detector", default="", help="without one, nothing is found")
+    parser.add_argument("--attributes", type=lambda names: names.split(",") if names else [], default=[])
+    parser.add_argument("--crops-max", type=int, default=32)
+    parser.add_argument("--raw", type=int, nargs=2, help="width and height of RGB frames that are no encoded images")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--models", type=Path, required=True, help="framepipe's model repository")
+    asked = parser.parse_args()
+    # Ray's own place, /tmp/ray, stays for good.
+    with tempfile.TemporaryDirectory(prefix="bench-ray.", ignore_cleanup_errors=True) as folder:
+        ray.init(num_cpus=4, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, _temp_dir=folder)
+        serve.start(http_options={"host": "127.0.0.1", "port": asked.port})
+        serve.run(Cascade.bind(asked), route_prefix="/predict")
+        ended = threading.Event()
+        for end in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(end, lambda *_: ended.set())
+        ended.wait()
+        serve.shutdown()
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
