@@ -105,7 +105,7 @@ class Preprocess(First):
     def forward(self, data: bytes | np.ndarray) -> tuple:
         """Return the tensor, its placement, and the image's bytes where attribute models follow.
 
-        They are decoded again there: to hand a decoded image on, from socket to socket, takes longer.
+        They are decoded again there: 6 MB of pixels do not go from socket to socket.
         """
         placement = self._preprocessor.image(self._pixels(np.frombuffer(data, np.uint8), RAW), self._tensor[0])
         return self._tensor, placement, data if WORKLOAD["attributes"] else None
