@@ -120,11 +120,11 @@ fn are_alive<'w>(watched: impl Iterator<Item = &'w Watched> + Clone) -> Vec<bool
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     let is_told = poll(&mut fds, Some(&at_once)).is_ok();
     let mut fds = fds.into_iter();
-    let mut is_alive = |one: &Watched| match one.pidfd {
+    let is_alive = |one: &'w Watched| match one.pidfd {
         Some(_) => !is_told || fds.next().is_none_or(|fd| fd.revents().is_empty()),
         None => true,
     };
-    watched.map(|one| is_alive(one)).collect()
+    watched.map(is_alive).collect()
 }
 
 #[cfg(test)]
