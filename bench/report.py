@@ -130,6 +130,10 @@ class Report:
         if limits:
             heads.append("share of the INT8 limit")
             yield from self._limit(limits)
+        if floors := self._values(workload, "engine", measures[-1], "jpeg_floor_ms"):
+            yield "libjpeg-turbo's decode of the frames to an eighth of their sides, which is little else than entropy"
+            yield f"decoding, beside the engine in each round: {self._cell(floors, 2)} ms of CPU."
+            yield ""
         yield f"| {' | '.join(heads)} |"
         yield f"|{'---|' * len(heads)}"
         for peer in self._peers(workload):

@@ -1,23 +1,46 @@
 """The bare engine: processes that do nothing but run a detector on the same tensor. Speaks as `load` does.
 
-engine.py PLAN, PLAN being JSON: {"graph", "processes", "measures"}; each measure is {"name", "warmup", "seconds"}.
+engine.py PLAN, PLAN being JSON: {"graph", "processes", "images", "measures"}; each measure is {"name", "warmup",
+"seconds"}. With images, it also decodes these to an eighth of their sides, which is little else than reading JPEG's
+entropy-coded bytes: nobody can leave that out.
 """
 
 import json
 import multiprocessing
 import sys
 import time
+from itertools import cycle
 from multiprocessing.connection import Connection
 from pathlib import Path
+from statistics import mean
 
 import numpy as np
 from cascade.engine import open_session, output_shapes
 
 from harness.load import AFTER_S, say
 
+DECODE = "decode"
+DECODE_S = 1.0
 
-def run(graph: Path, pipe: Connection) -> None:
-    """Infer for as many seconds as the parent asks, again and again; answer with inferences a second, and how many."""
+
+def decoding_ms(images: list[str]) -> float:
+    """Decode images to an eighth for DECODE_S; return CPU milliseconds of each, those of this thread."""
+    import cv2  # noqa: PLC0415 (pipelines of raw frames need none)
+
+    cv2.setNumThreads(1)
+    count, encoded = 0, cycle([np.fromfile(path, np.uint8) for path in images])
+    end, begun = time.monotonic() + DECODE_S, time.thread_time()
+    while time.monotonic() < end:
+        cv2.imdecode(next(encoded), cv2.IMREAD_REDUCED_COLOR_8)
+        count += 1
+    return 1000 * (time.thread_time() - begun) / count
+
+
+def run(graph: Path, images: list[str], pipe: Connection) -> None:
+    """Infer for as many seconds as the parent asks, again and again; answer with inferences a second, and how many.
+
+    Asked to DECODE, do that; answer with milliseconds.
+    """
     session = open_session(graph)
     binding = session.io_binding()
     (given,) = session.get_inputs()
@@ -29,6 +52,9 @@ def run(graph: Path, pipe: Connection) -> None:
     session.run_with_iobinding(binding)
     pipe.send("ready")
     while seconds := pipe.recv():
+        if seconds == DECODE:
+            pipe.send(decoding_ms(images))
+            continue
         count, begun = 0, time.monotonic()
         while (now := time.monotonic()) < begun + seconds:
             session.run_with_iobinding(binding)
@@ -44,12 +70,20 @@ def together(pipes: list[Connection], seconds: float) -> tuple[float, int]:
     return sum(rates), sum(counts)
 
 
+def decoded(pipes: list[Connection]) -> float:
+    """Let all processes decode at once; return CPU milliseconds of an image."""
+    for pipe in pipes:
+        pipe.send(DECODE)
+    return mean(pipe.recv() for pipe in pipes)
+
+
 def main() -> None:
     """Run the plan."""
     plan = json.loads(sys.argv[1])
     context = multiprocessing.get_context("spawn")
+    graph = Path(plan["graph"])
     pairs = [context.Pipe() for _ in range(plan["processes"])]
-    processes = [context.Process(target=run, args=(Path(plan["graph"]), theirs), daemon=True) for _, theirs in pairs]
+    processes = [context.Process(target=run, args=(graph, plan["images"], theirs), daemon=True) for _, theirs in pairs]
     for process in processes:
         process.start()
     pipes = [ours for ours, _ in pairs]
@@ -61,7 +95,8 @@ def main() -> None:
         fps, frames = together(pipes, measure["seconds"])
         say(end=measure["name"], loaded=True)
         together(pipes, AFTER_S)
-        say(measured=measure["name"], fps=fps, seconds=measure["seconds"], frames=frames)
+        floor = {"jpeg_floor_ms": decoded(pipes)} if plan["images"] else {}
+        say(measured=measure["name"], fps=fps, seconds=measure["seconds"], frames=frames, **floor)
     for pipe in pipes:
         pipe.send(None)
 

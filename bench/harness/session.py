@@ -154,7 +154,8 @@ def run(
                 program = "harness.load"
             else:
                 graph = manifest.load(place.models, workload.detector).graph
-                told = {"graph": str(graph), "processes": DETECT_PROCESSES, "measures": plan}
+                images = [] if workload.raw else material["files"]
+                told = {"graph": str(graph), "processes": DETECT_PROCESSES, "images": images, "measures": plan}
                 program = "harness.engine"
             client = [place.python(peer.environment), "-m", program, json.dumps(told)]
             return _measured(peer, place, server, client, expected, plan)

@@ -37,6 +37,24 @@ class Peer:
         self._answer(self.pushes, done)
 
 
+def test_the_floor_is_the_engine_and_the_least_of_decoding():
+    """Of the same round."""
+
+    def entry(peer: str, measure: dict) -> dict:
+        measure |= {"frames": 100, "server_cpu_s": 4.0, "client_cpu_s": 0.5}
+        return {
+            "round": 0,
+            "workload": "street",
+            "peer": peer,
+            "asked": ["throughput_batch1"],
+            "measures": {"throughput_batch1": measure},
+        }
+
+    results = [entry("framepipe", {}), entry("engine", {"jpeg_floor_ms": 5.0})]
+    figures.add_cpu(results)
+    assert figures.named(results)["street_cpu_over_floor"] == 45 / (45 + 5)
+
+
 def test_a_share_of_the_limit_is_of_the_limit_of_its_round():
     """A round without a limit, or without a rate, has none."""
     limits = [
