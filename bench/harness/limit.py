@@ -9,6 +9,9 @@ from cascade import manifest
 from harness.peers import ROOT
 from harness.workloads import Workload
 
+NO_INSTRUCTIONS = 3
+"""The program's exit status where the CPU has none that it knows."""
+
 
 class LimitError(Exception):
     """It could not be measured here."""
@@ -34,8 +37,11 @@ class Limit:
         cores = range(os.cpu_count() or 1)
         programs = [subprocess.Popen([str(self._program)], stdout=subprocess.PIPE, text=True) for _ in cores]
         told = [(program.communicate()[0].strip(), program.returncode) for program in programs]
-        if any(status for _, status in told):
+        statuses = {status for _, status in told}
+        if NO_INSTRUCTIONS in statuses:
             raise LimitError("this CPU has neither AVX2 nor VNNI")
+        if any(statuses):
+            raise LimitError(f"peak_int8 ended with {statuses}")
         of_cores = [line.split(" ", 1) for line, _ in told]
         of_crop = sum(self._of(name) for name in workload.attributes)
         return {
@@ -49,5 +55,8 @@ class Limit:
         if name not in self._gmac:
             program = [str(ROOT / "build/venv/bin/python"), str(ROOT / "scripts/bench_macs.py")]
             command = [*program, str(manifest.load(ROOT / "models", name).graph)]
-            self._gmac[name] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            counted = subprocess.run(command, check=False, capture_output=True, text=True)
+            if counted.returncode:
+                raise LimitError(f"{name}: bench_macs.py ended with {counted.returncode}: {counted.stderr.strip()}")
+            self._gmac[name] = float(counted.stdout)
         return self._gmac[name]

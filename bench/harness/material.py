@@ -137,6 +137,9 @@ def main() -> None:
             images = Faces(models).images(pictures, int(name.removeprefix("faces")))
             made[name] = write(folder, name, [jpeg(image) for image in images])
     known = {workload.name: expected(workload, made[workload.images], models) for workload in workloads}
+    for workload in workloads:
+        if workload.is_limited and min(known[workload.name]) < workload.crops_a_frame:
+            raise RuntimeError(f"{workload.name}: a frame has fewer than {workload.crops_a_frame} detections")
     print(json.dumps({"sets": made, "expected": known}))
 
 

@@ -140,16 +140,19 @@ def _mosec(by: str) -> Callable[[Workload, Place], Command]:
     return serve
 
 
-def _in_one_worker(name: str) -> Callable[[Workload, Place], Command]:
-    """Return how a server is started whose workers do a frame's whole work."""
+_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_AUTH_MODE": "disabled"}
+"""Nothing is sent, no line of the replicas is swallowed, and no token is written into the user's folder."""
+
+
+def _whole_frame(name: str, more: dict[str, str]) -> Callable[[Workload, Place], Command]:
+    """Return how a server is started whose workers do a frame's whole work; `more` is of its environment."""
 
     def serve(workload: Workload, place: Place) -> Command:
         server = [place.python(name), str(ROOT / f"bench/peers/{name}/server.py"), "--models", str(place.models)]
         models = ["--detector", workload.detector, "--attributes", ",".join(workload.attributes)]
         raw = ["--raw", *map(str, workload.raw)] if workload.detector and workload.raw else []
-        more = ["--crops-max", str(workload.crops_max), "--port", str(place.port), *raw]
-        environment = {"PYTHONPATH": str(ROOT / "bench"), "RAY_USAGE_STATS_ENABLED": "0"}
-        return Command([*server, *models, *more], environment)
+        which = ["--crops-max", str(workload.crops_max), "--port", str(place.port), *raw]
+        return Command([*server, *models, *which], {"PYTHONPATH": str(ROOT / "bench"), **more})
 
     return serve
 
@@ -308,7 +311,7 @@ PEERS = {
             "LitServe, images in tmpfs, all work in one stage",
             "litserve",
             "http",
-            _in_one_worker("litserve"),
+            _whole_frame("litserve", {}),
             lambda workload: workload.name != "noop",
             _http("/predict", "path"),
             _named_in_log,
@@ -318,7 +321,7 @@ PEERS = {
             "Ray Serve, images in tmpfs, all work in one deployment of 2 replicas",
             "rayserve",
             "http",
-            _in_one_worker("rayserve"),
+            _whole_frame("rayserve", _RAY),
             lambda workload: workload.name != "noop",
             _http("/predict", "path"),
             _named_in_log,

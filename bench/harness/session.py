@@ -20,6 +20,7 @@ from harness.workloads import Workload
 KILL_EVERY_S = 5.0
 START_S = 240
 LOOK_S = 0.5
+"""How often it is asked whether a server lives that has not answered yet."""
 LEEWAY = 3
 """A measure may take so many times as long as its window, and START_S."""
 COMPLAINT_CHARS = 2000
@@ -83,6 +84,8 @@ class Heard:
         self.results: dict[str, dict] = {}
         self.answered = threading.Event()
         """Set once the peer has answered."""
+        self.server_died_first = threading.Event()
+        """Set where its server died before that."""
         self._peer = peer
         self._server = server
         self._client = client
@@ -168,7 +171,9 @@ def give_up(server: Server, client: subprocess.Popen, heard: Heard) -> None:
     """End a client whose server died before it ever answered: it would wait for long."""
     while not heard.answered.wait(LOOK_S) and client.poll() is None:
         if not server.is_alive():
+            heard.server_died_first.set()
             client.kill()
+            return
 
 
 def _measured(
@@ -206,6 +211,8 @@ def _measured(
     if process.returncode:
         why = [complaints.read_text()[-COMPLAINT_CHARS:], server.log()[-COMPLAINT_CHARS:] if server else ""]
         ended = f"the client of {peer.name} ended with {process.returncode}; it has {patience:.0f} s"
+        if heard.server_died_first.is_set():
+            ended = f"the server of {peer.name} died before it answered"
         raise SessionError("\n".join([ended, *why]))
     if server and not server.is_alive():
         heard.server_died()

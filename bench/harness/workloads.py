@@ -54,6 +54,7 @@ _FACES_ROWS = [
         f"faces{count}",
         detector="tiny-face-416",
         attributes=_FACES,
+        attribute_processes=2,
     )
     for count in (0, 1, 3, 4)
 ]

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import PATIENCE_S
-from harness import answers, figures, load
+from harness import answers, drivers, figures, load
 from harness.leftovers import SHM, Leftovers
 from harness.peers import PEERS, Command
 from harness.process import Held
@@ -193,16 +194,26 @@ def test_what_a_peer_leaves_in_shared_memory_goes_and_nothing_else():
 def test_a_client_whose_server_died_before_it_answered_is_not_waited_for(tmp_path: Path):
     """One whose server has answered is its own affair."""
     with Server(Command([sys.executable, "-c", ""]), tmp_path / "log") as server:
-        while server.is_alive():
+        until = time.monotonic() + PATIENCE_S
+        while server.is_alive() and time.monotonic() < until:
             select.select([], [], [], 0.01)
         for has_answered in (True, False):
             heard = Heard(PEERS["litserve"], server, 0, [], [])
             if has_answered:
                 heard.answered.set()
             with subprocess.Popen(["sleep", "600"]) as client:
-                give_up(server, client, heard)
-                if has_answered:
-                    assert client.poll() is None
-                    client.kill()
-                else:
-                    assert client.wait(PATIENCE_S) == -signal.SIGKILL
+                thread = threading.Thread(target=give_up, args=(server, client, heard), daemon=True)
+                thread.start()
+                thread.join(PATIENCE_S)
+                ended = client.poll() if has_answered else client.wait(PATIENCE_S)
+                client.kill()
+            assert not thread.is_alive()
+            assert ended == (None if has_answered else -signal.SIGKILL)
+            assert heard.server_died_first.is_set() != has_answered
+
+
+def test_what_describes_detections_is_looked_for():
+    """As many of them as can be, by all models."""
+    drivers.check_described([{"a", "b"}, {"a", "b"}, set()], {"a", "b"}, 2)
+    with pytest.raises(RuntimeError, match="1 of 2 detections"):
+        drivers.check_described([{"a", "b"}, {"a"}, set()], {"a", "b"}, 2)

@@ -78,9 +78,19 @@ class Connection:
             return self._client.push_files(location=location, sizes=sizes, raw=self._raw, wait=WAIT_S)
         return self._client.push_files(list(itertools.islice(self._files, batch)), wait=WAIT_S)
 
+    def _found(self, result: framepipe.FrameResult) -> int | None:
+        """Return how many detections it has; nothing where it failed, or lacks what describes them."""
+        if result.error:
+            return None
+        try:
+            self._check_described(result)
+        except RuntimeError:
+            return None
+        return len(result.detections)
+
     def _receive(self) -> None:
         for result in self._client.results():
-            found = None if result.error else len(result.detections)
+            found = self._found(result)
             with self._lock:
                 done = self._waiting.pop(result.frame, None)
                 if done is None:

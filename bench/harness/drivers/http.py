@@ -94,10 +94,13 @@ class Connection:
         if answer.status != http.client.OK:
             raise RuntimeError(f"{self._address}{self._route} answered {answer.status}: {text[:200]!r}")
         found = json.loads(text)
-        if not isinstance(found, list) or (batch > 1 and found):
-            raise RuntimeError(f"{self._address}{self._route} answered {text[:200]!r}")
+        try:
+            if not isinstance(found, list) or (batch > 1 and found):
+                raise TypeError
+            models = [{one[0] for one in attributes} for _, attributes in found] if self._attributes else []
+        except (TypeError, IndexError, ValueError) as error:
+            raise RuntimeError(f"{self._address}{self._route} answered {text[:200]!r}") from error
         if self._attributes:
-            models = [{one[0] for one in attributes} for _, attributes in found]
             check_described(models, self._attributes, self._crops_max)
         return [len(found)] * batch
 

@@ -122,12 +122,13 @@ class Detect(Worker):
         model = detector()
         self._input = model.input.tensor
         self._session = open_session(model.graph)
+        self._names = [output.name for output in self._session.get_outputs()]
         print(f"mosec: detect is {os.getpid()}", flush=True)
 
     def forward(self, data: tuple) -> tuple:
         """Return the raw outputs, their names, and what goes on."""
         tensor, *rest = data
-        return self._session.run(None, {self._input: tensor}), [one.name for one in self._session.get_outputs()], *rest
+        return self._session.run(self._names, {self._input: tensor}), self._names, *rest
 
 
 class Postprocess(Worker):
@@ -146,7 +147,7 @@ class Postprocess(Worker):
 
             self._head = Head(detector(), names)
         detections = self._head.detections(outputs, placement)
-        return (detections, encoded) if WORKLOAD["attributes"] else detections
+        return (detections, encoded if detections else None) if WORKLOAD["attributes"] else detections
 
     def serialize(self, data: list) -> bytes:
         """Return JSON."""

@@ -7,6 +7,7 @@ that says where in tmpfs the image lies, {"path", "offset", "size"}. POST /predi
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import tempfile
@@ -18,14 +19,21 @@ from cascade.allocator import keep_large_blocks
 from cascade.source import read_part
 from ray import serve
 from starlette.requests import Request
+from starlette.responses import Response
 
 REPLICAS = 2
 OBJECT_STORE_BYTES = 128 << 20
 ONGOING_MAX = 16
+QUIET = {"enable_access_log": False, "log_level": "WARNING"}
+CORES = 1
+"""What Ray counts replicas against, half of one each; it keeps as many idle interpreters."""
 
 
 @serve.deployment(
-    num_replicas=REPLICAS, max_ongoing_requests=ONGOING_MAX, ray_actor_options={"num_cpus": 0.5}
+    num_replicas=REPLICAS,
+    max_ongoing_requests=ONGOING_MAX,
+    ray_actor_options={"num_cpus": CORES / REPLICAS},
+    logging_config=QUIET,
 )
 class Cascade:
     """Finds and describes; without a detector, nothing."""
@@ -41,11 +49,13 @@ class Cascade:
             self._whole = Whole(asked.models, asked.detector, asked.attributes, asked.crops_max, raw)
         print(f"rayserve: detect is {os.getpid()}", flush=True)
 
-    async def __call__(self, request: Request) -> list:
+    async def __call__(self, request: Request) -> Response:
         """Return the detections, with attributes if there are such models."""
         named = await request.json()
         encoded = read_part(named["path"], named["offset"], named["size"])
-        return self._whole.find(encoded) if self._whole else []
+        found = self._whole.find(encoded) if self._whole else []
+        # A list would be walked, number by number, by FastAPI's encoder before it is JSON.
+        return Response(json.dumps(found), media_type="application/json")
 
 
 def main() -> None:
@@ -60,8 +70,14 @@ def main() -> None:
     asked = parser.parse_args()
     # Ray's own place, /tmp/ray, stays for good.
     with tempfile.TemporaryDirectory(prefix="bench-ray.", ignore_cleanup_errors=True) as folder:
-        ray.init(num_cpus=4, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, _temp_dir=folder)
-        serve.start(http_options={"host": "127.0.0.1", "port": asked.port})
+        ray.init(
+            "local",
+            num_cpus=CORES,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=folder,
+        )
+        serve.start(http_options={"host": "127.0.0.1", "port": asked.port}, logging_config=QUIET)
         serve.run(Cascade.bind(asked), route_prefix="/predict")
         ended = threading.Event()
         for end in (signal.SIGTERM, signal.SIGINT):

@@ -69,7 +69,7 @@ pub struct Window {
     pub others: f64,
     /// CPU seconds, by kind of process.
     used_s: Vec<(String, f64)>,
-    /// Frames.
+    /// Frames that came meanwhile, by that rate.
     frames: f64,
     /// Seconds.
     lasted_s: f64,
@@ -144,8 +144,8 @@ impl Running {
         let Self { load, interrupt, runtime, server, members, inbox, bound } = self;
         let blob = Blob::new(inbox.path(), picture, setup.frames)?;
         let crops_before = crops(server)?;
-        let used = || Used::by_now(members, &bound.cpus);
-        let (completed, [before, after]) = runtime.block_on(unless(interrupt, load.run(&blob, setup.window, used)))?;
+        let by_now = || Used::by_now(members, &bound.cpus);
+        let (completed, [before, after]) = runtime.block_on(unless(interrupt, load.run(&blob, setup.window, by_now)))?;
         check_crops(setup, (crops(server)? - crops_before) as f64 / completed.len() as f64)?;
         let fps = steady_rate(&completed, before.at_ns, after.at_ns);
         let lasted_s = (after.at_ns - before.at_ns) as f64 / 1e9;

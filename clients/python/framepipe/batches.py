@@ -43,7 +43,7 @@ class _Out:
 
 
 class _Pushing:
-    """A call of PushData that is under way, in a `with`: `contextlib` takes several times as long, for each push."""
+    """A call of PushData that is under way, in a `with`; no `contextlib`, which showed in profiles of single pushes."""
 
     __slots__ = ("_batches",)
 

@@ -61,7 +61,7 @@ impl Journals {
         builder.recursive(true).mode(0o700).create(dir).map_err(JournalError::io("make", dir))?;
         let lock = lock::take(dir)?;
         builder.create(&folder).map_err(JournalError::io("make", &folder))?;
-        let mut memory = Memory::open(memory, dir, options.memory_bytes_max)?;
+        let mut memory = Memory::open(memory, dir, &folder, options.memory_bytes_max)?;
         let (mut floor, damaged) = Position::open(dir.join("floor"), 0)?;
         let memory_is_full = options.memory_bytes_max > 0 && !memory.is_there();
         let mut report = OpenReport { memory_is_full, ..OpenReport::default() };

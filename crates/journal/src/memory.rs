@@ -20,7 +20,7 @@ const OWNER: &str = "owner";
 pub(crate) struct Memory {
     /// `None`: everything lies on disk.
     folder: Option<PathBuf>,
-    /// It lies on the disk's own file system, which has no room beside itself.
+    /// It lies on the file system of the streams on the disk, which has no room beside itself.
     is_on_disk: bool,
     pub(crate) bytes_max: u64,
     /// Bytes of all segments in it.
@@ -28,12 +28,13 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Opens or makes the folder of the journal in `dir`; without room for anything, none is made.
-    pub(crate) fn open(folder: &Path, dir: &Path, bytes_max: u64) -> Result<Self, JournalError> {
+    /// Opens or makes the folder of the journal in `dir`, whose streams on the disk lie in `streams`; without room for anything,
+    /// none is made. Whether both lie on one file system is looked at here alone.
+    pub(crate) fn open(folder: &Path, dir: &Path, streams: &Path, bytes_max: u64) -> Result<Self, JournalError> {
         // One that a former process left is taken over, whatever the budget is now.
         let wanted = bytes_max > 0 || folder.exists();
         let folder = if wanted { take(folder, dir)? } else { None };
-        let is_on_disk = folder.as_ref().is_some_and(|folder| share_room(folder, dir));
+        let is_on_disk = folder.as_ref().is_some_and(|folder| share_room(folder, streams));
         Ok(Self { folder, is_on_disk, bytes_max, used: 0 })
     }
 
@@ -133,4 +134,21 @@ fn share_room(one: &Path, other: &Path) -> bool {
 pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
     let room = rustix::fs::statvfs(folder)?;
     Ok(room.f_bavail.saturating_mul(room.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_has_room_beside_the_disk_where_it_is_another_file_system() {
+        let (disk, tmpfs) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap());
+        let left = |folder: &Path| {
+            let memory = Memory::open(&folder.join("memory"), disk.path(), disk.path(), 1000).unwrap();
+            memory.left_beside_disk()
+        };
+        assert_eq!(left(disk.path()), 0, "its bytes are the disk's");
+        let beside = if share_room(tmpfs.path(), disk.path()) { 0 } else { 1000 };
+        assert_eq!(left(tmpfs.path()), beside);
+    }
 }

@@ -118,10 +118,10 @@ fn are_alive<'w>(watched: impl Iterator<Item = &'w Watched> + Clone) -> Vec<bool
     let pidfds = watched.clone().filter_map(|one| one.pidfd.as_ref());
     let mut fds: Vec<PollFd<'_>> = pidfds.map(|pidfd| PollFd::new(pidfd, PollFlags::IN)).collect();
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let is_told = poll(&mut fds, Some(&at_once)).is_ok();
+    let has_answer = poll(&mut fds, Some(&at_once)).is_ok();
     let mut fds = fds.into_iter();
     let is_alive = |one: &'w Watched| match one.pidfd {
-        Some(_) => !is_told || fds.next().is_none_or(|fd| fd.revents().is_empty()),
+        Some(_) => !has_answer || fds.next().is_none_or(|fd| fd.revents().is_empty()),
         None => true,
     };
     watched.map(is_alive).collect()

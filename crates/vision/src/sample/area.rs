@@ -14,7 +14,8 @@ pub(super) struct Area {
     columns: Spans,
     groups: Groups,
     rows: Spans,
-    /// Weighted sum of the columns that are read, in the source's order of bytes.
+    /// Weighted sum of the columns that are read, in the source's order of bytes. Behind it are sums of former frames, of which
+    /// [`Groups`] takes nothing: they are multiplied by 0, so they must be finite, as sums of bytes by weights are.
     sum: Vec<f32>,
 }
 
@@ -39,6 +40,7 @@ impl Area {
         let (pixel_bytes, first_column) = (rows.order().pixel_bytes(), rows.first_column());
         self.make_room(pixel_bytes);
         let (first, weights) = self.rows.get(y);
+        debug_assert!(!weights.is_empty(), "the first one begins the sum");
         for (index, weight) in weights.iter().enumerate() {
             let row = reached(&self.columns, rows.row(first + index as u32)?, first_column, pixel_bytes);
             let sum = &mut self.sum[..row.len()];
