@@ -21,6 +21,8 @@ class Workload:
     has_tail: bool = False
     has_recovery: bool = False
     attribute_processes: int = 1
+    windows: int = 1
+    """Its windows are so many times as long: few frames come, and several at once."""
     is_limited: bool = False
     """Whether the cores' INT8 limit is measured beside it: each frame has as many crops as it may have."""
 
@@ -67,6 +69,7 @@ _PAPER_ROWS = [
         attributes=_PAPER,
         crops_max=count,
         attribute_processes=2,
+        windows=3,
         is_limited=True,
     )
     for count in (1, 2, 4)
@@ -92,6 +95,7 @@ WORKLOADS = {
             "the paper's detector alone, random weights, raw 416x416",
             "raw416",
             detector="resnet18-4class-416-random-int8",
+            windows=3,
             is_limited=True,
         ),
         *_PAPER_ROWS,
@@ -106,7 +110,7 @@ RECOVERY_WINDOWS = 4
 
 def measures(workload: Workload, seconds: float, warmup: float) -> list[dict]:
     """Return the plan of `load` for a workload."""
-    common = {"seconds": seconds, "warmup": warmup}
+    common = {"seconds": workload.windows * seconds, "warmup": warmup}
     plan = []
     if workload.has_latency:
         plan.append({"name": "latency", "kind": "latency", "batch": 1, **common})
