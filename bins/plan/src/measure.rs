@@ -145,7 +145,8 @@ impl Running {
         let blob = Blob::new(inbox.path(), picture, setup.frames)?;
         let crops_before = crops(server)?;
         let by_now = || Used::by_now(members, &bound.cpus);
-        let (completed, [before, after]) = runtime.block_on(unless(interrupt, load.run(&blob, setup.window, by_now)))?;
+        let (completed, [before, after]) =
+            runtime.block_on(unless(interrupt, load.run(&blob, setup.window, by_now)))?;
         check_crops(setup, (crops(server)? - crops_before) as f64 / completed.len() as f64)?;
         let fps = steady_rate(&completed, before.at_ns, after.at_ns);
         let lasted_s = (after.at_ns - before.at_ns) as f64 / 1e9;
