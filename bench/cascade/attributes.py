@@ -36,6 +36,15 @@ class AttributeModel:
         return attributes
 
 
+def describe(models: list[AttributeModel], image: np.ndarray, detections: list[Detection]) -> list[list[Attribute]]:
+    """Return the attributes of each detection, by all models."""
+    attributes = [[] for _ in detections]
+    for model in models:
+        for so_far, more in zip(attributes, model.describe(image, detections), strict=True):
+            so_far.extend(more)
+    return attributes
+
+
 def _value(kind: dict, numbers: np.ndarray) -> tuple[str, object]:
     ((name, options),) = kind.items()
     match name:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from cascade import manifest
-from cascade.attributes import AttributeModel
+from cascade.attributes import AttributeModel, describe
 from cascade.engine import open_session
 from cascade.heads import Head
 from cascade.images import Preprocessor, Raw, pixels
@@ -38,8 +38,6 @@ class Whole:
 
 def described(models: list[AttributeModel], crops_max: int, image: np.ndarray, detections: list) -> list:
     """Return pairs, each of a detection and its attributes; at most `crops_max` have any, highest scores first."""
-    attributes = [[] for _ in detections]
-    for model in models:
-        for so_far, more in zip(attributes, model.describe(image, detections[:crops_max]), strict=False):
-            so_far.extend(more)
+    attributes = describe(models, image, detections[:crops_max])
+    attributes += [[] for _ in detections[crops_max:]]
     return list(zip(detections, attributes, strict=True))

@@ -157,7 +157,7 @@ def run(
                 program = "harness.load"
             else:
                 graph = manifest.load(place.models, workload.detector).graph
-                images = [] if workload.raw else material["files"]
+                images = [] if material["raw"] else material["files"]
                 told = {"graph": str(graph), "processes": DETECT_PROCESSES, "images": images, "measures": plan}
                 program = "harness.engine"
             client = [place.python(peer.environment), "-m", program, json.dumps(told)]

@@ -1,6 +1,6 @@
 """What the stages with models do to frames."""
 
-from cascade.attributes import AttributeModel
+from cascade.attributes import AttributeModel, describe
 from cascade.engine import open_session
 from cascade.heads import Head
 from cascade.images import Preprocessor, pixels
@@ -110,8 +110,4 @@ class Attribute:
         image = self._memory.image(frame)
         if image is None:
             image = pixels(self._memory.encoded(frame), frame.source.raw)
-        attributes = [[] for _ in described]
-        for model in self._models:
-            for so_far, more in zip(attributes, model.describe(image, described), strict=True):
-                so_far.extend(more)
-        return result._replace(attributes=attributes)
+        return result._replace(attributes=describe(self._models, image, described))

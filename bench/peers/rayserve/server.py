@@ -12,10 +12,10 @@ import os
 import signal
 import tempfile
 import threading
-from pathlib import Path
 
 import ray
 from cascade.allocator import keep_large_blocks
+from cascade.asked import opened, options
 from cascade.source import read_part
 from ray import serve
 from starlette.requests import Request
@@ -41,12 +41,7 @@ class Cascade:
     def __init__(self, asked: argparse.Namespace) -> None:
         """Open the models."""
         keep_large_blocks()
-        self._whole = None
-        if asked.detector:
-            from cascade.whole import Whole  # noqa: PLC0415 (the driver's process needs none of its packages)
-
-            raw = (*asked.raw, True) if asked.raw else None
-            self._whole = Whole(asked.models, asked.detector, asked.attributes, asked.crops_max, raw)
+        self._whole = opened(asked)
         print(f"rayserve: detect is {os.getpid()}", flush=True)
 
     async def __call__(self, request: Request) -> Response:
@@ -60,14 +55,7 @@ class Cascade:
 
 def main() -> None:
     """Run the command line, until SIGTERM."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--detector", default="", help="without one, nothing is found")
-    parser.add_argument("--attributes", type=lambda names: names.split(",") if names else [], default=[])
-    parser.add_argument("--crops-max", type=int, default=32)
-    parser.add_argument("--raw", type=int, nargs=2, help="width and height of RGB frames that are no encoded images")
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--models", type=Path, required=True, help="framepipe's model repository")
-    asked = parser.parse_args()
+    asked = options(__doc__)
     # Ray's own place, /tmp/ray, stays for good.
     with tempfile.TemporaryDirectory(prefix="bench-ray.", ignore_cleanup_errors=True) as folder:
         ray.init(
